@@ -23,7 +23,10 @@ DIRECTIVES = {
 
 def stale_extensions() -> list[Path]:
     """Every compiled module and generated C file in the tree."""
-    return [*(ROOT / "imagecore").glob("*.so"), *(p.with_suffix(".c") for p in (ROOT / "imagecore").glob("*.pxd"))]
+    return [
+        *(ROOT / "imagecore").glob("*.so"),
+        *(p.with_suffix(".c") for p in (ROOT / "imagecore").glob("*.pxd")),
+    ]
 
 
 class BuildOrNothing(build_ext):

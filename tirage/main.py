@@ -5,9 +5,7 @@ from typing import Final
 
 import click
 
-COMMANDS: Final[dict[str, str]] = {
-    # name: "module:attribute of a click.Command"
-}
+COMMANDS: Final[dict[str, str]] = {}
 
 
 class LazyGroup(click.Group):

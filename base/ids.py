@@ -1,0 +1,58 @@
+"""Identifiers: UUIDv7 inside (RFC 9562), TypeIDs on the wire (typeid.io, v0.3): a prefix names what an id is of."""
+
+from typing import Final, NewType
+from uuid import UUID
+
+import uuid_utils
+from typeid import TypeID
+from typeid.core.errors import TypeIDException
+
+from base.errors import DomainError, Kind
+
+OwnerId = NewType("OwnerId", UUID)
+DeviceId = NewType("DeviceId", UUID)
+UploadId = NewType("UploadId", UUID)
+AssetId = NewType("AssetId", UUID)
+JobId = NewType("JobId", UUID)
+EventId = NewType("EventId", UUID)
+AlertId = NewType("AlertId", UUID)
+OrderId = NewType("OrderId", UUID)
+
+PREFIXES: Final[dict[str, str]] = {
+    "owner": "own",
+    "device": "dev",
+    "upload": "upl",
+    "asset": "ast",
+    "job": "job",
+    "event": "evt",
+    "alert": "alr",
+    "order": "ord",
+}
+
+
+class MalformedId(DomainError):
+    """An id is not a TypeID of the expected kind."""
+
+    code, title, kind = "malformed-id", "The id is not well-formed", Kind.NOT_FOUND
+    next_step = "Use the id exactly as an earlier answer gave it."
+
+
+def new_id() -> UUID:
+    """A new UUIDv7: unique, and sorted by the time of making (millisecond precision)."""
+    return UUID(bytes=uuid_utils.uuid7().bytes)
+
+
+def encode(kind: str, value: UUID) -> str:
+    """The TypeID of `value`, e.g. `ast_01h455vb4pex5vsknk084sn02q`; `kind` is a key of `PREFIXES`."""
+    return str(TypeID.from_uuid(uuid_utils.UUID(bytes=value.bytes), prefix=PREFIXES[kind]))
+
+
+def decode(kind: str, text: str) -> UUID:
+    """The UUID in a TypeID; raises `MalformedId` for another prefix, a bad alphabet or an overflow."""
+    try:
+        parsed = TypeID.from_string(text)
+    except (TypeIDException, ValueError) as error:
+        raise MalformedId(f"not a {kind} id") from error
+    if parsed.prefix != PREFIXES[kind] or str(parsed) != text:
+        raise MalformedId(f"not a {kind} id")
+    return UUID(bytes=parsed.uuid_bytes)

@@ -1,0 +1,207 @@
+"""The object store: one port over S3, blocking boto3 calls on one bounded thread pool, every call with a timeout."""
+
+import asyncio
+import hashlib
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any, Final, ParamSpec, TypeVar
+
+import boto3
+import msgspec
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from base.errors import ServiceUnavailable
+from base.settings import Reader, Secret
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_ABSENT: Final = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchUpload"})
+_TAKEN: Final = frozenset({"412", "PreconditionFailed"})
+
+
+class ObjectAbsent(Exception):
+    """There is no such object (or multipart upload)."""
+
+
+class ObjectExists(Exception):
+    """`put_new` found the key taken: somebody stored it first."""
+
+
+class ObjectStoreSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the store is and with which role's key; buckets by use."""
+
+    endpoint: str
+    region: str
+    access_key: str
+    secret_key: Secret[str]
+    threads: int
+    connect_timeout_s: int
+    read_timeout_s: int
+
+
+class Buckets(msgspec.Struct, frozen=True, kw_only=True):
+    """The five buckets of a region (artifact classes with separate lifecycles, R9)."""
+
+    originals: str
+    ancestors: str
+    derivatives: str
+    masters: str
+    staging: str
+
+
+def read_store(read: Reader, role: str) -> ObjectStoreSettings:
+    """The store's settings with the key of `role` (API, PIXEL, ORIGIN, EDGE or RECORD)."""
+    return ObjectStoreSettings(
+        endpoint=read.url("TIRAGE_S3_ENDPOINT", frozenset({"http", "https"})),
+        region=read.text("TIRAGE_S3_REGION", "us-east-1"),
+        access_key=read.text(f"TIRAGE_S3_{role}_ACCESS_KEY"),
+        secret_key=read.secret(f"TIRAGE_S3_{role}_SECRET_KEY"),
+        threads=read.number("TIRAGE_S3_THREADS", 16, 1, 256),
+        connect_timeout_s=read.number("TIRAGE_S3_CONNECT_TIMEOUT", 3, 1, 60),
+        read_timeout_s=read.number("TIRAGE_S3_READ_TIMEOUT", 20, 1, 600),
+    )
+
+
+def read_buckets(read: Reader) -> Buckets:
+    """The bucket names of this region."""
+    return Buckets(
+        originals=read.text("TIRAGE_BUCKET_ORIGINALS"),
+        ancestors=read.text("TIRAGE_BUCKET_ANCESTORS"),
+        derivatives=read.text("TIRAGE_BUCKET_DERIVATIVES"),
+        masters=read.text("TIRAGE_BUCKET_MASTERS"),
+        staging=read.text("TIRAGE_BUCKET_STAGING"),
+    )
+
+
+class ObjectHead(msgspec.Struct, frozen=True, kw_only=True):
+    """What the store says of an object; `sha256` (hex) only where the store kept the checksum it enforced."""
+
+    size: int
+    etag: str
+    sha256: str | None
+    metadata: dict[str, str]
+    version: str | None
+    modified: datetime
+
+
+class ObjectStore:
+    """S3 for one role. Async methods run on a bounded pool; a store that does not answer is `ServiceUnavailable`."""
+
+    def __init__(self, settings: ObjectStoreSettings) -> None:
+        self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="s3")
+        self._client: Any = boto3.session.Session().client(
+            "s3",
+            endpoint_url=settings.endpoint,
+            region_name=settings.region,
+            aws_access_key_id=settings.access_key,
+            aws_secret_access_key=settings.secret_key.reveal(),
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "path"},
+                connect_timeout=settings.connect_timeout_s,
+                read_timeout=settings.read_timeout_s,
+                retries={"mode": "standard", "total_max_attempts": 3},
+                max_pool_connections=settings.threads,
+            ),
+        )
+
+    def close(self) -> None:
+        """Let running calls end and release the pool."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._client.close()
+
+    async def _run(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: _ask(call, *args, **kwargs))
+
+    async def get(self, bucket: str, key: str, version: str | None = None) -> bytes:
+        """The whole object; raises `ObjectAbsent`."""
+        return await self._run(self._get, bucket, key, version)
+
+    def _get(self, bucket: str, key: str, version: str | None) -> bytes:
+        extra = {"VersionId": version} if version else {}
+        body: bytes = self._client.get_object(Bucket=bucket, Key=key, **extra)["Body"].read()
+        return body
+
+    async def head(self, bucket: str, key: str) -> ObjectHead:
+        """Size, hash and metadata; raises `ObjectAbsent`."""
+        return await self._run(self._head, bucket, key)
+
+    def _head(self, bucket: str, key: str) -> ObjectHead:
+        answer = self._client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+        checksum = answer.get("ChecksumSHA256")
+        return ObjectHead(
+            size=answer["ContentLength"],
+            etag=answer["ETag"],
+            sha256=_hex(checksum) if checksum else None,
+            metadata=dict(answer.get("Metadata", {})),
+            version=answer.get("VersionId"),
+            modified=answer["LastModified"],
+        )
+
+    async def put(self, bucket: str, key: str, data: bytes, content_type: str) -> None:
+        """Store an object whose bytes are a function of its key; storing it again is harmless."""
+        await self._run(self._put, bucket, key, data, content_type, {})
+
+    async def put_new(self, bucket: str, key: str, data: bytes, content_type: str) -> None:
+        """Store an object only if the key is free (`If-None-Match: *`); raises `ObjectExists`."""
+        await self._run(self._put, bucket, key, data, content_type, {"IfNoneMatch": "*"})
+
+    def _put(self, bucket: str, key: str, data: bytes, content_type: str, extra: Mapping[str, str]) -> None:
+        digest = b64encode(hashlib.sha256(data).digest()).decode()
+        self._client.put_object(
+            Bucket=bucket, Key=key, Body=data, ContentType=content_type, ChecksumSHA256=digest, **extra
+        )
+
+    async def delete(self, bucket: str, key: str) -> None:
+        """Remove an object; an absent one is fine."""
+        await self._run(self._client.delete_object, Bucket=bucket, Key=key)
+
+    async def list_keys(self, bucket: str, prefix: str, limit: int = 1000) -> list[str]:
+        """Up to `limit` keys under `prefix`, in key order."""
+        answer = await self._run(self._client.list_objects_v2, Bucket=bucket, Prefix=prefix, MaxKeys=limit)
+        return [entry["Key"] for entry in answer.get("Contents", [])]
+
+    def presign_put(
+        self, bucket: str, key: str, *, size: int, content_type: str, sha256: str | None, expires_s: int
+    ) -> tuple[str, dict[str, str]]:
+        """A URL that accepts exactly one PUT of `size` bytes, and the headers the client must send with it.
+
+        The length is signed, and the SHA-256 (hex) where it is known, so the store refuses other bytes (SigV4 signed
+        headers). No network is used.
+        """
+        params: dict[str, Any] = {
+            "Bucket": bucket,
+            "Key": key,
+            "ContentLength": size,
+            "ContentType": content_type,
+        }
+        headers = {"Content-Type": content_type, "Content-Length": str(size)}
+        if sha256 is not None:
+            params["ChecksumSHA256"] = headers["x-amz-checksum-sha256"] = b64encode(bytes.fromhex(sha256)).decode()
+        url: str = self._client.generate_presigned_url("put_object", Params=params, ExpiresIn=expires_s)
+        return url, headers
+
+
+def _hex(checksum: str) -> str:
+    return b64decode(checksum).hex()
+
+
+def _ask(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    try:
+        return call(*args, **kwargs)
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if code in _ABSENT:
+            raise ObjectAbsent(str(error.operation_name)) from error
+        if code in _TAKEN or status == 412:
+            raise ObjectExists(str(error.operation_name)) from error
+        if status >= 500 or status == 429:
+            raise ServiceUnavailable("the object store does not answer") from error
+        raise
+    except BotoCoreError as error:
+        raise ServiceUnavailable("the object store does not answer") from error
