@@ -5,7 +5,9 @@ from typing import Final
 
 import click
 
-COMMANDS: Final[dict[str, str]] = {}
+COMMANDS: Final[dict[str, str]] = {
+    "migrate": "tirage.database:migrate",
+}
 
 
 class LazyGroup(click.Group):

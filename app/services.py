@@ -1,0 +1,30 @@
+"""The composition root of everything that holds the database: each part built once, in order, visibly."""
+
+from app.kernel.db import Database
+from app.kernel.persons import PersonKeys
+from app.kernel.spine import Spine
+from app.reactions import KINDS, REACTIONS
+from app.settings import AppSettings
+from base.clock import Clock, SystemClock
+from base.objects import ObjectStore
+
+
+class Services:
+    """One process's parts. `start` opens the database, `stop` closes everything."""
+
+    def __init__(self, settings: AppSettings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.db = Database(settings.database)
+        self.store = ObjectStore(settings.store)
+        self.spine = Spine(settings.region, KINDS, REACTIONS)
+        self.persons = PersonKeys(settings.keks)
+
+    async def start(self) -> None:
+        """Open the database pool; raises `ServiceUnavailable`."""
+        await self.db.start()
+
+    async def stop(self) -> None:
+        """Close the pool and the store's threads."""
+        await self.db.stop()
+        self.store.close()

@@ -1,0 +1,40 @@
+"""Settings of the processes that hold the database: the API, the record workers, the dispatcher and the scheduler."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from app.kernel.db import DatabaseSettings, read_database
+from base.objects import Buckets, ObjectStoreSettings, read_buckets, read_store
+from base.settings import Keys, Reader, Secret
+
+
+class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process with the database needs; `role` names the object store key it holds."""
+
+    region: str
+    database: DatabaseSettings
+    store: ObjectStoreSettings
+    buckets: Buckets
+    keks: Keys
+    result_key: Secret[bytes]
+
+
+def read_app(read: Reader, role: str) -> AppSettings:
+    """The common settings; the caller adds its own and calls `read.finish()`."""
+    return AppSettings(
+        region=read.text("TIRAGE_REGION", "home"),
+        database=read_database(read),
+        store=read_store(read, role),
+        buckets=read_buckets(read),
+        keks=read.keys("TIRAGE_KEK"),
+        result_key=read.key("TIRAGE_RESULT_KEY"),
+    )
+
+
+def load(env: Mapping[str, str], role: str) -> AppSettings:
+    """Settings of a record process; raises `SettingsError` with all faults."""
+    read = Reader(env)
+    settings = read_app(read, role)
+    read.finish()
+    return settings

@@ -1,0 +1,91 @@
+"""Logs and traces: structured JSON lines without bodies, addresses or tokens, tied together by W3C trace ids."""
+
+import logging
+import secrets
+import sys
+from contextvars import ContextVar
+from typing import Any, Final
+
+import structlog
+
+_traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
+
+HIDDEN: Final = frozenset({"authorization", "token", "secret", "password", "address", "email", "body", "url", "cookie"})
+
+
+def new_traceparent() -> str:
+    """A sampled W3C `traceparent` (Trace Context level 1) with a random trace and span id."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+
+
+def follow(traceparent: str | None) -> None:
+    """Continue the given trace in this task, or begin a new one when it is absent or malformed."""
+    _traceparent.set(traceparent if traceparent and _is_traceparent(traceparent) else new_traceparent())
+
+
+def traceparent() -> str | None:
+    """The current `traceparent`, to be handed on."""
+    return _traceparent.get()
+
+
+def trace_id() -> str | None:
+    """The current trace id: 32 lower-case hex digits."""
+    current = _traceparent.get()
+    return current.split("-")[1] if current else None
+
+
+def _is_traceparent(text: str) -> bool:
+    parts = text.split("-")
+    if [len(p) for p in parts] != [2, 32, 16, 2] or parts[0] != "00":
+        return False
+    return all(set(p) <= set("0123456789abcdef") for p in parts) and any(c != "0" for c in parts[1])
+
+
+def _trace(_: Any, __: str, entry: dict[str, Any]) -> dict[str, Any]:
+    current = trace_id()
+    if current:
+        entry["trace_id"] = current
+    return entry
+
+
+def _hide(_: Any, __: str, entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: "(hidden)" if key.lower() in HIDDEN else value for key, value in entry.items()}
+
+
+def configure_logs(process: str, level: str = "info") -> None:
+    """One JSON object a line on standard error, for our own and for the libraries' loggers."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _trace,
+        _hide,
+        structlog.processors.dict_tracebacks,
+    ]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+            foreign_pre_chain=shared,
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for noisy in ("botocore", "boto3", "urllib3", "nats", "asyncio", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(process=process)
+
+
+def logger(name: str) -> Any:
+    """A structured logger: `log.info("what_happened", key=value)`."""
+    return structlog.stdlib.get_logger(name)
