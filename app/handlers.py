@@ -5,12 +5,17 @@ inside the transaction that closes the job.
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
+
+import msgspec
 
 from app.kernel import events, jobs
 from app.kernel.db import Transaction
 from app.kernel.jobs import Applier, JobRow
 from app.services import Services
+from app.uploads.service import Clean
+from base.jobs import Result
 
 
 class Attempt:
@@ -36,6 +41,34 @@ async def make_partitions(services: Services, attempt: Attempt) -> None:
         await attempt.finish(tx)
 
 
-HANDLERS: Final[dict[str, Handler]] = {"events.partitions": make_partitions}
+async def expire_uploads(services: Services, attempt: Attempt) -> None:
+    """Expire upload sessions whose time is over."""
+    async with services.db.transaction() as tx:
+        await services.uploads.expire_overdue(tx)
+        await attempt.finish(tx)
 
-APPLIERS: Final[dict[str, Applier]] = {}
+
+async def clean_asset(services: Services, attempt: Attempt) -> None:
+    """Remove a dead asset's objects; deleting twice is harmless, so the job is closed afterwards."""
+    await services.uploads.clean(msgspec.json.decode(attempt.job.payload, type=Clean))
+
+
+async def apply_ingest(services: Services, tx: Transaction, job: JobRow, result: Result) -> None:
+    """One answer of ingest."""
+    await services.uploads.apply_ingest(tx, job, result)
+
+
+HANDLERS: Final[dict[str, Handler]] = {
+    "events.partitions": make_partitions,
+    "uploads.expire": expire_uploads,
+    "asset.clean": clean_asset,
+}
+
+ServiceApplier = Callable[[Services, Transaction, JobRow, Result], Awaitable[None]]
+
+APPLIERS: Final[dict[str, ServiceApplier]] = {"asset.ingest": apply_ingest}
+
+
+def appliers(services: Services) -> dict[str, Applier]:
+    """The applier table bound to a process's services, for `jobs.apply`."""
+    return {kind: partial(applier, services) for kind, applier in APPLIERS.items()}

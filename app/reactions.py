@@ -2,15 +2,30 @@
 
 from typing import Final
 
+from app.assets import domain as assets
 from app.kernel.jobs import JobKind
 from app.kernel.spine import Reaction
+from app.uploads import domain as uploads
+from app.uploads.service import planned_cleaning, planned_ingest
 
 KINDS: Final[dict[str, JobKind]] = {
     kind.name: kind
     for kind in (
+        JobKind(name="asset.ingest", lane="preview", time_limit_s=60),
+        JobKind(name="asset.clean", lane="sweep", time_limit_s=60),
         # Housekeeping, planned by the scheduler.
         JobKind(name="events.partitions", lane="sweep", time_limit_s=30),
+        JobKind(name="uploads.expire", lane="sweep", time_limit_s=60),
     )
 }
 
-REACTIONS: Final[dict[str, tuple[Reaction, ...]]] = {}
+_CLEAN: Final = Reaction("asset.clean", planned_cleaning)
+
+REACTIONS: Final[dict[str, tuple[Reaction, ...]]] = {
+    assets.AssetCreated.type: (Reaction("asset.ingest", planned_ingest),),
+    assets.AssetDuplicateFound.type: (_CLEAN,),
+    assets.AssetRejected.type: (_CLEAN,),
+    assets.AssetErased.type: (_CLEAN,),
+    uploads.UploadAborted.type: (_CLEAN,),
+    uploads.UploadExpired.type: (_CLEAN,),
+}

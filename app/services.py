@@ -1,10 +1,12 @@
 """The composition root of everything that holds the database: each part built once, in order, visibly."""
 
+from app.assets.service import Assets
 from app.kernel.db import Database
 from app.kernel.persons import PersonKeys
 from app.kernel.spine import Spine
 from app.reactions import KINDS, REACTIONS
 from app.settings import AppSettings
+from app.uploads.service import Uploads
 from base.clock import Clock, SystemClock
 from base.objects import ObjectStore
 
@@ -19,6 +21,8 @@ class Services:
         self.store = ObjectStore(settings.store)
         self.spine = Spine(settings.region, KINDS, REACTIONS)
         self.persons = PersonKeys(settings.keks)
+        self.assets = Assets(self.db, self.spine)
+        self.uploads = Uploads(self.db, self.spine, self.store, settings.buckets, self.assets, self.clock)
 
     async def start(self) -> None:
         """Open the database pool; raises `ServiceUnavailable`."""

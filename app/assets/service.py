@@ -1,0 +1,169 @@
+"""Assets: what a person's photos are, and how the answers of pixel workers change them."""
+
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from app.assets import store
+from app.assets.domain import (
+    Asset,
+    AssetCreated,
+    AssetDuplicateFound,
+    AssetErased,
+    AssetPreviewReady,
+    AssetReady,
+    AssetRejected,
+    AssetState,
+    AssetValidated,
+    Found,
+)
+from app.assets.errors import AssetNotFound
+from app.kernel import jobs
+from app.kernel.db import Database, Transaction
+from app.kernel.events import Origin
+from app.kernel.jobs import JobRow
+from app.kernel.spine import Spine
+from base.ids import AssetId, OwnerId, UploadId
+from base.ingest import Previews, Rendition, Validated
+from base.jobs import Outcome, Result
+
+_VALIDATED: Final = msgspec.json.Decoder(Validated)
+_PREVIEWS: Final = msgspec.json.Decoder(Previews)
+LIVING: Final = frozenset({AssetState.PROCESSING, AssetState.PREVIEW_READY, AssetState.READY})
+
+
+class Assets:
+    """The use cases of assets."""
+
+    def __init__(self, db: Database, spine: Spine) -> None:
+        self._db, self._spine = db, spine
+
+    async def get(self, owner_id: OwnerId, asset_id: UUID) -> Asset:
+        """An owner's asset; raises `AssetNotFound`, also for somebody else's."""
+        async with self._db.transaction(readonly=True) as tx:
+            found = await store.get(tx, asset_id, owner_id)
+        if found is None:
+            raise AssetNotFound()
+        return found
+
+    async def page(self, owner_id: OwnerId, before: UUID | None, limit: int) -> list[Asset]:
+        """An owner's assets, newest first."""
+        async with self._db.transaction(readonly=True) as tx:
+            return await store.page(tx, owner_id, before, limit)
+
+    async def renditions(self, owner_id: OwnerId, asset_id: UUID) -> tuple[Asset, list[Rendition]]:
+        """An owner's asset with its stored renditions; raises `AssetNotFound`."""
+        async with self._db.transaction(readonly=True) as tx:
+            found = await store.get(tx, asset_id, owner_id)
+            if found is None:
+                raise AssetNotFound()
+            return found, await store.renditions(tx, asset_id)
+
+    async def create(
+        self, tx: Transaction, asset_id: AssetId, owner_id: OwnerId, upload_id: UploadId, size: int, declared_type: str
+    ) -> None:
+        """A completed upload becomes an asset, in the upload's transaction."""
+        await store.insert(tx, asset_id, owner_id, size, declared_type)
+        await self._spine.record(
+            tx,
+            AssetCreated(asset_id=asset_id, upload_id=upload_id, bytes=size),
+            aggregate_id=asset_id,
+            owner_id=owner_id,
+            origin=Origin(actor="owner"),
+        )
+
+    async def is_living(self, tx: Transaction, asset_id: UUID) -> bool:
+        """Whether the asset exists and is of use to its owner."""
+        return await store.state(tx, asset_id) in LIVING
+
+    async def apply_step(self, tx: Transaction, asset_id: UUID, job: JobRow, result: Result) -> Asset:
+        """Apply one step of ingest; the asset as it is afterwards, locked."""
+        origin = Origin(actor="system", cause=job.id)
+        asset = await _locked(tx, asset_id)
+        if asset.state not in LIVING:
+            return asset
+        if result.outcome is Outcome.REFUSED:
+            await self._reject(tx, asset, result.reason or "unusable", origin)
+        elif result.step == "validate":
+            await self._validated(tx, asset, job, result, origin)
+        elif result.step in ("first_previews", "previews"):
+            await self._previews(tx, asset, result, origin)
+        return await _locked(tx, asset_id)
+
+    async def _reject(self, tx: Transaction, asset: Asset, reason: str, origin: Origin) -> None:
+        await store.save_reason(tx, asset.id, reason)
+        told = AssetRejected(asset_id=asset.id, reason=reason)
+        await store.transition(tx, self._spine, asset, AssetState.REJECTED, told, origin)
+
+    async def _validated(self, tx: Transaction, asset: Asset, job: JobRow, result: Result, origin: Origin) -> None:
+        found = _VALIDATED.decode(result.body)
+        first = await store.living_twin(tx, asset, found.sha256)
+        if first is not None:
+            await store.save_duplicate(tx, asset.id, first)
+            told = AssetDuplicateFound(asset_id=asset.id, first_id=first)
+            await store.transition(tx, self._spine, asset, AssetState.DUPLICATE, told, origin)
+            await jobs.finish(tx, job.id, reason="duplicate")
+            return
+        await store.save_found(
+            tx,
+            asset.id,
+            Found(
+                sha256=found.sha256,
+                format=found.format,
+                width=found.width,
+                height=found.height,
+                notes=found.notes,
+                engine=result.engine or "",
+                facts=bytes(found.facts),
+            ),
+        )
+        await self._spine.record(
+            tx,
+            AssetValidated(
+                asset_id=asset.id, sha256=found.sha256, width=found.width, height=found.height, format=found.format
+            ),
+            aggregate_id=asset.id,
+            owner_id=asset.owner_id,
+            origin=origin,
+        )
+
+    async def _previews(self, tx: Transaction, asset: Asset, result: Result, origin: Origin) -> None:
+        made = _PREVIEWS.decode(result.body)
+        await store.save_previews(tx, asset.id, made.renditions, made.thumbhash)
+        if asset.state is AssetState.PROCESSING and result.step == "first_previews":
+            told = AssetPreviewReady(asset_id=asset.id)
+            await store.transition(tx, self._spine, asset, AssetState.PREVIEW_READY, told, origin)
+        elif asset.state is AssetState.PREVIEW_READY and result.step == "previews":
+            await store.transition(tx, self._spine, asset, AssetState.READY, AssetReady(asset_id=asset.id), origin)
+
+    async def erase_all(self, tx: Transaction, owner_id: UUID, origin: Origin) -> list[UUID]:
+        """Erase everything an owner has; the ids whose objects must go."""
+        gone = []
+        for asset_id, _ in await store.of_owner(tx, owner_id):
+            asset = await store.lock(tx, asset_id)
+            if asset is not None:
+                await self.erase(tx, asset, origin)
+                gone.append(asset_id)
+        return gone
+
+    async def erase(self, tx: Transaction, asset: Asset, origin: Origin) -> None:
+        """Erase one locked asset; the event causes its objects to be removed."""
+        await store.forget(tx, asset.id)
+        told = AssetErased(asset_id=asset.id)
+        await store.transition(tx, self._spine, asset, AssetState.ERASED, told, origin)
+
+    async def delete(self, owner_id: OwnerId, asset_id: UUID) -> None:
+        """The owner erases one asset; raises `AssetNotFound`."""
+        async with self._db.transaction() as tx:
+            asset = await store.lock(tx, asset_id)
+            if asset is None or asset.owner_id != owner_id or asset.state is AssetState.ERASED:
+                raise AssetNotFound()
+            await self.erase(tx, asset, Origin(actor="owner"))
+
+
+async def _locked(tx: Transaction, asset_id: UUID) -> Asset:
+    """An asset that a job of ours names; it exists, since assets are never deleted."""
+    found = await store.lock(tx, asset_id)
+    assert found is not None
+    return found

@@ -1,0 +1,56 @@
+"""The messages of ingest: what a pixel worker is told of a new photo and what it answers, step by step."""
+
+from typing import Final
+
+import msgspec
+
+KIND: Final = "asset.ingest"
+
+
+class Ingest(msgspec.Struct, frozen=True, kw_only=True):
+    """Turn an original into facts, ancestor and the preview ladder.
+
+    `asset` is the TypeID that names every key (`base/keys.py`). `bytes` and `sha256` (hex) are what the client
+    declared; the worker measures both and trusts neither.
+    """
+
+    asset: str
+    bytes: int
+    sha256: str | None
+
+
+class Validated(msgspec.Struct, frozen=True, kw_only=True):
+    """Step `validate`: the file is a photo we can print. `facts` is the canonical facts file's JSON."""
+
+    sha256: str
+    bytes: int
+    format: str
+    width: int
+    height: int
+    notes: tuple[str, ...]
+    facts: msgspec.Raw
+
+
+class Rendition(msgspec.Struct, frozen=True, kw_only=True):
+    """One stored derivative: its recipe's canonical text, file extension, size in pixels and bytes, SHA-256 (hex)."""
+
+    recipe: str
+    extension: str
+    width: int
+    height: int
+    bytes: int
+    sha256: str
+
+
+class Previews(msgspec.Struct, frozen=True, kw_only=True):
+    """Steps `first_previews` (200 and 400 px, with `thumbhash`, base64) and `previews` (the rest of the ladder)."""
+
+    renditions: tuple[Rendition, ...]
+    thumbhash: str | None = None
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """The final answer for a file that is no photo, or not the declared one; the reason is the result's."""
+
+    sha256: str | None
+    bytes: int

@@ -1,0 +1,30 @@
+"""Where objects are: keys are pure functions of ids, so that anybody may compute them and nobody looks them up.
+
+Assets are named by their TypeID. What depends on the pixel engine carries its revision, so that an upgrade never
+changes the bytes behind a key.
+"""
+
+from typing import Final
+
+ANCESTOR: Final = "ancestor.jpg"
+FACTS: Final = "facts.json"
+
+
+def original(asset: str) -> str:
+    """The bytes a person sent, in the originals bucket."""
+    return f"{asset}/original"
+
+
+def ancestor(asset: str, engine: str) -> str:
+    """The stored parent of every preview, in the ancestors bucket."""
+    return f"{asset}/{engine}/{ANCESTOR}"
+
+
+def facts(asset: str, engine: str) -> str:
+    """What inspection found, in canonical JSON, beside the ancestor."""
+    return f"{asset}/{engine}/{FACTS}"
+
+
+def derivative(asset: str, recipe: str, extension: str) -> str:
+    """One rendition, in the derivatives bucket; the signature is never part of a key."""
+    return f"{asset}/{recipe}.{extension}"
