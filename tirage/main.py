@@ -6,7 +6,11 @@ from typing import Final
 import click
 
 COMMANDS: Final[dict[str, str]] = {
+    "down": "tirage.stack:down",
     "migrate": "tirage.database:migrate",
+    "reset": "tirage.stack:reset",
+    "status": "tirage.stack:status",
+    "up": "tirage.stack:up",
 }
 
 

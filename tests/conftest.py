@@ -1,0 +1,173 @@
+"""One own stack of real servers a test session, shared by all workers; one database a worker, cloned from a template.
+
+The controller starts the servers, migrates the template and hands the addresses to workers by environment. `--no-stack`
+skips that for tests that need none.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from app.kernel.db import Database, DatabaseSettings
+from app.kernel.migrate import migrate
+from app.machines import MACHINES
+from base.objects import Buckets, ObjectStore, ObjectStoreSettings
+from base.settings import Secret
+from devstack.stack import Stack
+
+ROOT = Path(__file__).parents[1]
+PHOTOS = Path(os.environ.get("TIRAGE_PHOTOS", ROOT.parent / "shared" / "photos"))
+STACK = "TIRAGE_TEST_STACK"
+TEMPLATE = "template_tirage"
+
+_held: dict[str, Any] = {}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-stack", action="store_true", help="start no servers")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput") or config.option.no_stack or config.option.collectonly:
+        return
+    folder = Path(tempfile.mkdtemp(prefix="tirage-test-"))
+    stack = Stack(folder, {})
+    _held.update(stack=stack, folder=folder)
+    stack.claim()
+    stack.start_servers(lambda _: None, tied=True)
+    env = stack.environment()
+    asyncio.run(_make_template(env["TIRAGE_DATABASE_URL"]))
+    os.environ[STACK] = json.dumps(env)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    stack = _held.pop("stack", None)
+    if stack is not None:
+        stack.stop(lambda _: None)
+        shutil.rmtree(_held.pop("folder"), ignore_errors=True)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not PHOTOS.exists():
+        skipped = sum("real photos" in str(r.longrepr) for r in terminalreporter.stats.get("skipped", []))
+        terminalreporter.write_line(f"real photos absent ({PHOTOS}): {skipped} tests skipped")
+
+
+def database_settings(url: str) -> DatabaseSettings:
+    return DatabaseSettings(url=Secret(url), pool_min=1, pool_max=10, acquire_timeout_s=5, statement_timeout_ms=30_000)
+
+
+async def _make_template(url: str) -> None:
+    admin = await asyncpg.connect(url)
+    await admin.execute(f"CREATE DATABASE {TEMPLATE}")
+    await admin.close()
+    database = Database(database_settings(url.replace("/postgres", f"/{TEMPLATE}")))
+    await database.start()
+    await migrate(database, MACHINES)
+    await database.stop()
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """The folder of real photos; absent, a counted skip, or a failure where CI requires them."""
+    if not (PHOTOS / "manifest.jsonl").exists():
+        if os.environ.get("TIRAGE_REQUIRE_PHOTOS") == "1":
+            pytest.fail(f"real photos are required and absent: {PHOTOS}")
+        pytest.skip("real photos are absent")
+    return PHOTOS
+
+
+@pytest.fixture(scope="session")
+def stack_env() -> dict[str, str]:
+    """Every variable of the session's stack."""
+    if STACK not in os.environ:
+        pytest.skip("no stack (--no-stack)")
+    env: dict[str, str] = json.loads(os.environ[STACK])
+    return env
+
+
+@pytest.fixture(scope="session")
+def database_url(stack_env: dict[str, str], worker_id: str) -> str:
+    """This worker's own database, cloned from the migrated template."""
+    url, name = stack_env["TIRAGE_DATABASE_URL"], f"test_{worker_id}"
+
+    async def make() -> None:
+        admin = await asyncpg.connect(url)
+        await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY wal_log")
+        await admin.close()
+
+    asyncio.run(make())
+    return url.replace("/postgres", f"/{name}")
+
+
+@pytest.fixture(scope="session")
+def env(stack_env: dict[str, str], database_url: str) -> dict[str, str]:
+    """The stack's variables with this worker's database."""
+    return {**stack_env, "TIRAGE_DATABASE_URL": database_url}
+
+
+EMPTY = """
+DO $$ DECLARE names text; BEGIN
+    SELECT string_agg(format('%I', relname), ', ') INTO names FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+      AND relname NOT IN ('transitions', 'migration');
+    EXECUTE 'ALTER TABLE events DISABLE TRIGGER append_only; TRUNCATE ' || names || ' RESTART IDENTITY CASCADE;
+             ALTER TABLE events ENABLE TRIGGER append_only';
+END $$
+"""
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncIterator[Database]:
+    """A started database, emptied before the test."""
+    admin = await asyncpg.connect(database_url)
+    await admin.execute(EMPTY)
+    await admin.close()
+    database = Database(database_settings(database_url))
+    await database.start()
+    yield database
+    await database.stop()
+
+
+@pytest.fixture(scope="session")
+def buckets(stack_env: dict[str, str]) -> Buckets:
+    """The session's buckets."""
+    uses = ("originals", "ancestors", "derivatives", "masters", "staging")
+    return Buckets(**{use: stack_env[f"TIRAGE_BUCKET_{use.upper()}"] for use in uses})
+
+
+def store_of(env: dict[str, str], role: str) -> ObjectStore:
+    """An object store port with the key of a role."""
+    return ObjectStore(
+        ObjectStoreSettings(
+            endpoint=env["TIRAGE_S3_ENDPOINT"],
+            region="us-east-1",
+            access_key=env[f"TIRAGE_S3_{role}_ACCESS_KEY"],
+            secret_key=Secret(env[f"TIRAGE_S3_{role}_SECRET_KEY"]),
+            threads=8,
+            connect_timeout_s=3,
+            read_timeout_s=20,
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def record_store(stack_env: dict[str, str]) -> Iterator[ObjectStore]:
+    """The object store with the record role's key."""
+    store = store_of(stack_env, "RECORD")
+    yield store
+    store.close()
+
+
+def database_name(url: str) -> str:
+    return urlsplit(url).path.lstrip("/")
