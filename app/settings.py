@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from app.kernel.db import DatabaseSettings, read_database
+from app.web.settings import WebSettings, read_web
 from base.objects import Buckets, ObjectStoreSettings, read_buckets, read_store
 from base.settings import Keys, Reader, Secret
 
@@ -30,6 +31,21 @@ def read_app(read: Reader, role: str) -> AppSettings:
         keks=read.keys("TIRAGE_KEK"),
         result_key=read.key("TIRAGE_RESULT_KEY"),
     )
+
+
+class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What an API process needs."""
+
+    app: AppSettings
+    web: WebSettings
+
+
+def load_api(env: Mapping[str, str]) -> ApiSettings:
+    """Settings of an API process; raises `SettingsError` with all faults."""
+    read = Reader(env)
+    settings = ApiSettings(app=read_app(read, "API"), web=read_web(read))
+    read.finish()
+    return settings
 
 
 def load(env: Mapping[str, str], role: str) -> AppSettings:

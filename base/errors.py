@@ -11,6 +11,7 @@ from typing import ClassVar, Final
 class Kind(StrEnum):
     """What an error means to a caller, whatever the transport."""
 
+    MALFORMED = "malformed"
     INVALID = "invalid"
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"

@@ -11,6 +11,7 @@ from base.errors import DomainError, Kind
 
 OwnerId = NewType("OwnerId", UUID)
 DeviceId = NewType("DeviceId", UUID)
+SessionId = NewType("SessionId", UUID)
 UploadId = NewType("UploadId", UUID)
 AssetId = NewType("AssetId", UUID)
 JobId = NewType("JobId", UUID)
@@ -21,6 +22,7 @@ OrderId = NewType("OrderId", UUID)
 PREFIXES: Final[dict[str, str]] = {
     "owner": "own",
     "device": "dev",
+    "session": "ses",
     "upload": "upl",
     "asset": "ast",
     "job": "job",

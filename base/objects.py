@@ -1,6 +1,7 @@
 """The object store: one port over S3, blocking boto3 calls on one bounded thread pool, every call with a timeout."""
 
 import asyncio
+import contextlib
 import hashlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
@@ -141,6 +142,11 @@ class ObjectStore:
             version=answer.get("VersionId"),
             modified=answer["LastModified"],
         )
+
+    async def ping(self, bucket: str) -> None:
+        """Whether the store answers at all; raises `ServiceUnavailable`. An absent or forbidden key is an answer."""
+        with contextlib.suppress(ObjectAbsent, ClientError):
+            await self.head(bucket, "ping")
 
     async def put(self, bucket: str, key: str, data: bytes, content_type: str) -> None:
         """Store an object whose bytes are a function of its key; storing it again is harmless."""

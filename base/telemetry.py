@@ -3,6 +3,7 @@
 import logging
 import secrets
 import sys
+import traceback
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -52,6 +53,23 @@ def _hide(_: Any, __: str, entry: dict[str, Any]) -> dict[str, Any]:
     return {key: "(hidden)" if key.lower() in HIDDEN else value for key, value in entry.items()}
 
 
+def _crash(_: Any, __: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """An exception as its types and frames: its text and its locals may hold what a log must not."""
+    found = entry.pop("exc_info", None)
+    if found is True:
+        found = sys.exc_info()
+    error = found[1] if isinstance(found, tuple) else found
+    if not isinstance(error, BaseException):
+        return entry
+    chain: list[dict[str, Any]] = []
+    while error is not None and len(chain) < 5:
+        frames = [f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(error.__traceback__)[-20:]]
+        chain.append({"type": f"{type(error).__module__}.{type(error).__qualname__}", "frames": frames})
+        error = error.__cause__ or error.__context__
+    entry["exception"] = chain
+    return entry
+
+
 def configure_logs(process: str, level: str = "info") -> None:
     """One JSON object a line on standard error, for our own and for the libraries' loggers."""
     shared: list[Any] = [
@@ -60,7 +78,7 @@ def configure_logs(process: str, level: str = "info") -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _trace,
         _hide,
-        structlog.processors.dict_tracebacks,
+        _crash,
     ]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

@@ -6,6 +6,7 @@ from typing import Final
 import click
 
 COMMANDS: Final[dict[str, str]] = {
+    "api": "tirage.api:api",
     "down": "tirage.stack:down",
     "migrate": "tirage.database:migrate",
     "reset": "tirage.stack:reset",

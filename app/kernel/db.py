@@ -12,7 +12,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
@@ -76,6 +76,42 @@ def connect_arguments(url: str) -> dict[str, Any]:
     return arguments
 
 
+class Readable(Protocol):
+    """What a reading store function needs: a transaction, or `Database.reading()` for one statement by itself."""
+
+    async def fetch(self, sql: str, *args: object) -> list[Any]:
+        """All rows."""
+        ...
+
+    async def one(self, sql: str, *args: object) -> Any | None:
+        """The first row or None."""
+        ...
+
+    async def value(self, sql: str, *args: object) -> Any:
+        """The first column of the first row, or None."""
+        ...
+
+
+class Reading:
+    """A connection outside a transaction: each statement sees its own snapshot and costs one round trip."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    async def fetch(self, sql: str, *args: object) -> list[Any]:
+        """All rows."""
+        rows: list[Any] = await self._connection.fetch(sql, *args)
+        return rows
+
+    async def one(self, sql: str, *args: object) -> Any | None:
+        """The first row or None."""
+        return await self._connection.fetchrow(sql, *args)
+
+    async def value(self, sql: str, *args: object) -> Any:
+        """The first column of the first row, or None."""
+        return await self._connection.fetchval(sql, *args)
+
+
 class Transaction(PostgresTransaction):
     """A transaction that always gives its connection back and forgets itself, however it ends."""
 
@@ -87,7 +123,7 @@ class Transaction(PostgresTransaction):
 
     async def __aenter__(self) -> "Transaction":
         pool = self._database.pool
-        self.connection = await pool.acquire(timeout=self._database.settings.acquire_timeout_s)
+        self.connection = await self._database.acquire()
         self.transaction = self.connection.transaction(isolation=self._options[0], readonly=self._options[1])
         try:
             await self.transaction.start()
@@ -167,6 +203,7 @@ class Database:
                 min_size=self.settings.pool_min,
                 max_size=self.settings.pool_max,
                 server_settings={"statement_timeout": str(self.settings.statement_timeout_ms)},
+                reset=_keep_session,
             )
         self._notifier = asyncio.create_task(self._notify())
 
@@ -190,6 +227,21 @@ class Database:
             async with Transaction(self, isolation, readonly) as tx:
                 yield tx
 
+    @contextlib.asynccontextmanager
+    async def reading(self) -> AsyncIterator[Reading]:
+        """A pooled connection for single reads without a transaction. A lost database is `ServiceUnavailable`."""
+        with _reachable():
+            connection = await self.acquire()
+            try:
+                yield Reading(connection)
+            finally:
+                await self.pool.release(connection)
+
+    async def acquire(self) -> Any:
+        """A pooled connection; the caller releases it. asyncpg's own timeout would start a task for every call."""
+        async with asyncio.timeout(self.settings.acquire_timeout_s):
+            return await self.pool.acquire()
+
     async def connect(self) -> Any:
         """A connection of its own, outside the pool (LISTEN, advisory locks); the caller closes it."""
         with _reachable():
@@ -204,18 +256,26 @@ class Database:
     async def _notify(self) -> None:
         """NOTIFY from a connection of its own: inside the transaction it would serialise all commits."""
         connection = None
-        while True:
-            await self._woken.wait()
-            self._woken.clear()
-            topics, self._waking = self._waking, set()
-            try:
-                if connection is None or connection.is_closed():
-                    connection = await self.connect()
-                for topic in topics:
-                    await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, topic)
-            except (ServiceUnavailable, *_LOST):
-                # Listeners look by themselves every second; a lost wake-up only costs that second.
-                connection = None
+        try:
+            while True:
+                await self._woken.wait()
+                self._woken.clear()
+                topics, self._waking = self._waking, set()
+                try:
+                    if connection is None or connection.is_closed():
+                        connection = await self.connect()
+                    for topic in topics:
+                        await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, topic)
+                except (ServiceUnavailable, *_LOST):
+                    # Listeners look by themselves every second; a lost wake-up only costs that second.
+                    connection = None
+        finally:
+            if connection is not None:
+                connection.terminate()
+
+
+async def _keep_session(_: Any) -> None:
+    """Nothing of ours changes a pooled session, so asyncpg's RESET ALL (one more round trip) is left out."""
 
 
 @contextlib.contextmanager

@@ -1,0 +1,178 @@
+"""The outermost layer of every HTTP call: request id, trace, time limit, client address, headers, metrics.
+
+It stands outside Litestar's routing, so that a 404 of the router has a request id and a count as well.
+"""
+
+import asyncio
+import ipaddress
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final
+
+import msgspec
+from prometheus_client import Counter, Gauge, Histogram
+
+from app.web import problems, rates
+from app.web.call import Call
+from app.web.settings import Network, WebSettings
+from base import telemetry
+from base.errors import DomainError, Kind
+
+log = telemetry.logger(__name__)
+
+SECONDS: Final = Histogram(
+    "tirage_http_request_seconds",
+    "Time from the request's head to the end of the answer (streams: to its beginning)",
+    ("method", "route", "status"),
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+IN_WORK: Final = Gauge("tirage_http_requests_in_work", "Requests in work, open streams included")
+TIMED_OUT: Final = Counter("tirage_http_timeouts_total", "Requests ended by the time limit", ("route",))
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+Message = dict[str, Any]
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class TimeLimit(DomainError):
+    """The request took longer than the limit."""
+
+    code, title, kind = "time-limit", "The request took too long", Kind.UNAVAILABLE
+    next_step = "Send the same request again, with the same Idempotency-Key if it had one; it may have been done."
+    retry_after_s = 5
+
+
+class Frame:
+    """Wraps one ASGI application."""
+
+    def __init__(self, settings: WebSettings) -> None:
+        self._limit_s = settings.limits.request_s
+        self._proxies = settings.proxies
+        self._hsts = b"max-age=%d; includeSubDomains" % settings.hsts_s if settings.hsts_s else b""
+        self._observers: dict[tuple[str, str, int], Any] = {}
+
+    async def __call__(self, app: App, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one HTTP request."""
+        began = time.perf_counter()
+        given, forwarded, proto = _wanted_headers(scope["headers"])
+        telemetry.follow(given)
+        client = scope.get("client") or ("", 0)
+        address, trusted = client_address(client[0], forwarded, self._proxies)
+        secure = (proto if trusted and proto else scope.get("scheme", "http")) == "https"
+        call = Call(secrets.token_hex(8), address, secure, None)
+        scope.setdefault("state", {})["call"] = call
+        answer = _Answer(send, call, self._hsts if secure else b"")
+        IN_WORK.inc()
+        try:
+            async with asyncio.timeout(self._limit_s) as call.timer:
+                await app(scope, receive, answer)
+        except TimeoutError:
+            await self._too_slow(scope, answer)
+        finally:
+            IN_WORK.dec()
+            self._observe(scope, answer.status, (answer.began or time.perf_counter()) - began)
+
+    async def _too_slow(self, scope: Any, answer: "_Answer") -> None:
+        route = scope.get("path_template", "(none)")
+        TIMED_OUT.labels(route).inc()
+        log.warning("request_timed_out", route=route)
+        if answer.began is not None:
+            return
+        problem = problems.of_domain(TimeLimit(), f"urn:tirage:request:{answer.call.request_id}")
+        await send_problem(answer, problem)
+
+    def _observe(self, scope: Any, status: int, seconds: float) -> None:
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        key = (method, scope.get("path_template", "(none)"), status)
+        observer = self._observers.get(key)
+        if observer is None:
+            observer = self._observers[key] = SECONDS.labels(key[0], key[1], str(status))
+        observer.observe(seconds)
+
+
+class _Answer:
+    """`send` that adds our headers and remembers what was answered."""
+
+    __slots__ = ("_hsts", "_send", "began", "call", "status")
+
+    def __init__(self, send: Any, call: Call, hsts: bytes) -> None:
+        self._send, self.call, self._hsts = send, call, hsts
+        self.status = 0
+        self.began: float | None = None
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status, self.began = message["status"], time.perf_counter()
+            message["headers"] = [*message.get("headers", ()), *self._extra(message.get("headers", ()))]
+        await self._send(message)
+
+    def _extra(self, present: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        headers = [(b"x-request-id", self.call.request_id.encode()), (b"x-content-type-options", b"nosniff")]
+        trace = telemetry.trace_id()
+        if trace:
+            headers.append((b"x-trace-id", trace.encode()))
+        if not any(name == b"cache-control" for name, _ in present):
+            headers.append((b"cache-control", b"no-store"))
+        if self._hsts:
+            headers.append((b"strict-transport-security", self._hsts))
+        if self.call.rate is not None:
+            headers += rates.headers_of(self.call.rate)
+        return headers
+
+
+async def send_problem(send: Any, problem: problems.Problem) -> None:
+    """Answer with a problem outside Litestar."""
+    body = msgspec.json.encode(problem)
+    headers = [(b"content-type", problems.MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body))]
+    headers += [(k.lower().encode(), v.encode()) for k, v in problems.headers_of(problem).items()]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _wanted_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str | None, list[str], str]:
+    """`traceparent`, every `X-Forwarded-For` value in order, and the last `X-Forwarded-Proto`."""
+    trace: str | None = None
+    forwarded: list[str] = []
+    proto = ""
+    for name, value in headers:
+        if name == b"traceparent":
+            trace = value.decode("latin-1")
+        elif name == b"x-forwarded-for":
+            forwarded += [part.strip() for part in value.decode("latin-1").split(",")]
+        elif name == b"x-forwarded-proto":
+            proto = value.decode("latin-1").rpartition(",")[2].strip().lower()
+    return trace, forwarded, proto
+
+
+def client_address(peer: str, forwarded: list[str], proxies: tuple[Network, ...]) -> tuple[str, bool]:
+    """The nearest address that is not a trusted proxy's, read from the right, and whether the peer is a trusted one.
+
+    IPv6 callers are told apart by their /64, which is what one subscriber has.
+    """
+    if not proxies:
+        return _key(peer), False
+    trusted = _within(peer, proxies)
+    current = peer
+    for hop in reversed(forwarded):
+        if not _within(current, proxies):
+            break
+        current = hop
+    return _key(current), trusted
+
+
+def _within(address: str, networks: tuple[Network, ...]) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in networks if network.version == parsed.version)
+
+
+def _key(address: str) -> str:
+    if ":" not in address:
+        return address
+    try:
+        return str(ipaddress.ip_network(f"{address}/64", strict=False).network_address)
+    except ValueError:
+        return "unknown"

@@ -1,0 +1,163 @@
+"""Who may call: the gate every routed request passes, and the controllers slices derive theirs from.
+
+A slice's `routes.py` writes `class UploadController(CustomerController)` and takes `who: NamedDependency[Customer]`
+where it needs the caller; public routes derive from `PublicController`, operators' from `OperatorController`.
+"""
+
+from typing import Any, Final, TypeVar
+
+import msgspec
+from litestar import Controller, Request
+from litestar.connection import ASGIConnection
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.handlers.base import BaseRouteHandler
+
+from app.kernel.access import AccessTokens, Principal, Scope, Unauthenticated
+from app.web.call import Call, call_of
+from app.web.rates import Bucket, RateLimited
+from app.web.requests import JSON
+from app.web.settings import Limits
+from base.errors import DomainError, Kind
+from base.ids import DeviceId, OwnerId
+
+READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Forbidden(DomainError):
+    """The token is good, but not for this."""
+
+    code, title, kind = "forbidden", "This token does not allow that", Kind.FORBIDDEN
+    next_step = "Use a token with the scope that the API description names for this call."
+
+
+class Customer(msgspec.Struct, frozen=True, kw_only=True):
+    """The calling customer: the owner of everything the call touches, and the device it comes from."""
+
+    owner_id: OwnerId
+    device_id: DeviceId
+
+
+class Operator(msgspec.Struct, frozen=True, kw_only=True):
+    """The calling operator."""
+
+    name: str
+
+
+class Gate:
+    """The guard of the whole application: reads the token, counts the request, refuses bodies that are not JSON."""
+
+    def __init__(self, tokens: AccessTokens, limits: Limits) -> None:
+        self._tokens = tokens
+        self._reads, self._writes = Bucket("reads", limits.reads), Bucket("writes", limits.writes)
+        self._named = {"devices": Bucket("devices", limits.devices)}
+
+    async def admit(self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+        """Raises `Unauthenticated`, `RateLimited` or 415.
+
+        A handler's opt: `limit` names a bucket of its own, `free` none, `raw` that it reads the body's bytes itself.
+        """
+        call, opt = call_of(connection.scope), handler.opt
+        self._authenticate(connection, call)
+        if not opt.get("free"):
+            self._count(connection, call, opt.get("limit"))
+        if not opt.get("raw"):
+            _refuse_other_bodies(connection)
+
+    def _authenticate(self, connection: ASGIConnection[Any, Any, Any, Any], call: Call) -> None:
+        found = [value for name, value in connection.scope["headers"] if name == b"authorization"]
+        if not found:
+            return
+        scheme, _, token = found[0].partition(b" ")
+        if len(found) > 1 or scheme.lower() != b"bearer":
+            raise Unauthenticated("Authorization must be one bearer token")
+        call.principal = self._tokens.verify(token.strip())
+
+    def _count(self, connection: ASGIConnection[Any, Any, Any, Any], call: Call, named: str | None) -> None:
+        bucket = self._reads if connection.scope.get("method", "GET") in READS else self._writes
+        key = call.principal.name if call.principal is not None else call.address
+        if named is not None:
+            bucket, key = self._named[named], call.address
+        call.rate = bucket.take(key)
+        if call.rate.wait_s:
+            raise RateLimited(call.rate.wait_s)
+
+
+def _refuse_other_bodies(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
+    length, kind = b"0", b""
+    for name, value in connection.scope["headers"]:
+        if name == b"content-length":
+            length = value
+        elif name == b"transfer-encoding":
+            length = b"1"
+        elif name == b"content-type":
+            kind = value
+    if length != b"0" and kind.partition(b";")[0].strip().lower().decode("latin-1") not in JSON:
+        raise HTTPException(status_code=415, detail="the body must be application/json")
+
+
+def customer(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Guard: a customer's token."""
+    _require(connection, Scope.CUSTOMER)
+
+
+def operator(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Guard: an operator's token."""
+    _require(connection, Scope.OPERATOR)
+
+
+def _require(connection: ASGIConnection[Any, Any, Any, Any], scope: Scope) -> Principal:
+    principal = call_of(connection.scope).principal
+    if principal is None:
+        raise Unauthenticated()
+    if principal.scope is not scope:
+        raise Forbidden()
+    return principal
+
+
+def provide_customer(request: Request[Any, Any, Any]) -> Customer:
+    """The dependency behind `who: Customer`."""
+    principal = _require(request, Scope.CUSTOMER)
+    assert principal.owner_id is not None
+    assert principal.device_id is not None
+    return Customer(owner_id=principal.owner_id, device_id=principal.device_id)
+
+
+def provide_operator(request: Request[Any, Any, Any]) -> Operator:
+    """The dependency behind `who: Operator`."""
+    return Operator(name=_require(request, Scope.OPERATOR).name)
+
+
+class PublicController(Controller):
+    """Base of controllers that anybody may call."""
+
+
+class CustomerController(Controller):
+    """Base of controllers for customers; `who: Customer` is the caller."""
+
+    guards = (customer,)
+    security = ({"bearer": []},)
+    dependencies = {"who": Provide(provide_customer, sync_to_thread=False)}  # noqa: RUF012 Litestar's own field
+
+
+class OperatorController(Controller):
+    """Base of controllers for operators; `who: Operator` is the caller."""
+
+    guards = (operator,)
+    security = ({"bearer": []},)
+    dependencies = {"who": Provide(provide_operator, sync_to_thread=False)}  # noqa: RUF012 Litestar's own field
+
+
+C = TypeVar("C", bound=Controller)
+
+
+def mounted(controller: type[C], **parts: Any) -> type[C]:
+    """The controller with its services set as attributes: `mounted(UploadController, uploads=services.uploads)`.
+
+    Not by dependency injection: two dependencies or more are resolved in a task group, at several times a handler's
+    cost. Raises `TypeError` for a part that the controller does not declare.
+    """
+    for name in parts:
+        if name not in controller.__annotations__:
+            raise TypeError(f"{controller.__name__} declares no {name!r}")
+    return type(controller.__name__, (controller,), {"__doc__": controller.__doc__, **parts})

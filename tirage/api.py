@@ -1,0 +1,74 @@
+"""`tirage api`: the HTTP API on granian, in this process."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+import click
+import uvloop
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+
+from app.main import Api, create_app
+from app.settings import load_api
+from app.web.settings import WebSettings
+from base import telemetry
+from base.settings import SettingsError
+
+
+@click.command()
+def api() -> None:
+    """Serve the HTTP API (TIRAGE_API_PORT); SIGTERM drains and ends it."""
+    try:
+        settings = load_api(os.environ)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+    if not is_free(settings.web.host, settings.web.port):
+        raise click.ClickException(f"port {settings.web.port} of {settings.web.host} is in use")
+    telemetry.configure_logs("api")
+    sys.exit(uvloop.run(serve(create_app(settings), settings.web)))
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether nobody listens there. granian binds with SO_REUSEPORT: a second server would silently take half."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+async def serve(app: Api, settings: WebSettings) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code."""
+    server = Server(
+        app,
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.ASGI,
+        http=HTTPModes.auto,
+        websockets=False,
+        backlog=1024,
+        backpressure=settings.limits.slots,
+        http1_settings=HTTP1Settings(header_read_timeout=10_000),
+        log_access=False,
+        log_dictconfig={"version": 1, "disable_existing_loggers": False},
+        ssl_cert=settings.tls_cert,
+        ssl_key=settings.tls_key,
+    )
+    server.workers_kill_timeout = settings.drain_s + 5
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, app, server)
+    await server.serve()
+    return 0
+
+
+def stop(app: Api, server: Server) -> None:
+    """Say that we are ending, end open streams, then let running requests finish."""
+    app.readiness.draining = True
+    server.stop()  # type: ignore[no-untyped-call]
