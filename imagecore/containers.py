@@ -1,0 +1,329 @@
+"""What a file says of itself, read from its bytes alone: format, structure, where the picture ends.
+
+Pure Python on purpose: this runs before any native decoder has seen the file, allocates nothing in proportion to
+what a header claims, and takes bounded time (`MAX_PARTS`). Names of files are never looked at.
+"""
+
+import re
+import struct
+from typing import Final
+
+import msgspec
+
+from imagecore.errors import Reason, Rejected
+
+MAX_PARTS: Final = 20_000
+
+# The beginning decides. Each entry: offset, bytes, format.
+_MAGIC: Final = (
+    (0, b"\xff\xd8\xff", "jpeg"),
+    (0, b"\x89PNG\r\n\x1a\n", "png"),
+    (0, b"GIF87a", "gif"),
+    (0, b"GIF89a", "gif"),
+    (0, b"II*\x00", "tiff"),
+    (0, b"MM\x00*", "tiff"),
+    (0, b"II+\x00", "tiff"),
+    (0, b"MM\x00+", "tiff"),
+)
+_HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"mif2"})
+_AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
+# Real picture formats that we do not print; anything else is no image at all.
+_FOREIGN: Final = (
+    (0, b"BM"), (0, b"8BPS"), (0, b"\x00\x00\x00\x0cjP  "), (0, b"\xff\x0a"), (0, b"\x00\x00\x00\x0cJXL "),
+    (0, b"%PDF-"), (0, b"\x00\x00\x01\x00"), (0, b"v/1\x01"), (0, b"#?RADIANCE"), (0, b"FUJIFILMCCD-RAW"),
+    (0, b"IIU\x00"), (0, b"IIRO"), (0, b"qoif"), (0, b"%!PS"),
+)  # fmt: skip
+
+
+def sniff(raw: bytes | memoryview) -> str:
+    """The format by content: `jpeg png webp gif tiff heic avif`.
+
+    Raises `Rejected` with `empty`, `unsupported-type` (a picture of another kind) or `not-an-image`.
+    """
+    head = bytes(raw[:512])
+    if not head:
+        raise Rejected(Reason.EMPTY)
+    for offset, magic, name in _MAGIC:
+        if head.startswith(magic, offset):
+            return name
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    if head[4:8] == b"ftyp":
+        return _heif_kind(head)
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    foreign = any(head.startswith(magic, offset) for offset, magic in _FOREIGN)
+    if foreign or text.startswith(b"<svg") or (text.startswith(b"<?xml") and b"<svg" in text):
+        raise Rejected(Reason.UNSUPPORTED_TYPE)
+    raise Rejected(Reason.NOT_AN_IMAGE)
+
+
+def _heif_kind(head: bytes) -> str:
+    """ISO/IEC 23008-12: the major brand decides, then the compatible ones."""
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    brands = [head[8:12], *(head[i : i + 4] for i in range(16, end - 3, 4))]
+    for brand in brands:
+        if brand in _AVIF_BRANDS:
+            return "avif"
+        if brand in _HEIC_BRANDS - {b"mif1", b"msf1", b"mif2"}:
+            return "heic"
+    if any(brand in _HEIC_BRANDS for brand in brands):
+        return "heic"
+    raise Rejected(Reason.NOT_AN_IMAGE, "no picture brand")
+
+
+class Structure(msgspec.Struct, frozen=True, kw_only=True):
+    """How a file is built. Sizes are of the stored picture, before any turning.
+
+    `end` is where the picture's own data ends and `complete` whether all of it is there; `fields` holds what is
+    special to a format (see each reader); `icc` and `exif` are the raw blobs where the reader finds them.
+    """
+
+    width: int | None = None
+    height: int | None = None
+    end: int
+    complete: bool
+    coding: str | None = None
+    subsampling: str | None = None
+    components: int | None = None
+    bits: int | None = None
+    interlaced: bool = False
+    animated_frames: int | None = None
+    adobe_transform: int | None = None
+    multi_picture: bool = False
+    gain_map: bool = False
+    depth_map: bool = False
+    metadata_bytes: int = 0
+    cicp: tuple[int, int, int] | None = None
+
+
+# --- JPEG (ITU-T T.81 annex B) ---------------------------------------------------------------------------------------
+
+_SOF: Final = {
+    0xC0: "baseline", 0xC1: "extended", 0xC2: "progressive", 0xC3: "lossless", 0xC5: "hierarchical",
+    0xC6: "hierarchical", 0xC7: "hierarchical", 0xC9: "arithmetic", 0xCA: "arithmetic-progressive",
+    0xCB: "arithmetic-lossless", 0xCD: "hierarchical", 0xCE: "hierarchical", 0xCF: "hierarchical",
+}  # fmt: skip
+# The next marker inside entropy-coded data: not a stuffed zero, a restart or fill.
+_MARKER: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+_SUBSAMPLING: Final = {
+    (1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0", (4, 1): "4:1:1", (4, 2): "4:1:0",
+}  # fmt: skip
+_GAIN_MAP_MARKS: Final = (b"http://ns.adobe.com/hdr-gain-map/1.0/", b"HDRGainMap", b"urn:iso:std:iso:ts:21496:-1")
+_DEPTH_MARKS: Final = (b"ns.google.com/photos/1.0/depthmap", b"ns.google.com/photos/1.0/focus", b"GDepth:")
+
+
+class _Jpeg:
+    """The walk's state; `Structure` is what comes out."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, object] = {}
+        self.metadata = 0
+        self.parts = 0
+        self.scans = 0
+
+    def frame(self, marker: int, body: bytes) -> None:
+        """SOFn: precision, lines, samples a line, components and their sampling factors."""
+        if len(body) < 6 or "width" in self.fields or len(body) < 6 + 3 * body[5]:
+            raise Rejected(Reason.CORRUPT, "frame header")
+        precision, height, width, count = struct.unpack(">BHHB", body[:6])
+        factors = [(body[7 + 3 * i] >> 4, body[7 + 3 * i] & 15) for i in range(count)]
+        self.fields.update(width=width, height=height, bits=precision, components=count, coding=_SOF[marker])
+        self.fields["interlaced"] = marker in (0xC2, 0xCA)
+        if count >= 3 and all(factors[1]):
+            ratio = (factors[0][0] // factors[1][0], factors[0][1] // factors[1][1])
+            self.fields["subsampling"] = _SUBSAMPLING.get(ratio)
+
+    def segment(self, marker: int, body: bytes) -> None:
+        """One marker segment before or between scans."""
+        self.parts += 1
+        if self.parts > MAX_PARTS:
+            raise Rejected(Reason.CORRUPT, "too many segments")
+        if marker in _SOF:
+            self.frame(marker, body)
+        elif marker == 0xEE and body[:5] == b"Adobe" and len(body) >= 12:
+            self.fields["adobe_transform"] = body[11]
+        elif 0xE0 <= marker <= 0xEF or marker == 0xFE:
+            self.application(marker, body)
+
+    def application(self, marker: int, body: bytes) -> None:
+        """APPn and COM: only measured and looked through for well-known names."""
+        self.metadata += len(body) + 4
+        if marker == 0xE2 and body[:4] == b"MPF\x00":
+            self.fields["multi_picture"] = True
+        if any(mark in body for mark in _GAIN_MAP_MARKS):
+            self.fields["gain_map"] = True
+        if any(mark in body for mark in _DEPTH_MARKS):
+            self.fields["depth_map"] = True
+
+    def result(self, end: int, complete: bool) -> Structure:
+        return msgspec.convert(
+            {**self.fields, "metadata_bytes": self.metadata, "end": end, "complete": complete}, Structure
+        )
+
+
+def jpeg(raw: bytes) -> Structure:
+    """Walk a JPEG from SOI to EOI. `end` is behind EOI; what follows is trailing data or further pictures (MPF).
+
+    Raises `Rejected(corrupt)` where no picture can follow.
+    """
+    walk, at = _Jpeg(), 2
+    while True:
+        found = raw.find(b"\xff", at)
+        if found < 0 or found + 1 >= len(raw):
+            return walk.result(len(raw), complete=False)
+        marker, at = raw[found + 1], found + 2
+        if marker == 0xFF:
+            at -= 1
+        elif marker == 0xD9:
+            return walk.result(at, complete=walk.scans > 0)
+        elif marker not in (0x00, 0x01) and not 0xD0 <= marker <= 0xD8:
+            at = _jpeg_segment(raw, walk, marker, at)
+            if at > len(raw):
+                return walk.result(len(raw), complete=False)
+
+
+def _jpeg_segment(raw: bytes, walk: _Jpeg, marker: int, at: int) -> int:
+    """Take one segment (and the scan behind an SOS); return where the next marker is looked for."""
+    length = int.from_bytes(raw[at : at + 2], "big")
+    if len(raw) - at < 2 or length < 2:
+        if len(raw) - at < 2:
+            return len(raw) + 1
+        raise Rejected(Reason.CORRUPT, "segment length")
+    walk.segment(marker, raw[at + 2 : at + length])
+    at += length
+    if marker != 0xDA:
+        return at
+    if "width" not in walk.fields:
+        raise Rejected(Reason.CORRUPT, "scan before frame")
+    walk.scans += 1
+    match = _MARKER.search(raw, at)
+    return match.start() if match else len(raw) + 1
+
+
+# --- PNG (ISO/IEC 15948) ---------------------------------------------------------------------------------------------
+
+_PNG_COMPONENTS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PNG_METADATA: Final = frozenset({b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"iCCP", b"tIME"})
+
+
+def png(raw: bytes) -> Structure:
+    """Walk the chunks to IEND. `coding` is `indexed` for palettes. Raises `Rejected`."""
+    if raw[12:16] != b"IHDR" or len(raw) < 33:
+        raise Rejected(Reason.TRUNCATED if len(raw) < 33 else Reason.CORRUPT, "no IHDR")
+    width, height, bits, colour, _, _, interlace = struct.unpack(">IIBBBBB", raw[16:29])
+    fields: dict[str, object] = {
+        "width": width, "height": height, "bits": bits, "interlaced": interlace == 1,
+        "components": _PNG_COMPONENTS.get(colour), "coding": "indexed" if colour == 3 else None,
+    }  # fmt: skip
+    at, parts, metadata = 8, 0, 0
+    while at + 12 <= len(raw):
+        length, kind = int.from_bytes(raw[at : at + 4], "big"), raw[at + 4 : at + 8]
+        parts += 1
+        if parts > MAX_PARTS:
+            raise Rejected(Reason.CORRUPT, "too many chunks")
+        if kind == b"acTL" and length >= 8:
+            fields["animated_frames"] = int.from_bytes(raw[at + 8 : at + 12], "big")
+        if kind == b"cICP" and length >= 4:
+            fields["cicp"] = tuple(raw[at + 8 : at + 11])
+        metadata += length + 12 if kind in _PNG_METADATA else 0
+        at += length + 12
+        if kind == b"IEND":
+            break
+    complete = at <= len(raw) and raw[at - 8 : at - 4] == b"IEND"
+    return msgspec.convert(
+        {**fields, "end": min(at, len(raw)), "complete": complete, "metadata_bytes": metadata}, Structure
+    )
+
+
+# --- WebP (RFC 9649) -------------------------------------------------------------------------------------------------
+
+
+def webp(raw: bytes) -> Structure:
+    """Walk the RIFF chunks; the RIFF size says where the file must end. Frames counted from ANMF chunks."""
+    end = 8 + int.from_bytes(raw[4:8], "little")
+    at, frames, metadata, parts = 12, 0, 0, 0
+    limit = min(end, len(raw))
+    while at + 8 <= limit:
+        kind, length = raw[at : at + 4], int.from_bytes(raw[at + 4 : at + 8], "little")
+        frames += kind == b"ANMF"
+        metadata += length + 8 if kind in (b"EXIF", b"XMP ", b"ICCP") else 0
+        parts += 1
+        if parts > MAX_PARTS:
+            raise Rejected(Reason.CORRUPT, "too many chunks")
+        at += 8 + length + (length & 1)
+    complete = len(raw) >= end - 1 and at <= end + 1
+    return Structure(end=limit, complete=complete, animated_frames=frames or None, metadata_bytes=metadata, bits=8)
+
+
+# --- HEIF and AVIF (ISO/IEC 14496-12, 23008-12) ----------------------------------------------------------------------
+
+
+def _boxes(raw: bytes, at: int, end: int) -> list[tuple[bytes, int, int]]:
+    """`(type, start of content, declared end)` of the boxes between `at` and `end`."""
+    found: list[tuple[bytes, int, int]] = []
+    while at + 8 <= end:
+        size, kind, head = int.from_bytes(raw[at : at + 4], "big"), raw[at + 4 : at + 8], 8
+        if size == 1:
+            size, head = int.from_bytes(raw[at + 8 : at + 16], "big"), 16
+        elif size == 0:
+            size = end - at
+        if size < head or len(found) > MAX_PARTS:
+            break
+        found.append((kind, at + head, at + size))
+        at += size
+    return found
+
+
+def _furthest_extent(raw: bytes, start: int, end: int) -> int:
+    """The last byte in the file that an `iloc` (23008-12: 8.11.3 of 14496-12) points at, in extents by file offset."""
+    body = memoryview(raw)[start:end]
+    version = body[0]
+    sizes, more = body[4], body[5]
+    offset_size, length_size, base_size = sizes >> 4, sizes & 15, more >> 4
+    index_size = more & 15 if version in (1, 2) else 0
+    wide = version == 2
+    at = 6 + (4 if wide else 2)
+    count = int.from_bytes(body[6:at], "big")
+    furthest = 0
+    for _ in range(min(count, MAX_PARTS)):
+        at += 4 if wide else 2
+        method = 0
+        if version in (1, 2):
+            method = body[at + 1] & 15
+            at += 2
+        at += 2
+        base = int.from_bytes(body[at : at + base_size], "big")
+        at += base_size
+        extents = int.from_bytes(body[at : at + 2], "big")
+        at += 2
+        for _ in range(min(extents, MAX_PARTS)):
+            at += index_size
+            offset = int.from_bytes(body[at : at + offset_size], "big")
+            length = int.from_bytes(body[at + offset_size : at + offset_size + length_size], "big")
+            at += offset_size + length_size
+            if method == 0:
+                furthest = max(furthest, base + offset + length)
+        if at > len(body):
+            raise Rejected(Reason.CORRUPT, "item locations")
+    return furthest
+
+
+def heif(raw: bytes) -> Structure:
+    """Where the boxes and the items they point at end. A cut file is told by this alone: decoders fill missing tiles.
+
+    Sizes and profiles come from the decoder's header reader (`heif.read`). Raises `Rejected(truncated)` when the
+    item table itself is cut off.
+    """
+    top = _boxes(raw, 0, len(raw))
+    needed = max((end for _, _, end in top), default=0)
+    meta = next(((start, end) for kind, start, end in top if kind == b"meta"), None)
+    if meta is None or meta[1] > len(raw):
+        raise Rejected(Reason.TRUNCATED if meta or needed > len(raw) else Reason.CORRUPT, "no item table")
+    metadata = 0
+    for kind, start, end in _boxes(raw, meta[0] + 4, meta[1]):
+        if kind == b"iloc":
+            if end - start < 8:
+                raise Rejected(Reason.CORRUPT, "item locations")
+            needed = max(needed, _furthest_extent(raw, start, end))
+        metadata += end - start
+    return Structure(end=min(needed, len(raw)), complete=needed <= len(raw), metadata_bytes=metadata)

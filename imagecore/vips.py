@@ -1,0 +1,140 @@
+"""The only door to libvips: importing this module starts it, checks it, and closes every loader but six.
+
+No operation cache (a cache holds customers' pixels and memory), no file ever looked at by name, no save option left
+to a default that could change. Pixels are lazy: wrap everything up to the encoder in `failures()`.
+"""
+
+import importlib.metadata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TypeAlias
+
+import pyvips
+
+from imagecore.errors import EngineUnfit, OutOfMemory, PixelFailure
+
+Image: TypeAlias = Any  # pyvips has no types
+
+WHEEL: Final = "pyvips-binary"
+LOADERS: Final = ("Jpeg", "Png", "Webp", "Heif", "Tiff", "Nsgif")
+KEPT_FIELDS: Final = frozenset(
+    {
+        "width", "height", "bands", "format", "coding", "interpretation", "xres", "yres", "xoffset", "yoffset",
+        "filename", "vips-loader", "icc-profile-data", "bits-per-sample", "palette", "vips-sequential",
+    }
+)  # fmt: skip
+
+# libvips and GLib tell of a failed allocation in words only.
+_MEMORY_WORDS: Final = ("out of memory", "unable to allocate", "cannot allocate", "insufficient memory")
+
+
+def _start() -> str:
+    """Check that the pinned wheel's libvips is the one in this process, set it up, return its version.
+
+    Raises `EngineUnfit`: a system libvips decodes and scales to other bytes (and Debian's, to other bytes with each
+    processor).
+    """
+    version = ".".join(str(pyvips.version(part)) for part in range(3))
+    pinned = importlib.metadata.version(WHEEL)
+    if not pyvips.API_mode or version != pinned:
+        raise EngineUnfit(f"libvips {version} is loaded, the wheel holds {pinned}")
+    pyvips.cache_set_max(0)
+    pyvips.cache_set_max_mem(0)
+    pyvips.cache_set_max_files(0)
+    pyvips.operation_block_set("VipsForeignLoad", True)
+    for name in LOADERS:
+        pyvips.operation_block_set(f"VipsForeignLoad{name}", False)
+    return version
+
+
+VERSION: Final = _start()
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Turn libvips' errors into ours: `OutOfMemory` for failed allocations, else `PixelFailure`."""
+    try:
+        yield
+    except pyvips.Error as error:
+        text = " ".join(str(error).split())
+        if any(words in text.lower() for words in _MEMORY_WORDS):
+            raise OutOfMemory(text) from None
+        raise PixelFailure(text) from None
+    except MemoryError as error:
+        raise OutOfMemory(str(error) or "allocation failed") from None
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Run with `count` libvips threads: AVIF's bytes depend on the number, nothing else's do.
+
+    The number is the process's: only single-threaded users (the decode child, the command line) may call this.
+    """
+    before = pyvips.vips_lib.vips_concurrency_get()
+    pyvips.vips_lib.vips_concurrency_set(count)
+    try:
+        yield
+    finally:
+        pyvips.vips_lib.vips_concurrency_set(before)
+
+
+def open_buffer(raw: bytes | memoryview, *, fail_on: str = "none", sequential: bool = False) -> Image:
+    """The picture in `raw`, found by content, pixels not yet read; only the first frame or page.
+
+    `fail_on` is libvips' `none`, `truncated`, `error` or `warning`. Raises `PixelFailure`.
+    """
+    access = "sequential" if sequential else "random"
+    with failures():
+        return pyvips.Image.new_from_buffer(raw, "", access=access, fail_on=fail_on)
+
+
+def thumbnail_buffer(raw: bytes | memoryview, width: int, **options: Any) -> Image:
+    """libvips' `thumbnail_buffer`: decode with shrink-on-load, turn upright, convert, resize. Raises `PixelFailure`."""
+    with failures():
+        return pyvips.Image.thumbnail_buffer(raw, width, **options)
+
+
+def from_pixels(data: Any, width: int, height: int, bands: int, *, wide: bool, owner: object) -> Image:
+    """A picture over foreign pixels (16 bit a sample if `wide`), not copied; `owner` lives as long as it does.
+
+    pyvips only keeps the view, and a view of a library's buffer does not own it: without `owner` libvips reads freed
+    memory. References pass on to every picture computed from this one.
+    """
+    with failures():
+        image = pyvips.Image.new_from_memory(data, width, height, bands, "ushort" if wide else "uchar")
+    image._references.append(owner)
+    return image
+
+
+def blob(image: Image, name: str) -> bytes | None:
+    """A metadata blob of the picture, or None."""
+    return bytes(image.get(name)) if image.get_typeof(name) else None
+
+
+def number(image: Image, name: str) -> int | None:
+    """A metadata integer of the picture, or None."""
+    return int(image.get(name)) if image.get_typeof(name) else None
+
+
+def with_profile(image: Image, profile: bytes) -> Image:
+    """The picture with this ICC profile attached; pixels unchanged."""
+    tagged = image.copy()
+    tagged.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
+    return tagged
+
+
+def built_in_profile(name: str) -> bytes:
+    """libvips' own profile `srgb` or `p3` (480 bytes each, CC0); part of the pinned wheel."""
+    with failures():
+        return bytes(pyvips.Operation.call("profile_load", name))
+
+
+def bare(image: Image) -> Image:
+    """The picture with nothing but pixels and profile: no EXIF, XMP, comments, thumbnails, gain maps."""
+    private = [name for name in image.get_fields() if name not in KEPT_FIELDS]
+    if not private:
+        return image
+    cleaned = image.copy()
+    for name in private:
+        cleaned.remove(name)
+    return cleaned

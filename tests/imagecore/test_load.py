@@ -1,0 +1,156 @@
+"""The floor everything else stands on: which libvips, which loaders, and full pixels of every format."""
+
+import gc
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+
+from imagecore import containers, engine, heif, vips
+from imagecore.errors import PixelFailure, Reason, Rejected
+from imagecore.load import load
+
+
+def picture(width: int = 64, height: int = 48) -> vips.Image:
+    """A picture with structure in every direction."""
+    x = vips.pyvips.Image.xyz(width, height)
+    return x[0].bandjoin([x[1], x[0] + x[1]]).cast("uchar").copy(interpretation="srgb")
+
+
+class TestTheDoor:
+    def test_loaders_outside_the_list_are_closed(self) -> None:
+        svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="4" height="4"><rect width="4" height="4"/></svg>'
+        with pytest.raises(PixelFailure):
+            vips.open_buffer(svg)
+        with pytest.raises(PixelFailure):
+            vips.open_buffer(b"\xb6\xa6\xf2\x08" + bytes(60) + bytes(64 * 48 * 3))  # .v, libvips' own format
+
+    @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".gif", ".avif[effort=0]"])
+    def test_loaders_of_the_list_are_open(self, suffix: str) -> None:
+        assert load(picture().write_to_buffer(suffix)).width == 64
+
+    def test_gain_map_jpeg_is_read_as_its_base(self, photos: Path) -> None:
+        image = vips.open_buffer((photos / "ultrahdr-gainmap.jpg").read_bytes())
+        assert (image.get("vips-loader"), image.width, image.height) == ("jpegload_buffer", 3840, 2160)
+
+    def test_no_operation_cache(self) -> None:
+        picture().invert().avg()
+        assert vips.pyvips.cache_get_size() == 0
+
+
+class TestEngine:
+    def test_revision_is_short_and_unreserved(self) -> None:
+        assert len(engine.revision()) == 12
+        assert set(engine.revision()) <= set("abcdefghijklmnopqrstuvwxyz234567")
+
+    def test_it_names_the_libraries_that_are_loaded(self) -> None:
+        loaded = {
+            Path(line.split()[-1]).name for line in Path("/proc/self/maps").read_text().splitlines() if "/" in line
+        }
+        named = {name for part in engine.parts() for name in part.split() if ".so" in name}
+        assert len(named) >= 3
+        assert named <= loaded
+
+    def test_it_needs_no_pixel_library(self) -> None:
+        code = "import sys; from imagecore import engine; print(engine.revision(), 'pyvips' in sys.modules)"
+        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+        assert out == [engine.revision(), "False"]
+
+
+class TestSniff:
+    @pytest.mark.parametrize(
+        ("raw", "reason"),
+        [
+            (b"", Reason.EMPTY),
+            (b"hello, I am a photo", Reason.NOT_AN_IMAGE),
+            (b"\x1f\x8b\x08\x00", Reason.NOT_AN_IMAGE),
+            (b"PK\x03\x04", Reason.NOT_AN_IMAGE),
+            (b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isommp41", Reason.NOT_AN_IMAGE),
+            (b"<svg xmlns='http://www.w3.org/2000/svg'/>", Reason.UNSUPPORTED_TYPE),
+            (b"\xef\xbb\xbf<?xml version='1.0'?>\n<svg/>", Reason.UNSUPPORTED_TYPE),
+            (b"BM\x00\x00", Reason.UNSUPPORTED_TYPE),
+            (b"<html>\xff\xd8\xff", Reason.NOT_AN_IMAGE),
+        ],
+    )
+    def test_refused_with_reason(self, raw: bytes, reason: Reason) -> None:
+        with pytest.raises(Rejected) as caught:
+            containers.sniff(raw)
+        assert caught.value.reason is reason
+
+    @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "gif", "avif"])
+    def test_known_by_content(self, suffix: str) -> None:
+        names = {"jpg": "jpeg", "tif": "tiff"}
+        options = "[effort=0]" if suffix == "avif" else ""
+        assert containers.sniff(picture().write_to_buffer(f".{suffix}{options}")) == names.get(suffix, suffix)
+
+
+class TestLoad:
+    @pytest.mark.parametrize("number", range(2, 9))
+    def test_every_orientation_is_upright(self, photos: Path, number: int) -> None:
+        upright = load((photos / "orient-land-1.jpg").read_bytes()).resize(0.1)
+        turned = load((photos / f"orient-land-{number}.jpg").read_bytes()).resize(0.1)
+        assert (turned.width, turned.height) == (upright.width, upright.height)
+        assert (turned.cast("short") - upright.cast("short")).abs().avg() < 4
+
+    @pytest.mark.parametrize(
+        ("name", "size", "bands", "format_"),
+        [
+            ("heic-iphone11pro-p3-rotated.heic", (3024, 4032), 3, "uchar"),
+            ("heic-conflict-irot3-exif1.heif", (3456, 4608), 3, "uchar"),
+            ("heic-sony-10bit-422.hif", (4240, 2832), 3, "ushort"),
+            ("heic-two-images.heic", (1280, 854), 3, "uchar"),
+            ("avif-iphone-gps.avif", (3024, 4032), 3, "uchar"),
+            ("png-16bit.png", (600, 600), 3, "ushort"),
+            ("cmyk-swop-adobe-inverted.jpg", (500, 333), 4, "uchar"),
+        ],
+    )
+    def test_size_and_depth(self, photos: Path, name: str, size: tuple[int, int], bands: int, format_: str) -> None:
+        image = load((photos / name).read_bytes())
+        assert (image.width, image.height) == size
+        assert (image.bands, image.format) == (bands, format_)
+
+    def test_nothing_private_stays(self, photos: Path) -> None:
+        image = load((photos / "large-02-pixel-path.jpg").read_bytes())
+        assert [f for f in image.get_fields() if f.startswith(("exif", "xmp", "iptc", "orient", "gainmap"))] == []
+        assert vips.blob(image, "icc-profile-data") is not None
+
+    def test_ten_bit_reaches_the_top(self, photos: Path) -> None:
+        assert 60_000 < load((photos / "heic-sony-10bit-422.hif").read_bytes()).max() <= 65_535
+
+    def test_heif_pixels_outlive_their_file(self, photos: Path) -> None:
+        """libvips reads the decoder's own buffer, which dies with its file object unless somebody holds it."""
+        raw = (photos / "heic-two-images.heic").read_bytes()
+        first, pictures = heif.decode(raw).avg(), [heif.decode(raw).invert() for _ in range(8)]
+        gc.collect()
+        _churn = [bytearray(3_000_000) for _ in range(8)]
+        assert [255 - p.avg() for p in pictures] == pytest.approx([first] * 8)
+
+    def test_no_profile_and_cicp_p3_gets_the_p3_profile(self) -> None:
+        raw = picture().write_to_buffer(".png")
+        chunk = b"cICP" + bytes([12, 13, 0, 1])
+        marked = raw[:33] + b"\x00\x00\x00\x04" + chunk + zlib.crc32(chunk).to_bytes(4, "big") + raw[33:]
+        assert vips.blob(load(marked), "icc-profile-data") == vips.built_in_profile("p3")
+        assert vips.blob(load(raw), "icc-profile-data") is None
+
+
+def is_complete(raw: bytes) -> bool:
+    try:
+        return containers.heif(raw).complete
+    except Rejected as refusal:
+        return refusal.reason is not Reason.TRUNCATED
+
+
+class TestCutHeic:
+    def test_the_item_table_tells(self, photos: Path) -> None:
+        assert not containers.heif((photos / "bad-truncated.heic").read_bytes()).complete
+
+    @pytest.mark.parametrize("name", ["heic-iphone11pro-p3-rotated.heic", "avif-8bit-420.avif"])
+    def test_every_cut_is_told(self, photos: Path, name: str) -> None:
+        raw = (photos / name).read_bytes()
+        assert containers.heif(raw).complete
+        for part in range(1, 20):
+            cut = raw[: len(raw) * part // 20]
+            assert not is_complete(cut)
+        assert not containers.heif(raw[:-1]).complete
