@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from app.kernel import events, jobs
+from app.kernel import events, jobs, quotas
 from app.kernel.db import Transaction
 from app.kernel.jobs import Applier, JobRow
 from app.services import Services
@@ -41,6 +41,14 @@ async def make_partitions(services: Services, attempt: Attempt) -> None:
         await attempt.finish(tx)
 
 
+async def reap_keys(services: Services, attempt: Attempt) -> None:
+    """Forget idempotency keys and daily quotas whose time is over."""
+    async with services.db.transaction() as tx:
+        await services.idempotency.reap(tx)
+        await quotas.reap(tx)
+        await attempt.finish(tx)
+
+
 async def expire_uploads(services: Services, attempt: Attempt) -> None:
     """Expire upload sessions whose time is over."""
     async with services.db.transaction() as tx:
@@ -60,6 +68,7 @@ async def apply_ingest(services: Services, tx: Transaction, job: JobRow, result:
 
 HANDLERS: Final[dict[str, Handler]] = {
     "events.partitions": make_partitions,
+    "idempotency.reap": reap_keys,
     "uploads.expire": expire_uploads,
     "asset.clean": clean_asset,
 }

@@ -15,6 +15,7 @@ KINDS: Final[dict[str, JobKind]] = {
         JobKind(name="asset.clean", lane="sweep", time_limit_s=60),
         # Housekeeping, planned by the scheduler.
         JobKind(name="events.partitions", lane="sweep", time_limit_s=30),
+        JobKind(name="idempotency.reap", lane="sweep", time_limit_s=60),
         JobKind(name="uploads.expire", lane="sweep", time_limit_s=60),
     )
 }

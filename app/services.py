@@ -2,6 +2,7 @@
 
 from app.assets.service import Assets
 from app.kernel.db import Database
+from app.kernel.idempotency import Idempotency
 from app.kernel.persons import PersonKeys
 from app.kernel.spine import Spine
 from app.reactions import KINDS, REACTIONS
@@ -21,6 +22,7 @@ class Services:
         self.store = ObjectStore(settings.store)
         self.spine = Spine(settings.region, KINDS, REACTIONS)
         self.persons = PersonKeys(settings.keks)
+        self.idempotency = Idempotency(self.db, self.persons)
         self.assets = Assets(self.db, self.spine)
         self.uploads = Uploads(self.db, self.spine, self.store, settings.buckets, self.assets, self.clock)
 

@@ -23,6 +23,21 @@ class PersonErased(DomainError):
     next_step = "Begin anew; erased data cannot be brought back."
 
 
+class DataKey:
+    """An owner's unwrapped key."""
+
+    def __init__(self, owner_id: UUID, key: bytes) -> None:
+        self._owner_id, self._key = owner_id, key
+
+    def seal(self, plain: bytes, context: str) -> bytes:
+        """Encrypt; `context` names table and column."""
+        return envelope.seal(self._key, plain, context.encode() + self._owner_id.bytes)
+
+    def unseal(self, sealed: bytes, context: str) -> bytes:
+        """Decrypt; raises `SealBroken` for another owner's or a changed value."""
+        return envelope.unseal(self._key, sealed, context.encode() + self._owner_id.bytes)
+
+
 class PersonKeys:
     """Seals and opens an owner's personal fields; `context` names table and column."""
 
@@ -36,11 +51,11 @@ class PersonKeys:
 
     async def seal(self, tx: Transaction, owner_id: UUID, plain: bytes, context: str) -> bytes:
         """Encrypt under the owner's key; raises `PersonErased`."""
-        return envelope.seal(await self._key(tx, owner_id), plain, context.encode() + owner_id.bytes)
+        return (await self._key(tx, owner_id)).seal(plain, context)
 
     async def unseal(self, tx: Transaction, owner_id: UUID, sealed: bytes, context: str) -> bytes:
         """Decrypt; raises `PersonErased`, or `SealBroken` for another owner's or a changed value."""
-        return envelope.unseal(await self._key(tx, owner_id), sealed, context.encode() + owner_id.bytes)
+        return (await self._key(tx, owner_id)).unseal(sealed, context)
 
     async def destroy(self, tx: Transaction, owner_id: UUID) -> None:
         """Forget the key: everything it sealed is unreadable from the commit on."""
@@ -56,8 +71,12 @@ class PersonKeys:
         fresh = envelope.seal(kek.reveal(), plain, b"dek:" + owner_id.bytes)
         await tx.execute(REWRAP, owner_id, kek_id, fresh, row["kek_id"])
 
-    async def _key(self, tx: Transaction, owner_id: UUID) -> bytes:
+    def unwrap(self, owner_id: UUID, kek_id: str, wrapped: bytes) -> DataKey:
+        """The key from a row that the caller has read; raises `SealBroken`."""
+        return DataKey(owner_id, envelope.unwrap(self._keks, kek_id, wrapped, owner_id.bytes))
+
+    async def _key(self, tx: Transaction, owner_id: UUID) -> DataKey:
         row = await tx.one(SELECT, owner_id)
         if row is None:
             raise PersonErased()
-        return envelope.unwrap(self._keks, row["kek_id"], row["wrapped"], owner_id.bytes)
+        return self.unwrap(owner_id, row["kek_id"], row["wrapped"])

@@ -3,8 +3,16 @@
 import asyncio
 from typing import Any
 
-from app.kernel.access import Principal
+from app.kernel.access import Principal, Scope, Unauthenticated
 from app.web.rates import Verdict
+from base.errors import DomainError, Kind
+
+
+class Forbidden(DomainError):
+    """The token is good, but not for this."""
+
+    code, title, kind = "forbidden", "This token does not allow that", Kind.FORBIDDEN
+    next_step = "Use a token with the scope that the API description names for this call."
 
 
 class Call:
@@ -24,6 +32,16 @@ class Call:
         """Lift the time limit: this call streams."""
         if self.timer is not None:
             self.timer.reschedule(None)
+
+
+def require(scope: Any, wanted: Scope) -> Principal:
+    """The caller with this scope; raises `Unauthenticated` or `Forbidden`."""
+    principal = call_of(scope).principal
+    if principal is None:
+        raise Unauthenticated()
+    if principal.scope is not wanted:
+        raise Forbidden()
+    return principal
 
 
 def call_of(scope: Any) -> Call:

@@ -13,22 +13,15 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.handlers.base import BaseRouteHandler
 
-from app.kernel.access import AccessTokens, Principal, Scope, Unauthenticated
-from app.web.call import Call, call_of
+from app.kernel.access import AccessTokens, Scope, Unauthenticated
+from app.web.call import Call, call_of, require
+from app.web.keyed import provide_call
 from app.web.rates import Bucket, RateLimited
 from app.web.requests import JSON
 from app.web.settings import Limits
-from base.errors import DomainError, Kind
 from base.ids import DeviceId, OwnerId
 
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-class Forbidden(DomainError):
-    """The token is good, but not for this."""
-
-    code, title, kind = "forbidden", "This token does not allow that", Kind.FORBIDDEN
-    next_step = "Use a token with the scope that the API description names for this call."
 
 
 class Customer(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,26 +91,17 @@ def _refuse_other_bodies(connection: ASGIConnection[Any, Any, Any, Any]) -> None
 
 def customer(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """Guard: a customer's token."""
-    _require(connection, Scope.CUSTOMER)
+    require(connection.scope, Scope.CUSTOMER)
 
 
 def operator(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """Guard: an operator's token."""
-    _require(connection, Scope.OPERATOR)
-
-
-def _require(connection: ASGIConnection[Any, Any, Any, Any], scope: Scope) -> Principal:
-    principal = call_of(connection.scope).principal
-    if principal is None:
-        raise Unauthenticated()
-    if principal.scope is not scope:
-        raise Forbidden()
-    return principal
+    require(connection.scope, Scope.OPERATOR)
 
 
 def provide_customer(request: Request[Any, Any, Any]) -> Customer:
     """The dependency behind `who: Customer`."""
-    principal = _require(request, Scope.CUSTOMER)
+    principal = require(request.scope, Scope.CUSTOMER)
     assert principal.owner_id is not None
     assert principal.device_id is not None
     return Customer(owner_id=principal.owner_id, device_id=principal.device_id)
@@ -125,7 +109,7 @@ def provide_customer(request: Request[Any, Any, Any]) -> Customer:
 
 def provide_operator(request: Request[Any, Any, Any]) -> Operator:
     """The dependency behind `who: Operator`."""
-    return Operator(name=_require(request, Scope.OPERATOR).name)
+    return Operator(name=require(request.scope, Scope.OPERATOR).name)
 
 
 class PublicController(Controller):
@@ -133,11 +117,14 @@ class PublicController(Controller):
 
 
 class CustomerController(Controller):
-    """Base of controllers for customers; `who: Customer` is the caller."""
+    """Base of controllers for customers: `who: Customer` is the caller, `call: KeyedCall` the caller and a key."""
 
     guards = (customer,)
     security = ({"bearer": []},)
-    dependencies = {"who": Provide(provide_customer, sync_to_thread=False)}  # noqa: RUF012 Litestar's own field
+    dependencies = {  # noqa: RUF012 Litestar's own field
+        "who": Provide(provide_customer, sync_to_thread=False),
+        "call": Provide(provide_call),
+    }
 
 
 class OperatorController(Controller):
