@@ -1,0 +1,40 @@
+"""Shared by the image tests: kernels in both lanes, and the facts of the real photos."""
+
+import json
+from collections.abc import Callable
+from importlib import import_module
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def load_kernel(name: str, lane: str) -> ModuleType:
+    """A kernel as built ("compiled") or straight from its source ("pure"), the latter outside `sys.modules`."""
+    if lane == "compiled":
+        module = import_module(f"imagecore.{name}")
+        assert str(module.__file__).endswith(".so"), f"imagecore.{name} is not compiled: make setup"
+        return module
+    loader = SourceFileLoader(f"pure_{name}", str(ROOT / f"imagecore/{name}.py"))
+    spec = spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def kernel() -> Callable[[str, str], ModuleType]:
+    return load_kernel
+
+
+@pytest.fixture(scope="session")
+def manifest(photos: Path) -> dict[str, dict[str, Any]]:
+    """Each row of the photos' manifest by file name."""
+    rows = [json.loads(line) for line in (photos / "manifest.jsonl").read_text().splitlines()]
+    return {row["file"]: row for row in rows}
