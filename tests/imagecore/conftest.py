@@ -20,7 +20,12 @@ def load_kernel(name: str, lane: str) -> ModuleType:
         module = import_module(f"imagecore.{name}")
         assert str(module.__file__).endswith(".so"), f"imagecore.{name} is not compiled: make setup"
         return module
-    loader = SourceFileLoader(f"pure_{name}", str(ROOT / f"imagecore/{name}.py"))
+    return load_source(f"pure_{name}", ROOT / f"imagecore/{name}.py")
+
+
+def load_source(name: str, path: Path) -> ModuleType:
+    """A Python file as a module, outside `sys.modules`."""
+    loader = SourceFileLoader(name, str(path))
     spec = spec_from_loader(loader.name, loader)
     assert spec is not None
     module = module_from_spec(spec)
@@ -31,6 +36,11 @@ def load_kernel(name: str, lane: str) -> ModuleType:
 @pytest.fixture(scope="session")
 def kernel() -> Callable[[str, str], ModuleType]:
     return load_kernel
+
+
+@pytest.fixture(scope="session")
+def source() -> Callable[[str, Path], ModuleType]:
+    return load_source
 
 
 @pytest.fixture(scope="session")
