@@ -1,5 +1,7 @@
 """The composition root of everything that holds the database: each part built once, in order, visibly."""
 
+import asyncio
+
 from app.assets.service import Assets
 from app.kernel.db import Database
 from app.kernel.idempotency import Idempotency
@@ -9,6 +11,7 @@ from app.reactions import KINDS, REACTIONS
 from app.settings import AppSettings
 from app.uploads.service import Uploads
 from base.clock import Clock, SystemClock
+from base.errors import ServiceUnavailable
 from base.objects import ObjectStore
 
 
@@ -29,6 +32,15 @@ class Services:
     async def start(self) -> None:
         """Open the database pool; raises `ServiceUnavailable`."""
         await self.db.start()
+
+    async def start_when_reachable(self) -> None:
+        """Open the pool, waiting for Postgres as long as it takes: a worker started first is not a failure."""
+        while True:
+            try:
+                await self.start()
+                return
+            except ServiceUnavailable:
+                await asyncio.sleep(0.5)
 
     async def stop(self) -> None:
         """Close the pool and the store's threads."""

@@ -118,14 +118,15 @@ class Outcome(StrEnum):
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """The answer for one step of one attempt; `last` closes the attempt.
 
-    `body` is the step's own struct as JSON; `reason` is a code; `ms` whole milliseconds; `engine` the pixel engine's
-    revision where one was used.
+    `index` is the step's place in its kind's order: a step is applied after the ones before it. `body` is the step's
+    own struct as JSON; `reason` is a code; `ms` whole milliseconds; `engine` the pixel engine's revision, if any.
     """
 
     job_id: UUID
     kind: str
     attempt: int
     step: str
+    index: int
     last: bool
     outcome: Outcome
     reason: str | None
@@ -144,6 +145,7 @@ def result_mac(key: bytes, nonce: bytes, result: Result) -> bytes:
         result.kind.encode(),
         str(result.attempt).encode(),
         result.step.encode(),
+        str(result.index).encode(),
         b"last" if result.last else b"more",
         result.outcome.value.encode(),
         (result.reason or "").encode(),

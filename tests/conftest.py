@@ -20,6 +20,8 @@ import pytest
 from app.kernel.db import Database, DatabaseSettings
 from app.kernel.migrate import migrate
 from app.machines import MACHINES
+from app.services import Services
+from app.settings import load
 from base.objects import Buckets, ObjectStore, ObjectStoreSettings
 from base.settings import Secret
 from devstack.stack import Stack
@@ -171,3 +173,12 @@ def record_store(stack_env: dict[str, str]) -> Iterator[ObjectStore]:
 
 def database_name(url: str) -> str:
     return urlsplit(url).path.lstrip("/")
+
+
+@pytest.fixture
+async def services(env: dict[str, str], db: Database) -> AsyncIterator[Services]:
+    """One process's parts on this worker's database, which `db` has emptied."""
+    made = Services(load(env, "RECORD"))
+    await made.start()
+    yield made
+    await made.stop()

@@ -1,28 +1,43 @@
 """The command line: one literal table of commands, each module imported only when its command runs."""
 
 import importlib
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import click
 
 COMMANDS: Final[dict[str, str]] = {
     "api": "tirage.api:api",
+    "alerts": "tirage.work:alerts",
+    "dispatcher": "tirage.work:dispatcher",
     "down": "tirage.stack:down",
+    "jobs": "tirage.work:jobs",
     "migrate": "tirage.database:migrate",
     "reset": "tirage.stack:reset",
+    "scheduler": "tirage.work:scheduler",
     "status": "tirage.stack:status",
     "up": "tirage.stack:up",
+    "worker": "tirage.main:worker",
+}
+
+WORKERS: Final[dict[str, str]] = {
+    "pixel": "tirage.pixels:pixel",
+    "record": "tirage.work:record",
 }
 
 
 class LazyGroup(click.Group):
-    """A click group whose commands are looked up in `COMMANDS`, so `tirage status` never imports pixels."""
+    """A click group over a table, so that `tirage status` never imports pixels and a pixel worker no database."""
+
+    def __init__(self, *args: Any, table: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._table = table
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS)
+        return sorted(self._table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        target = COMMANDS.get(cmd_name)
+        target = self._table.get(cmd_name)
         if target is None:
             return None
         module, _, attribute = target.partition(":")
@@ -32,7 +47,12 @@ class LazyGroup(click.Group):
         return command
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="tirage")
 def main() -> None:
     """Tirage: photos in, prints out."""
+
+
+@click.group(cls=LazyGroup, table=WORKERS)
+def worker() -> None:
+    """Run jobs."""

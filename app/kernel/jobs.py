@@ -250,6 +250,7 @@ async def _again_or_park(tx: Transaction, row: JobRow, reason: str, delay_s: int
 
 LOCK: Final = f"SELECT {_FIELDS} FROM jobs WHERE id = $1 FOR UPDATE"  # noqa: S608
 FINISH: Final = "UPDATE jobs SET state = 'done', outcome = $2, last_reason = $3, finished_at = now() WHERE id = $1"
+STEPS_BEFORE: Final = "SELECT count(*) FROM step_runs WHERE job_id = $1 AND outcome = 'ok'"
 STEP: Final = """
 INSERT INTO step_runs (job_id, step, attempt, outcome, reason, ms, engine, body, trace_id)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9)
@@ -264,6 +265,7 @@ class Applied(StrEnum):
     APPLIED = "applied"
     REPEATED = "repeated"
     LATE = "late"
+    EARLY = "early"
     UNKNOWN = "unknown"
     FORGED = "forged"
 
@@ -280,7 +282,10 @@ async def finish(tx: Transaction, job_id: UUID, outcome: Outcome = Outcome.OK, r
 
 
 async def apply(tx: Transaction, key: bytes, result: Result, appliers: Mapping[str, Applier]) -> Applied:
-    """Apply one result exactly once, with everything it changes, in the caller's transaction."""
+    """Apply one result exactly once, with everything it changes, in the caller's transaction.
+
+    `EARLY` means a step before it is not applied yet: offer it again a little later.
+    """
     row = await lock(tx, result.job_id)
     if row is None or row.kind != result.kind:
         return Applied.UNKNOWN
@@ -289,6 +294,8 @@ async def apply(tx: Transaction, key: bytes, result: Result, appliers: Mapping[s
         return Applied.FORGED
     if row.state in (JobState.DONE, JobState.CANCELLED):
         return Applied.LATE
+    if result.outcome is Outcome.OK and await tx.value(STEPS_BEFORE, row.id) < result.index:
+        return Applied.EARLY
     if await _record_step(tx, result) is None:
         return await _repeated(tx, row, result)
     if result.outcome is Outcome.FAILED:
@@ -379,7 +386,10 @@ async def release(tx: Transaction, region: str, lane: str) -> None:
 
 
 class LaneState(msgspec.Struct, frozen=True, kw_only=True):
-    """A lane as an operator or an autoscaler sees it; ages in whole seconds."""
+    """A lane as an operator or an autoscaler sees it; ages in whole seconds.
+
+    `predicted_wait_s` is how long a job planned now would wait at the pace of the last minute; -1 when nothing moved.
+    """
 
     region: str
     lane: str
@@ -387,6 +397,7 @@ class LaneState(msgspec.Struct, frozen=True, kw_only=True):
     published: int
     parked: int
     oldest_s: int
+    predicted_wait_s: int
     held: bool
 
 
@@ -397,8 +408,16 @@ SELECT region, lane,
        count(*) FILTER (WHERE state = 'parked') AS parked,
        coalesce(extract(epoch FROM now() - min(not_before)
            FILTER (WHERE state IN ('queued', 'published') AND not_before <= now())), 0)::int AS oldest_s,
+       CASE WHEN count(*) FILTER (WHERE state = 'queued' AND not_before <= now()) = 0 THEN 0
+            WHEN min(pace.n) IS NULL THEN -1
+            ELSE (60 * count(*) FILTER (WHERE state = 'queued' AND not_before <= now()) / min(pace.n))::int
+       END AS predicted_wait_s,
        EXISTS (SELECT FROM lane_holds h WHERE h.region = jobs.region AND h.lane = jobs.lane) AS held
-FROM jobs WHERE state IN ('queued', 'published', 'parked') GROUP BY region, lane ORDER BY region, lane
+FROM jobs LEFT JOIN (
+    SELECT region, lane, count(*) AS n FROM jobs
+    WHERE finished_at > now() - interval '1 minute' GROUP BY region, lane
+) pace USING (region, lane)
+WHERE state IN ('queued', 'published', 'parked') GROUP BY region, lane ORDER BY region, lane
 """
 LIST: Final = f"""
 SELECT {_FIELDS} FROM jobs

@@ -162,6 +162,8 @@ CREATE INDEX jobs_due ON jobs (region, lane, share, not_before, position) WHERE 
 CREATE INDEX jobs_busy ON jobs (region, lane, share) WHERE state = 'published';
 CREATE INDEX jobs_stale ON jobs (region, lane, published_at) WHERE state = 'published';
 CREATE INDEX jobs_parked ON jobs (kind, position) WHERE state = 'parked';
+CREATE INDEX jobs_dedupe_all ON jobs (dedupe_key) WHERE dedupe_key IS NOT NULL;
+CREATE INDEX jobs_finished ON jobs (finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX jobs_owner ON jobs (owner_id) WHERE owner_id IS NOT NULL;
 SELECT guard_states('jobs', 'job');
 

@@ -1,0 +1,24 @@
+"""What pixel workers run: one literal table from job kind to steps."""
+
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from base.jobs import Job
+from tasks.pixel.worker import PixelKind, StepDone
+
+
+class Echoed(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of `pixel.echo`: how many bytes of payload came."""
+
+    bytes: int
+
+
+async def echo(job: Job) -> AsyncIterator[StepDone]:
+    """Answer what was asked: the way from a row to a worker and back without any pixels, for probes."""
+    yield StepDone(step="echo", body=Echoed(bytes=len(job.payload)))
+
+
+def kinds() -> dict[str, PixelKind]:
+    """The table, with its parts built for this process."""
+    return {"pixel.echo": PixelKind(("echo",), echo)}

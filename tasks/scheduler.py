@@ -1,0 +1,82 @@
+"""The scheduler: plans housekeeping by the clock. One leader; the dedupe key names the period, so two plan once."""
+
+import asyncio
+import contextlib
+from typing import Final
+
+import msgspec
+
+from app.kernel.jobs import Plan
+from app.services import Services
+from base import telemetry
+from base.errors import ServiceUnavailable
+
+log = telemetry.logger(__name__)
+
+LOCK: Final = 0x7363  # "sc"
+LOOK_EVERY_S: Final = 1.0
+
+SCHEDULES: Final[dict[str, int]] = {
+    # job kind: every so many seconds
+    "events.partitions": 86_400,
+    "uploads.expire": 300,
+}
+
+
+class Period(msgspec.Struct, frozen=True, kw_only=True):
+    """The payload of a scheduled job: which period it is for, counted from the epoch."""
+
+    number: int
+
+
+class Scheduler:
+    """Plans what is due in each period, once."""
+
+    def __init__(self, services: Services, schedules: dict[str, int] = SCHEDULES) -> None:
+        self._services, self._schedules = services, schedules
+        self._planned: dict[str, int] = {}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Lead or stand by until `stop`."""
+        while not stop.is_set():
+            with contextlib.suppress(ServiceUnavailable):
+                await self._try_to_lead(stop)
+            await _sleep(stop)
+
+    async def _try_to_lead(self, stop: asyncio.Event) -> None:
+        connection = await self._services.db.connect()
+        try:
+            while not stop.is_set() and not connection.is_closed():
+                if await connection.fetchval("SELECT pg_try_advisory_lock($1, 0)", LOCK):
+                    while not stop.is_set() and not connection.is_closed():
+                        await self.plan_due()
+                        await _sleep(stop)
+                await _sleep(stop)
+        finally:
+            connection.terminate()
+
+    async def plan_due(self) -> list[str]:
+        """Plan every kind whose period has begun and that this process has not planned yet; their names.
+
+        A period whose job has already run is not planned again by a new leader: the key is remembered with the row.
+        """
+        now, planned = int(self._services.clock.now().timestamp()), []
+        for kind, every in self._schedules.items():
+            number = now // every
+            if self._planned.get(kind) == number:
+                continue
+            async with self._services.db.transaction() as tx:
+                if not await tx.value(RAN, f"{kind}@{number}"):
+                    plan = Plan(kind=kind, payload=Period(number=number), dedupe=f"{kind}@{number}")
+                    await self._services.spine.plan(tx, plan, cause=None)
+                    planned.append(kind)
+            self._planned[kind] = number
+        return planned
+
+
+RAN: Final = "SELECT EXISTS (SELECT FROM jobs WHERE dedupe_key = $1)"
+
+
+async def _sleep(stop: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), LOOK_EVERY_S)

@@ -1,0 +1,289 @@
+"""The line of work, with real servers: a row is published, worked on, answered, applied and closed."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+
+from app.handlers import Attempt
+from app.kernel import alerts, jobs
+from app.kernel.db import Database, Transaction
+from app.kernel.jobs import JobKind, JobRow, JobState, Plan
+from app.services import Services
+from base.errors import DomainError, Kind
+from base.jobs import LANES, Job, Outcome, Result
+from tasks.broker import MAX_DELIVERIES
+from tasks.dispatcher import Dispatcher
+from tasks.pixel.worker import PixelKind, PixelWorker, Refusal, StepDone
+from tasks.queue import Queue
+from tasks.record.worker import RecordWorker
+
+QUICK = {
+    name: msgspec.structs.replace(lane, ack_wait_s=1, republish_after_s=600, in_flight=16, per_owner=4)
+    for name, lane in LANES.items()
+}
+
+
+class Numbered(msgspec.Struct, frozen=True, kw_only=True):
+    number: int
+
+
+class Bad(DomainError):
+    code, title, kind, next_step = "test-bad", "bad", Kind.INVALID, "stop"
+
+
+class Flaky(DomainError):
+    code, title, kind, next_step = "test-flaky", "flaky", Kind.UNAVAILABLE, "again"
+
+
+class Line:
+    """A dispatcher, a pixel worker and a record worker of one region of its own, in this process."""
+
+    def __init__(self, services: Services, url: str) -> None:
+        self.services, self.region = services, f"t{uuid4().hex[:10]}"
+        self._url, self._stop = url, asyncio.Event()
+        self.ran: list[tuple[str, int, int]] = []
+        self.applied: list[tuple[UUID, str]] = []
+        self.pixel_kinds = {"t.pixel": PixelKind(("one", "two"), self._pixel)}
+        self.handlers = {"t.record": self._record}
+        self.behave: Callable[[str, int, int], Awaitable[None]] = _nothing
+        self._tasks: list[asyncio.Task[None]] = []
+        self._queues: list[Queue] = []
+
+    def queue(self) -> Queue:
+        self._queues.append(Queue(self._url, self.region))
+        return self._queues[-1]
+
+    async def _pixel(self, job: Job) -> AsyncIterator[StepDone]:
+        number = msgspec.json.decode(job.payload, type=Numbered).number
+        for step in ("one", "two"):
+            if step not in job.done:
+                await self.behave(step, number, job.attempt)
+                self.ran.append((step, number, job.attempt))
+                yield StepDone(step=step, body=Numbered(number=number))
+
+    async def _record(self, services: Services, attempt: Attempt) -> None:
+        number = msgspec.json.decode(attempt.job.payload, type=Numbered).number
+        await self.behave("record", number, attempt.job.attempt)
+        self.ran.append(("record", number, attempt.job.attempt))
+
+    async def _apply(self, tx: Transaction, job: JobRow, result: Result) -> None:
+        self.applied.append((job.id, result.step))
+
+    async def start(self, *, dispatch: bool = True, slots: int = 4) -> None:
+        preview, record = QUICK["preview"], QUICK["record"]
+        pixel = PixelWorker(
+            self.queue(), self.services.settings.result_key.reveal(), self.pixel_kinds, [(preview, slots)]
+        )
+        records = RecordWorker(self.services, self.queue(), [(record, slots)], self.handlers, {"t.pixel": self._apply})
+        work = [pixel.run(self._stop, 5), records.run(self._stop, 5)]
+        if dispatch:
+            work.append(Dispatcher(self.services.db, self.queue(), [preview, record]).run(self._stop))
+        self._tasks = [asyncio.create_task(w) for w in work]
+
+    async def stop(self) -> None:
+        self._stop.set()
+        done = await asyncio.wait_for(asyncio.gather(*self._tasks, return_exceptions=True), 20)
+        for queue in self._queues:
+            with contextlib.suppress(Exception):
+                await queue.js.delete_stream(f"JOBS-{self.region}")
+                await queue.js.delete_stream(f"RESULTS-{self.region}")
+            await queue.close()
+        assert [d for d in done if isinstance(d, BaseException)] == []
+
+    async def plan(
+        self, lane: str, number: int, owner: UUID | None = None, attempts: int = 5, limit_s: int = 20
+    ) -> UUID:
+        name = "t.pixel" if lane == "preview" else "t.record"
+        kind = JobKind(name=name, lane=lane, time_limit_s=limit_s, max_attempts=attempts)
+        async with self.services.db.transaction() as tx:
+            wanted = Plan(kind=name, payload=Numbered(number=number), owner_id=owner)
+            made = await jobs.plan(tx, kind, wanted, self.region, None)
+        assert made is not None
+        return made
+
+    async def row(self, job_id: UUID) -> JobRow:
+        async with self.services.db.transaction() as tx:
+            found = await jobs.lock(tx, job_id)
+        assert found is not None
+        return found
+
+    async def ends(self, job_id: UUID, state: JobState = JobState.DONE) -> JobRow:
+        async with asyncio.timeout(30):
+            while (row := await self.row(job_id)).state is not state:
+                await asyncio.sleep(0.05)
+        return row
+
+
+async def _nothing(step: str, number: int, attempt: int) -> None:
+    return None
+
+
+@pytest.fixture
+async def line(services: Services, stack_env: dict[str, str]) -> AsyncIterator[Line]:
+    made = Line(services, stack_env["TIRAGE_NATS_URL"])
+    yield made
+    await made.stop()
+
+
+class TestPixelJob:
+    async def test_runs_and_is_recorded_step_by_step(self, line: Line, db: Database) -> None:
+        await line.start()
+        job = await line.plan("preview", 1)
+        await line.ends(job)
+        assert line.ran == [("one", 1, 1), ("two", 1, 1)]
+        assert line.applied == [(job, "one"), (job, "two")]
+        async with db.transaction() as tx:
+            steps = await tx.fetch("SELECT step, attempt, outcome FROM step_runs WHERE job_id = $1 ORDER BY step", job)
+        assert [tuple(s) for s in steps] == [("one", 1, "ok"), ("two", 1, "ok")]
+
+    async def test_retry_does_only_what_is_missing(self, line: Line) -> None:
+        async def behave(step: str, number: int, attempt: int) -> None:
+            if step == "two" and attempt == 1:
+                raise Flaky()
+
+        line.behave = behave
+        await line.start()
+        row = await line.ends(await line.plan("preview", 2))
+        assert row.attempt == 2
+        assert line.ran == [("one", 2, 1), ("two", 2, 2)]
+
+    async def test_refusal_is_final(self, line: Line) -> None:
+        async def behave(step: str, number: int, attempt: int) -> None:
+            raise Refusal("unreadable", Numbered(number=0))
+
+        line.behave = behave
+        await line.start()
+        job = await line.plan("preview", 3)
+        row = await line.ends(job)
+        assert row.attempt == 1
+        assert line.applied == [(job, "one")]
+
+    async def test_longer_than_the_ack_wait_runs_once(self, line: Line) -> None:
+        async def behave(step: str, number: int, attempt: int) -> None:
+            await asyncio.sleep(1.8)
+
+        line.behave = behave
+        await line.start()
+        await line.ends(await line.plan("preview", 4))
+        assert line.ran == [("one", 4, 1), ("two", 4, 1)]
+
+    async def test_over_its_time_limit_is_tried_again_then_parked(self, line: Line, db: Database) -> None:
+        async def behave(step: str, number: int, attempt: int) -> None:
+            await asyncio.sleep(30)
+
+        line.behave = behave
+        await line.start()
+        job = await line.plan("preview", 5, attempts=1, limit_s=1)
+        await line.ends(job, JobState.PARKED)
+        async with db.transaction() as tx:
+            raised = await alerts.open_alerts(tx)
+        assert [(a.rule, a.subject, a.detail) for a in raised] == [("job-parked", f"t.pixel:{job}", "deadline")]
+
+    async def test_one_owner_does_not_delay_anothers_first(self, line: Line) -> None:
+        crowd, single = uuid4(), uuid4()
+        for number in range(120):
+            await line.plan("preview", number, crowd)
+        last = await line.plan("preview", 999, single)
+        await line.start(slots=1)
+        await line.ends(last)
+        before = [number for step, number, _ in line.ran[: line.ran.index(("one", 999, 1))] if step == "one"]
+        assert len(before) <= 2 * QUICK["preview"].per_owner
+
+    async def test_answer_with_a_wrong_mac_changes_nothing(self, line: Line, db: Database) -> None:
+        job = await line.plan("preview", 6)
+        forged = Result(
+            job_id=job,
+            kind="t.pixel",
+            attempt=1,
+            step="one",
+            index=0,
+            last=True,
+            outcome=Outcome.OK,
+            reason=None,
+            ms=1,
+            engine=None,
+            body=b"{}",
+            mac=b"0" * 32,
+        )
+        worker = RecordWorker(line.services, line.queue(), [], {}, {"t.pixel": line._apply})
+        assert await worker.apply(forged) == "forged"
+        assert (await line.row(job)).state is JobState.QUEUED
+        assert line.applied == []
+        async with db.transaction() as tx:
+            assert [a.rule for a in await alerts.open_alerts(tx)] == ["result-forged"]
+
+
+class TestRecordJob:
+    async def test_runs_and_closes(self, line: Line) -> None:
+        await line.start()
+        await line.ends(await line.plan("record", 1))
+        assert line.ran == [("record", 1, 1)]
+
+    async def test_final_error_is_parked_and_replayed_by_command(self, line: Line, db: Database) -> None:
+        broken = True
+
+        async def behave(step: str, number: int, attempt: int) -> None:
+            if broken:
+                raise Bad()
+
+        line.behave = behave
+        await line.start()
+        job = await line.plan("record", 2)
+        await line.ends(job, JobState.PARKED)
+        assert line.ran == []
+        broken = False
+        async with db.transaction() as tx:
+            assert await jobs.replay(tx, job, None) == [job]
+        await line.ends(job)
+        assert line.ran == [("record", 2, 2)]
+
+    async def test_a_crash_is_tried_again(self, line: Line) -> None:
+        async def behave(step: str, number: int, attempt: int) -> None:
+            if attempt == 1:
+                raise RuntimeError("not foreseen")
+
+        line.behave = behave
+        await line.start()
+        row = await line.ends(await line.plan("record", 3))
+        assert row.attempt == 2
+
+    async def test_unknown_kind_waits_for_a_worker_that_knows_it(self, line: Line) -> None:
+        handlers, line.handlers = line.handlers, {}
+        await line.start()
+        job = await line.plan("record", 4)
+        await line.ends(job, JobState.PUBLISHED)
+        await asyncio.sleep(0.3)
+        assert (await line.row(job)).state is JobState.PUBLISHED
+        newer = RecordWorker(line.services, line.queue(), [(QUICK["record"], 1)], handlers, {})
+        line._tasks.append(asyncio.create_task(newer.run(line._stop, 5)))
+        await line.ends(job)
+        assert line.ran == [("record", 4, 1)]
+
+
+class TestQueueLoss:
+    async def test_lost_streams_converge_from_the_rows(self, line: Line) -> None:
+        await line.start(dispatch=True)
+        first = await line.plan("record", 1)
+        await line.ends(first)
+
+        async def slow(step: str, number: int, attempt: int) -> None:
+            await asyncio.sleep(0.05)
+
+        line.behave = slow
+        wanted = [await line.plan("preview", number, uuid4()) for number in range(40)]
+        await asyncio.sleep(0.3)
+        await line._queues[0].js.delete_stream(f"JOBS-{line.region}")
+        await line._queues[0].js.delete_stream(f"RESULTS-{line.region}")
+        for job in wanted:
+            await line.ends(job)
+        assert {job for job, step in line.applied if step == "two"} >= set(wanted)
+        assert len([entry for entry in line.applied if entry[1] == "two"]) == len(wanted)
+
+
+def test_deliveries_before_parking_are_few() -> None:
+    """A job that kills its worker may kill this many."""
+    assert MAX_DELIVERIES == 3

@@ -1,0 +1,43 @@
+"""The pixel worker's command, in a module of its own: its process never imports the domain or a database driver."""
+
+import asyncio
+import os
+import signal
+
+import click
+import uvloop
+
+from base import telemetry
+from base.jobs import Lane, Plane
+from base.settings import SettingsError
+from tasks.lanes import parse_lanes
+from tasks.pixel.handlers import kinds
+from tasks.pixel.settings import PixelSettings, load
+from tasks.pixel.worker import PixelWorker
+from tasks.queue import Queue
+
+
+@click.command()
+@click.option("--region", default=None, help="Must be the settings' own region.")
+@click.option("--lanes", default=None, help="NAME=SLOTS,… (default: every pixel lane)")
+def pixel(region: str | None, lanes: str | None) -> None:
+    """Run pixel jobs (has no database)."""
+    telemetry.configure_logs("pixel-worker")
+    try:
+        settings, wanted = load(os.environ), parse_lanes(lanes, Plane.PIXEL)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    if region not in (None, settings.region):
+        raise click.BadParameter(f"this worker's settings are for region {settings.region!r}")
+    uvloop.run(_work(settings, wanted))
+
+
+async def _work(settings: PixelSettings, lanes: list[tuple[Lane, int]]) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    queue = Queue(settings.nats_url.reveal(), settings.region)
+    await PixelWorker(queue, settings.result_key.reveal(), kinds(), lanes).run(stop)
+    await queue.close()

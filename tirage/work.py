@@ -1,0 +1,231 @@
+"""Commands of the workers, and what an operator does with jobs and alerts."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+import click
+import uvloop
+
+from app.kernel import alerts as alert_rows
+from app.kernel import jobs as job_rows
+from app.kernel.db import Database, read_database
+from app.kernel.jobs import JobState
+from app.services import Services
+from app.settings import load
+from base import ids, telemetry
+from base.jobs import LANES, Plane
+from base.settings import Reader, SettingsError
+
+
+def _until_signalled(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    async def main() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await work(stop)
+
+    uvloop.run(main())
+
+
+def _services() -> Services:
+    try:
+        return Services(load(os.environ, "RECORD"))
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _nats_url() -> str:
+    read = Reader(os.environ)
+    url = read.url("TIRAGE_NATS_URL", frozenset({"nats", "tls"}))
+    try:
+        read.finish()
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+    return url
+
+
+@click.command()
+@click.option("--region", default="home", show_default=True)
+def dispatcher(region: str) -> None:
+    """Hand due jobs of a region to its queue."""
+    from tasks.dispatcher import Dispatcher
+    from tasks.queue import Queue
+
+    telemetry.configure_logs("dispatcher")
+    services, queue = _services(), Queue(_nats_url(), region)
+
+    async def work(stop: asyncio.Event) -> None:
+        await services.start_when_reachable()
+        await Dispatcher(services.db, queue).run(stop)
+        await queue.close()
+        await services.stop()
+
+    _until_signalled(work)
+
+
+@click.command()
+@click.option("--region", default="home", show_default=True, hidden=True)
+def scheduler(region: str) -> None:
+    """Plan housekeeping by the clock."""
+    from tasks.scheduler import Scheduler
+
+    telemetry.configure_logs("scheduler")
+    services = _services()
+
+    async def work(stop: asyncio.Event) -> None:
+        await services.start_when_reachable()
+        await Scheduler(services).run(stop)
+        await services.stop()
+
+    _until_signalled(work)
+
+
+@click.command()
+@click.option("--region", default="home", show_default=True)
+@click.option("--lanes", default=None, help="NAME=SLOTS,… (default: every record lane)")
+def record(region: str, lanes: str | None) -> None:
+    """Run record jobs and apply results (has the database)."""
+    from tasks.lanes import parse_lanes
+    from tasks.queue import Queue
+    from tasks.record.worker import RecordWorker
+
+    telemetry.configure_logs("record-worker")
+    services, queue = _services(), Queue(_nats_url(), region)
+    try:
+        wanted = parse_lanes(lanes, Plane.RECORD)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+    async def work(stop: asyncio.Event) -> None:
+        await services.start_when_reachable()
+        await RecordWorker(services, queue, wanted).run(stop)
+        await queue.close()
+        await services.stop()
+
+    _until_signalled(work)
+
+
+def _database(use: Callable[[Database], Awaitable[Any]]) -> Any:
+    read = Reader(os.environ)
+    settings = read_database(read)
+    try:
+        read.finish()
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+
+    async def main() -> Any:
+        database = Database(settings)
+        await database.start()
+        try:
+            return await use(database)
+        finally:
+            await database.stop()
+
+    return asyncio.run(main())
+
+
+@click.group()
+def jobs() -> None:
+    """Look at jobs, run parked ones again, drain lanes (TIRAGE_DATABASE_URL)."""
+
+
+@jobs.command("list")
+@click.option("--state", type=click.Choice([s.value for s in JobState]))
+@click.option("--kind")
+@click.option("--limit", default=50, show_default=True)
+def list_(state: str | None, kind: str | None, limit: int) -> None:
+    """The newest jobs."""
+
+    async def use(database: Database) -> list[job_rows.JobRow]:
+        async with database.transaction(readonly=True) as tx:
+            return await job_rows.list_jobs(tx, JobState(state) if state else None, kind, limit)
+
+    for row in _database(use):
+        click.echo(f"{ids.encode('job', row.id)}  {row.state:9}  {row.kind:20}  {row.lane:9}  attempt {row.attempt}")
+
+
+@jobs.command()
+def survey() -> None:
+    """Depth, age and predicted wait of every lane."""
+
+    async def use(database: Database) -> list[job_rows.LaneState]:
+        async with database.transaction(readonly=True) as tx:
+            return await job_rows.survey(tx)
+
+    click.echo("region  lane       queued  published  parked  oldest_s  wait_s  held")
+    for lane in _database(use):
+        click.echo(
+            f"{lane.region:7} {lane.lane:10} {lane.queued:6} {lane.published:10} {lane.parked:7} "
+            f"{lane.oldest_s:9} {lane.predicted_wait_s:7}  {'yes' if lane.held else 'no'}"
+        )
+
+
+@jobs.command()
+@click.argument("job", required=False)
+@click.option("--kind", help="Every parked job of this kind.")
+def replay(job: str | None, kind: str | None) -> None:
+    """Queue a parked job again, or all of a kind."""
+    if (job is None) == (kind is None):
+        raise click.UsageError("name one JOB, or --kind")
+    wanted: UUID | None = ids.decode("job", job) if job else None
+
+    async def use(database: Database) -> list[UUID]:
+        async with database.transaction() as tx:
+            return await job_rows.replay(tx, wanted, kind)
+
+    click.echo(f"{len(_database(use))} queued again")
+
+
+@jobs.command()
+@click.option("--region", default="home", show_default=True)
+@click.option("--lane", required=True, type=click.Choice(sorted(LANES)))
+@click.option("--resume", is_flag=True, help="Hand out jobs again.")
+@click.option("--timeout", default=300, show_default=True, help="Seconds to wait for running jobs.")
+def drain(region: str, lane: str, resume: bool, timeout: int) -> None:
+    """Hand out no more jobs of a lane and wait until none runs."""
+
+    async def use(database: Database) -> int:
+        async with database.transaction() as tx:
+            await (job_rows.release if resume else job_rows.hold)(tx, region, lane)
+        for _ in range(0 if resume else timeout * 2):
+            async with database.transaction(readonly=True) as tx:
+                running = int(await tx.value(job_rows.IN_FLIGHT, region, lane))
+            if not running:
+                return 0
+            await asyncio.sleep(0.5)
+        return 0 if resume else running
+
+    running = _database(use)
+    click.echo("resumed" if resume else "drained" if not running else f"{running} still running")
+    raise SystemExit(1 if running else 0)
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def alerts(ctx: click.Context) -> None:
+    """Open alerts, latest first (TIRAGE_DATABASE_URL)."""
+    if ctx.invoked_subcommand is not None:
+        return
+
+    async def use(database: Database) -> list[alert_rows.Alert]:
+        async with database.transaction(readonly=True) as tx:
+            return await alert_rows.open_alerts(tx)
+
+    for a in _database(use):
+        click.echo(f"{ids.encode('alert', a.id)}  {a.severity:8}  {a.rule}  {a.subject}  x{a.count}  {a.detail}")
+
+
+@alerts.command()
+@click.argument("alert")
+def close(alert: str) -> None:
+    """Close an alert."""
+
+    async def use(database: Database) -> bool:
+        async with database.transaction() as tx:
+            return await alert_rows.close(tx, ids.decode("alert", alert))
+
+    click.echo("closed" if _database(use) else "not open")
