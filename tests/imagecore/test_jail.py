@@ -1,0 +1,281 @@
+"""The jail: what a child can see and do, and that no death of a child costs more than its job."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from imagecore import jail as jail_module
+from imagecore import jail_wire, seccomp
+from imagecore.errors import (
+    ChildDied,
+    DeadlineExceeded,
+    ImageError,
+    JailUnavailable,
+    OutOfMemory,
+    PixelFailure,
+    Reason,
+    Rejected,
+)
+from imagecore.jail import CHILD_ENVIRONMENT, Jail, Limits
+
+TABLE = Path(__file__).with_name("misbehaviour.py")
+DENIED = f"errno {errno.EPERM}"
+
+
+@pytest.fixture(scope="module")
+def jail() -> Iterator[Jail]:
+    with Jail.open(Limits(memory_mb=400, output_mb=8), preload=("echo",), table=TABLE) as opened:
+        yield opened
+
+
+def one(jail: Jail, operation: str, params: bytes = b"", *inputs: bytes, deadline_s: float = 20) -> Any:
+    (output,) = jail.run(operation, params, inputs, deadline_s)
+    return output.data
+
+
+def report(jail: Jail) -> dict[str, Any]:
+    return dict(msgspec.json.decode(one(jail, "report")))
+
+
+class TestBars:
+    def test_the_environment_holds_only_tuning(self, jail: Jail, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-for-children")
+        with Jail.open(preload=("report",), table=TABLE) as fresh:
+            assert set(report(fresh)["environment"]) == {f"{k}={v}" for k, v in CHILD_ENVIRONMENT.items()}
+
+    def test_what_a_hostile_file_would_try_next(self, jail: Jail, tmp_path: Path) -> None:
+        tmp_path.joinpath("old").write_text("still here")
+        tried = msgspec.json.decode(one(jail, "attempts", str(tmp_path).encode()))
+        refused = {name: outcome for name, outcome in tried.items() if outcome.startswith("errno")}
+        assert tried == refused
+        assert {tried[name] for name in ("socket", "unix socket", "socketpair", "fork", "exec", "kill", "ptrace")} == {
+            DENIED
+        }
+        assert tried["write a file"] == f"errno {errno.EACCES}"
+        assert tried["io_uring"] == f"errno {errno.ENOSYS}"
+        assert [p.name for p in tmp_path.iterdir()] == ["old"]
+        assert tmp_path.joinpath("old").read_text() == "still here"
+
+    def test_limits_stand(self, jail: Jail) -> None:
+        facts = report(jail)
+        assert facts["core"] == [0, 0]
+        assert facts["seccomp"] == "2"
+        assert facts["descriptors"] < 12
+
+    def test_cpu_time_moves_with_each_job(self, jail: Jail) -> None:
+        soft, hard = report(jail)["cpu"]
+        assert 40 <= soft <= 60
+        assert hard == -1
+
+    def test_the_parent_keeps_its_own_freedom(self, jail: Jail) -> None:
+        one(jail, "echo", b"", b"x")
+        assert b"Seccomp:\t0" in Path("/proc/self/status").read_bytes()
+
+    def test_filter_covers_both_architectures(self) -> None:
+        for machine in ("x86_64", "aarch64"):
+            assert len(seccomp.program(machine)) % 8 == 0
+        with pytest.raises(JailUnavailable):
+            seccomp.program("s390x")
+
+    def test_a_refused_filter_ends_with_its_own_status_and_no_jail(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """The table's module is read before the filter is set, so it can break the filter as a kernel would."""
+        broken = tmp_path / "broken.py"
+        broken.write_text(
+            "from imagecore import seccomp\nseccomp.platform.machine = lambda: 'unknown'\nOPERATIONS = {}\n"
+        )
+        with pytest.raises(JailUnavailable, match="no system call table"):
+            Jail.open(preload=(), table=broken)
+        assert jail_wire.UNAVAILABLE == 75
+
+    def test_outputs_cannot_be_changed_after_they_were_made(self, jail: Jail) -> None:
+        assert set(msgspec.json.decode(one(jail, "unseal")).values()) == {DENIED}
+
+
+class TestWork:
+    def test_bytes_go_through(self, jail: Jail) -> None:
+        big = os.urandom(3_000_000)
+        outputs = list(jail.run("echo", b"facts", [big, b"", memoryview(b"small")], 20))
+        assert [o.data for o in outputs] == [big, b"", b"small"]
+        assert {o.facts for o in outputs} == {b"facts"}
+
+    def test_the_first_output_arrives_before_the_second_is_made(self, jail: Jail) -> None:
+        job = jail.start("slow_second", b"3600", [], 60)
+        try:
+            first = job.next()
+            assert first is not None
+            assert first.data == b"1"
+        finally:
+            job.abandon()
+
+    def test_a_rejection_comes_with_its_reason_and_the_child_stays(self, jail: Jail) -> None:
+        before = report(jail)["pid"]
+        with pytest.raises(Rejected) as caught:
+            one(jail, "reject")
+        assert (caught.value.reason, caught.value.detail) == (Reason.CORRUPT, "as asked")
+        assert report(jail)["pid"] == before
+
+    def test_usage_is_told(self, jail: Jail) -> None:
+        job = jail.start("echo", b"", [b"x"], 20)
+        while job.next() is not None:
+            pass
+        assert job.usage is not None
+        assert job.usage.peak_mb > 5
+
+    def test_children_are_recycled(self) -> None:
+        with Jail.open(Limits(jobs=2), preload=("report",), table=TABLE) as fresh:
+            pids = [report(fresh)["pid"] for _ in range(6)]
+        assert max(pids.count(pid) for pid in pids) == 2
+        assert all(not Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+class TestDeaths:
+    @pytest.mark.parametrize(
+        ("operation", "params", "kind"),
+        [
+            ("segfault", b"", ChildDied),
+            ("abort", b"", ChildDied),
+            ("leave", b"", ChildDied),
+            ("allocate", b"4000000000", OutOfMemory),
+            ("memory_error", b"", OutOfMemory),
+            ("bad_alloc", b"", OutOfMemory),
+            ("interrupt", b"", OutOfMemory),
+            ("flood", b"9000000", PixelFailure),
+        ],
+    )
+    def test_only_the_job_is_lost(self, jail: Jail, operation: str, params: bytes, kind: type[ImageError]) -> None:
+        pid = report(jail)["pid"]
+        with pytest.raises(kind):
+            one(jail, operation, params)
+        assert report(jail)["pid"] != pid
+        assert not Path(f"/proc/{pid}").exists()
+
+    def test_a_signal_is_named(self, jail: Jail) -> None:
+        with pytest.raises(ChildDied) as caught:
+            one(jail, "segfault")
+        assert caught.value.signal == signal.SIGSEGV
+
+    @pytest.mark.parametrize("operation", ["spin", "sleep"])
+    def test_the_deadline_kills(self, jail: Jail, operation: str) -> None:
+        with pytest.raises(DeadlineExceeded):
+            one(jail, operation, deadline_s=0.3)
+        assert one(jail, "echo", b"", b"next") == b"next"
+
+    def test_cpu_time_ends_a_child_whose_parent_does_not_look(self, jail: Jail) -> None:
+        job = jail.start("spin", b"", [], 0.5)
+        job._deadline = time.monotonic() + 60
+        with pytest.raises(DeadlineExceeded, match="CPU"):
+            job.next()
+
+    def test_kill_in_the_middle_and_the_next_job_is_fine(self, jail: Jail) -> None:
+        for _ in range(3):
+            job = jail.start("spin", b"", [], 60)
+            threading.Timer(0.05, job.kill).start()
+            with pytest.raises(ChildDied) as caught:
+                job.next()
+            assert caught.value.signal == signal.SIGKILL
+            assert one(jail, "echo", b"", b"next") == b"next"
+
+    def test_a_child_killed_while_idle_is_replaced(self, jail: Jail) -> None:
+        for _ in range(3):
+            os.kill(report(jail)["pid"], signal.SIGKILL)
+            assert one(jail, "echo", b"", b"next") == b"next"
+
+    def test_no_zombies_and_no_descriptors_stay(self, jail: Jail) -> None:
+        def rounds() -> int:
+            for _ in range(5):
+                with contextlib.suppress(ImageError):
+                    one(jail, "segfault")
+                one(jail, "echo", b"", b"x")
+            return len(os.listdir("/proc/self/fd"))
+
+        rounds()
+        assert abs(rounds() - rounds()) <= 4  # a warm spare may just be starting
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        states = [Path(f"/proc/{c}/stat").read_text().rpartition(")")[2].split()[0] for c in children]
+        assert "Z" not in states
+
+
+PARENT = """
+import sys, threading, pathlib, time
+sys.path.insert(0, {root!r})
+from imagecore.jail import Jail
+def work():
+    jail = Jail.open(preload=("report",), table=pathlib.Path({table!r}))
+    import msgspec
+    job = jail.start("report", b"", [], 20)
+    pids.append(msgspec.json.decode(job.next().data)["pid"])
+    job.next()
+    jails.append(jail)
+pids, jails = [], []
+thread = threading.Thread(target=work); thread.start(); thread.join()
+job = jails[0].start("spin", b"", [], 600)
+print(pids[0], flush=True)
+time.sleep(600)
+"""
+
+
+class TestParent:
+    def test_children_outlive_the_thread_that_opened_the_jail_and_die_with_the_parent(self) -> None:
+        root = str(Path(jail_module.__file__).parents[1])
+        code = PARENT.format(root=root, table=str(TABLE))
+        parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert parent.stdout is not None
+        try:
+            child = int(parent.stdout.readline())
+            assert Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] in "RS"
+        finally:
+            parent.kill()
+            parent.wait()
+            parent.stdout.close()
+        for _ in range(200):
+            if not Path(f"/proc/{child}").exists():
+                return
+            time.sleep(0.02)
+        pytest.fail("the child lives on")
+
+
+class TestAsync:
+    async def test_outputs_come_one_by_one(self, jail: Jail) -> None:
+        assert [o.data async for o in jail.arun("echo", b"", [b"1", b"2"], 20)] == [b"1", b"2"]
+
+    async def test_cancelling_kills_at_once(self, jail: Jail) -> None:
+        async def endless() -> None:
+            async for _ in jail.arun("spin", b"", [], 600):
+                pass
+
+        task = asyncio.create_task(endless())
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert [o.data async for o in jail.arun("echo", b"", [b"next"], 20)] == [b"next"]
+
+    async def test_leaving_early_through_aclosing(self, jail: Jail) -> None:
+        async with contextlib.aclosing(jail.arun("slow_second", b"3600", [], 600)) as outputs:
+            async for output in outputs:
+                assert output.name == "first"
+                break
+        assert [o.data async for o in jail.arun("echo", b"", [b"next"], 20)] == [b"next"]
+
+    async def test_many_at_once(self) -> None:
+        with Jail.open(slots=3, preload=("echo",), table=TABLE) as wide:
+
+            async def one_of(number: int) -> bytes:
+                (data,) = [o.data async for o in wide.arun("echo", b"", [b"%d" % number], 60)]
+                return data
+
+            assert await asyncio.gather(*(one_of(n) for n in range(12))) == [b"%d" % n for n in range(12)]
