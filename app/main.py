@@ -5,12 +5,14 @@ from typing import Any
 
 from litestar import Litestar
 
+from app.assets.routes import AssetController, ImageController
 from app.identity.domain import RefreshTokens
 from app.identity.routes import DeviceController, MeController
 from app.identity.service import IdentityService, Lifetimes
 from app.kernel.access import AccessTokens
 from app.services import Services
 from app.settings import ApiSettings
+from app.uploads.routes import UploadController
 from app.web import openapi, problems
 from app.web.frame import Frame
 from app.web.guards import Gate, mounted
@@ -35,7 +37,7 @@ class Api(Litestar):
 
 def create_app(settings: ApiSettings, clock: Clock | None = None) -> Api:
     """The API. Its lifespan opens and closes the database and the object store."""
-    web, services = settings.web, Services(settings.app, clock)
+    web, services = settings.web, Services(settings.app, clock, settings.minting)
     access = AccessTokens(web.token_keys, services.clock)
     refresh = RefreshTokens(web.token_keys)
     lifetimes = Lifetimes(access_s=web.access_ttl_s, refresh_s=web.refresh_ttl_s)
@@ -46,6 +48,9 @@ def create_app(settings: ApiSettings, clock: Clock | None = None) -> Api:
             mounted(HealthController, readiness=readiness),
             mounted(DeviceController, identity=identity),
             mounted(MeController, identity=identity),
+            mounted(UploadController, uploads=services.uploads, idempotency=services.idempotency),
+            mounted(AssetController, assets=services.assets),
+            mounted(ImageController, assets=services.assets),
         ],
         guards=[Gate(access, web.limits).admit],
         exception_handlers=problems.HANDLERS,

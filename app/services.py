@@ -3,6 +3,7 @@
 import asyncio
 
 from app.assets.service import Assets
+from app.delivery.service import Minter, MintSettings
 from app.kernel.db import Database
 from app.kernel.idempotency import Idempotency
 from app.kernel.persons import PersonKeys
@@ -18,7 +19,7 @@ from base.objects import ObjectStore
 class Services:
     """One process's parts. `start` opens the database, `stop` closes everything."""
 
-    def __init__(self, settings: AppSettings, clock: Clock | None = None) -> None:
+    def __init__(self, settings: AppSettings, clock: Clock | None = None, minting: MintSettings | None = None) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
         self.db = Database(settings.database)
@@ -26,7 +27,8 @@ class Services:
         self.spine = Spine(settings.region, KINDS, REACTIONS)
         self.persons = PersonKeys(settings.keks)
         self.idempotency = Idempotency(self.db, self.persons)
-        self.assets = Assets(self.db, self.spine)
+        minter = None if minting is None else Minter(minting, settings.region, self.clock)
+        self.assets = Assets(self.db, self.spine, minter)
         self.uploads = Uploads(self.db, self.spine, self.store, settings.buckets, self.assets, self.clock)
 
     async def start(self) -> None:

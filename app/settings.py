@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from app.delivery.service import MintSettings, read_minting
 from app.kernel.db import DatabaseSettings, read_database
 from app.web.settings import WebSettings, read_web
 from base.objects import Buckets, ObjectStoreSettings, read_buckets, read_store
@@ -38,12 +39,13 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     app: AppSettings
     web: WebSettings
+    minting: MintSettings
 
 
 def load_api(env: Mapping[str, str]) -> ApiSettings:
     """Settings of an API process; raises `SettingsError` with all faults."""
     read = Reader(env)
-    settings = ApiSettings(app=read_app(read, "API"), web=read_web(read))
+    settings = ApiSettings(app=read_app(read, "API"), web=read_web(read), minting=read_minting(read))
     read.finish()
     return settings
 

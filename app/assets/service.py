@@ -1,5 +1,6 @@
 """Assets: what a person's photos are, and how the answers of pixel workers change them."""
 
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
@@ -18,26 +19,37 @@ from app.assets.domain import (
     AssetValidated,
     Found,
 )
-from app.assets.errors import AssetNotFound
+from app.assets.errors import AssetNotFound, AssetNotViewable
+from app.delivery.service import Address, Minter
 from app.kernel import jobs
 from app.kernel.db import Database, Transaction
 from app.kernel.events import Origin
 from app.kernel.jobs import JobRow
 from app.kernel.spine import Spine
+from base import ids
 from base.ids import AssetId, OwnerId, UploadId
-from base.ingest import Previews, Rendition, Validated
+from base.ingest import Previews, Validated
 from base.jobs import Outcome, Result
+from imagecore.recipe import Format
 
 _VALIDATED: Final = msgspec.json.Decoder(Validated)
 _PREVIEWS: Final = msgspec.json.Decoder(Previews)
+VIEWABLE: Final = frozenset({AssetState.PREVIEW_READY, AssetState.READY})
 LIVING: Final = frozenset({AssetState.PROCESSING, AssetState.PREVIEW_READY, AssetState.READY})
 
 
-class Assets:
-    """The use cases of assets."""
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """An asset with addresses of its images: (address, width, height), lightest first."""
 
-    def __init__(self, db: Database, spine: Spine) -> None:
-        self._db, self._spine = db, spine
+    asset: Asset
+    variants: list[tuple[Address, int, int]]
+
+
+class Assets:
+    """The use cases of assets. Only the API has a minter."""
+
+    def __init__(self, db: Database, spine: Spine, minter: Minter | None = None) -> None:
+        self._db, self._spine, self._minter = db, spine, minter
 
     async def get(self, owner_id: OwnerId, asset_id: UUID) -> Asset:
         """An owner's asset; raises `AssetNotFound`, also for somebody else's."""
@@ -52,13 +64,26 @@ class Assets:
         async with self._db.transaction(readonly=True) as tx:
             return await store.page(tx, owner_id, before, limit)
 
-    async def renditions(self, owner_id: OwnerId, asset_id: UUID) -> tuple[Asset, list[Rendition]]:
-        """An owner's asset with its stored renditions; raises `AssetNotFound`."""
+    async def show(
+        self, owner_id: OwnerId, asset_ids: Sequence[UUID], sides: Sequence[int], format_: Format
+    ) -> list[Shown]:
+        """Addresses of an owner's images; raises `AssetNotFound`, `AssetNotViewable` for any of them."""
+        shown = []
         async with self._db.transaction(readonly=True) as tx:
-            found = await store.get(tx, asset_id, owner_id)
-            if found is None:
-                raise AssetNotFound()
-            return found, await store.renditions(tx, asset_id)
+            for asset_id in asset_ids:
+                asset = await store.get(tx, asset_id, owner_id)
+                if asset is None:
+                    raise AssetNotFound()
+                shown.append(self._shown(asset, sides, format_))
+        return shown
+
+    def _shown(self, asset: Asset, sides: Sequence[int], format_: Format) -> Shown:
+        if asset.state not in VIEWABLE or asset.engine is None or asset.width is None or asset.height is None:
+            raise AssetNotViewable()
+        assert self._minter is not None, "only the API mints"
+        addresses = self._minter.ladder(ids.encode("asset", asset.id), asset.engine, sides, format_)
+        sizes = [fitted(asset.width, asset.height, address.side) for address in addresses]
+        return Shown(asset=asset, variants=[(a, *size) for a, size in zip(addresses, sizes, strict=True)])
 
     async def create(
         self, tx: Transaction, asset_id: AssetId, owner_id: OwnerId, upload_id: UploadId, size: int, declared_type: str
@@ -160,6 +185,14 @@ class Assets:
             if asset is None or asset.owner_id != owner_id or asset.state is AssetState.ERASED:
                 raise AssetNotFound()
             await self.erase(tx, asset, Origin(actor="owner"))
+
+
+def fitted(width: int, height: int, side: int) -> tuple[int, int]:
+    """The size of a picture fitted into a square, never enlarged; the shorter side is rounded, ties up."""
+    longer = max(width, height)
+    if longer <= side:
+        return width, height
+    return max(1, (2 * width * side + longer) // (2 * longer)), max(1, (2 * height * side + longer) // (2 * longer))
 
 
 async def _locked(tx: Transaction, asset_id: UUID) -> Asset:

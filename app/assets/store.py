@@ -38,12 +38,9 @@ RENDITION: Final = """
 INSERT INTO renditions (asset_id, recipe, extension, width, height, bytes, sha256)
 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING
 """
-RENDITIONS: Final = """
-SELECT recipe, extension, width, height, bytes, sha256 FROM renditions WHERE asset_id = $1 ORDER BY width, recipe
-"""
 OF_OWNER: Final = "SELECT id, state FROM assets WHERE owner_id = $1 AND state <> 'erased' FOR UPDATE"
 FORGET: Final = "UPDATE assets SET facts = NULL, thumbhash = NULL, notes = '{}' WHERE id = $1"
-SERIALISE: Final = "SELECT pg_advisory_xact_lock(hashtextextended($1::text || $2, 0))"
+SERIALISE: Final = "SELECT pg_advisory_xact_lock(hashtextextended($1::uuid::text || $2, 0))"
 
 
 async def insert(tx: Transaction, asset_id: AssetId, owner_id: OwnerId, size: int, declared_type: str) -> None:
@@ -122,11 +119,6 @@ async def save_previews(
     )
     if thumbhash is not None:
         await tx.execute(THUMBHASH, asset_id, thumbhash)
-
-
-async def renditions(tx: Transaction, asset_id: UUID) -> list[Rendition]:
-    """The stored renditions, lightest first."""
-    return [Rendition(**dict(r)) for r in await tx.fetch(RENDITIONS, asset_id)]
 
 
 async def of_owner(tx: Transaction, owner_id: UUID) -> list[tuple[UUID, AssetState]]:

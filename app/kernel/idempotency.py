@@ -29,6 +29,9 @@ KEYED: Final[frozenset[str]] = frozenset(
 """Routes that need an `Idempotency-Key`. A new POST stands here or below; a test compares with the routes."""
 
 UNKEYED: Final[dict[str, str]] = {
+    "POST /v1/uploads/{upload_id}/parts": "makes addresses, changes nothing",
+    "POST /v1/uploads/{upload_id}/revive": "a state move: an open session stays open",
+    "POST /v1/images": "makes addresses, changes nothing; the same ones within their quantum",
     "POST /v1/devices": "no caller yet to keep a key for; a lost answer leaves an empty guest, nothing more",
     "POST /v1/tokens": "the last refresh token gives the same successor until that one is used",
 }

@@ -1,0 +1,98 @@
+"""Uploads over HTTP: sessions here, bytes straight to storage."""
+
+from litestar import Response, delete, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
+
+from app.kernel.idempotency import Idempotency, KeyedCall
+from app.uploads.errors import (
+    UploadExpiredGone,
+    UploadIncomplete,
+    UploadNotFound,
+    UploadNotOpen,
+    UploadReferenceReused,
+    UploadTooLarge,
+)
+from app.uploads.schemas import CreateUpload, PartOut, PartsOut, UploadOut, UploadProgressOut
+from app.uploads.service import Uploads
+from app.web.guards import Customer, CustomerController
+from app.web.keyed import KEY_ERRORS, answered, as_json
+from app.web.openapi import fails
+from base import ids
+
+
+class UploadController(CustomerController):
+    """Upload sessions."""
+
+    path = "/v1/uploads"
+    tags = ("uploads",)
+    uploads: Uploads
+    idempotency: Idempotency
+
+    @post(
+        "/",
+        operation_id="CreateUpload",
+        summary="Begin an upload",
+        status_code=201,
+        responses=fails(*KEY_ERRORS, UploadTooLarge, UploadReferenceReused),
+    )
+    async def create(self, data: JSONBody[CreateUpload], call: NamedDependency[KeyedCall]) -> Response[UploadOut]:
+        """Open a session for one photo. Ask `…/parts` for where to send the bytes, then `…/complete`."""
+        given = await self.idempotency.once(
+            call, lambda tx: self.uploads.open(tx, call.owner_id, data.declared()), as_json(201, UploadOut.of)
+        )
+        return answered(given)
+
+    @get("/{upload_id:str}", operation_id="ReadUpload", summary="Read an upload", responses=fails(UploadNotFound))
+    async def read(self, upload_id: FromPath[str], who: NamedDependency[Customer]) -> UploadProgressOut:
+        """The session, and how much of it storage holds."""
+        return UploadProgressOut.of(*await self.uploads.get(who.owner_id, ids.decode("upload", upload_id)))
+
+    @post(
+        "/{upload_id:str}/parts",
+        operation_id="AddressParts",
+        summary="Where to send the bytes",
+        status_code=200,
+        responses=fails(UploadNotFound, UploadExpiredGone, UploadNotOpen),
+    )
+    async def parts(self, upload_id: FromPath[str], who: NamedDependency[Customer]) -> PartsOut:
+        """Short-lived addresses for what is missing. An address that ended is no loss: ask again."""
+        found = await self.uploads.parts(who.owner_id, ids.decode("upload", upload_id))
+        return PartsOut(parts=[PartOut.of(part) for part in found])
+
+    @post(
+        "/{upload_id:str}/complete",
+        operation_id="CompleteUpload",
+        summary="All bytes are sent",
+        status_code=202,
+        responses=fails(*KEY_ERRORS, UploadNotFound, UploadExpiredGone, UploadNotOpen, UploadIncomplete),
+    )
+    async def complete(self, upload_id: FromPath[str], call: NamedDependency[KeyedCall]) -> Response[UploadOut]:
+        """Turn the bytes into a photo; it is looked at afterwards (event `asset.preview_ready`)."""
+        wanted = ids.decode("upload", upload_id)
+        await self.uploads.arrived(call.owner_id, wanted)
+        given = await self.idempotency.once(
+            call, lambda tx: self.uploads.complete(tx, call.owner_id, wanted), as_json(202, UploadOut.of)
+        )
+        return answered(given)
+
+    @post(
+        "/{upload_id:str}/revive",
+        operation_id="ReviveUpload",
+        summary="Open an expired upload again",
+        status_code=200,
+        responses=fails(UploadNotFound, UploadExpiredGone, UploadNotOpen),
+    )
+    async def revive(self, upload_id: FromPath[str], who: NamedDependency[Customer]) -> UploadOut:
+        """Within a week after a session expired it can be opened again, with the bytes it holds."""
+        return UploadOut.of(await self.uploads.revive(who.owner_id, ids.decode("upload", upload_id)))
+
+    @delete(
+        "/{upload_id:str}",
+        operation_id="AbortUpload",
+        summary="Give an upload up",
+        responses=fails(UploadNotFound, UploadExpiredGone, UploadNotOpen),
+    )
+    async def abort(self, upload_id: FromPath[str], who: NamedDependency[Customer]) -> None:
+        """Give an open session up; its bytes are removed. Asked again, the same answer."""
+        await self.uploads.abort(who.owner_id, ids.decode("upload", upload_id))
