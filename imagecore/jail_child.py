@@ -24,6 +24,7 @@ OPERATIONS: Final[dict[str, str]] = {
     "inspect": "imagecore.inspect:operation",
     "ingest": "imagecore.render:ingest",
     "render": "imagecore.render:operation",
+    "analyse": "imagecore.analyse:operation",
 }
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -51,6 +52,12 @@ def restrict(memory_mb: int, output_mb: int, files: int) -> None:
 def cpu_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
+
+
+def peak_mb() -> int:
+    """Resident peak of this program in MiB. Not `ru_maxrss`: across exec that keeps the parent's."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) >> 10 for line in lines if line.startswith("VmHWM"))
 
 
 def table_of(argument: str | None) -> dict[str, str]:
@@ -112,8 +119,7 @@ class Server:
                 if not failure.fit:
                     os._exit(0)
                 continue
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-            self.send(wire.Done(cpu_ms=int((cpu_seconds() - before) * 1000), peak_mb=peak))
+            self.send(wire.Done(cpu_ms=int((cpu_seconds() - before) * 1000), peak_mb=peak_mb()))
 
     def attempt(self, request: Any, descriptors: list[int]) -> Any:
         """Run one job and send its outputs; a `Failed` instead of an exception, whatever it is."""

@@ -1,0 +1,78 @@
+"""What a photo shows and how good it is: faces, text, sharpness, exposure, noise, JPEG damage.
+
+Runs in a child of its own kind: it holds the models (350 MB resident), and needs `LIMITS`. Quality is measured on the
+original's own pixels, as stored; faces and text on the upright picture.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from imagecore import colour, containers, faces, models, quality, text, vips
+from imagecore.jail_wire import Limits, Output
+from imagecore.load import load
+from imagecore.models import Box
+from imagecore.quality import Quality
+
+REVISION: Final = 1
+"""Raised when the same photo gets other findings: another model, threshold or measure."""
+
+LIMITS: Final = Limits(memory_mb=1400, output_mb=16, jobs=200)
+MOST_PIXELS: Final = 4096
+"""Quality looks at no more than this many columns and rows, from the middle."""
+_GRID: Final = 8
+_LEAST: Final = quality.TILE + 2
+
+
+class Analysis(msgspec.Struct, frozen=True, kw_only=True):
+    """Findings about one original. `faces` and `text` are None ("unknown") where their model is absent.
+
+    `quality` is None for pictures too small to measure (under 34 px a side).
+    """
+
+    revision: int
+    faces: tuple[Box, ...] | None
+    text: tuple[Box, ...] | None
+    quality: Quality | None
+
+
+def analyse(raw: bytes, ancestor: bytes | None = None) -> Analysis:
+    """The findings; a stored `ancestor` of the same photo saves a decode. Raises `Rejected`, `PixelFailure`."""
+    rgb = proxy(load(ancestor or raw))
+    return Analysis(revision=REVISION, faces=faces.find(rgb), text=text.find(rgb), quality=quality_of(raw))
+
+
+def proxy(image: vips.Image) -> Any:
+    """The upright picture for the models: sRGB, at most 640 px, on white, as a numpy array."""
+    with vips.failures():
+        small = image.thumbnail_image(models.PROXY, height=models.PROXY, size="down")
+    small = colour.convert(small, colour.named("srgb"))
+    with vips.failures():
+        flat = small.flatten(background=[255, 255, 255]) if small.hasalpha() else small
+        return flat.numpy()
+
+
+def quality_of(raw: bytes) -> Quality | None:
+    """The quality of the stored pixels, without turning or scaling them."""
+    image = load(raw) if containers.sniff(raw) == "heic" else vips.open_buffer(raw, sequential=True)
+    width, height = min(image.width, MOST_PIXELS), min(image.height, MOST_PIXELS)
+    if min(width, height) < _LEAST:
+        return None
+    left, top = ((side - part) // 2 // _GRID * _GRID for side, part in ((image.width, width), (image.height, height)))
+    with vips.failures():
+        part = image.crop(left, top, width, height)
+        gray = part.colourspace("b-w").extract_band(0)
+        level = gray if gray.format == "uchar" else (gray / 257).cast("uchar")
+        return quality.measure(bytes(level.write_to_memory()), width, height)
+
+
+def operation(_: bytes, inputs: Sequence[bytes]) -> Iterator[Output]:
+    """The jail's `analyse`: original and, optionally, ancestor in; the findings as JSON out."""
+    found = analyse(inputs[0], inputs[1] if len(inputs) > 1 else None)
+    yield Output(name="analysis", data=msgspec.json.encode(found))
+
+
+def decode(data: bytes) -> Analysis:
+    """Findings from an untrusted child's JSON; raises `msgspec.ValidationError`."""
+    return msgspec.json.decode(data, type=Analysis)

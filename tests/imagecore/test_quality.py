@@ -1,0 +1,120 @@
+"""Sharpness, exposure, noise and JPEG damage: one class run compiled and uncompiled, then real photos."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from imagecore import analyse, quality, vips
+from imagecore.load import load
+
+Kernels = Callable[[str, str], ModuleType]
+SIDE = 98
+
+
+def edge(sigma: float, low: int = 60, high: int = 200) -> bytes:
+    """Vertical edges every 33 px, blurred by a Gaussian of this standard deviation."""
+    row = []
+    for x in range(SIDE):
+        nearest = (x + 16) % 33 - 16
+        step = 0.5 * (1 + math.erf((nearest - 0.5) / (sigma * math.sqrt(2))))
+        rising = (x + 16) // 33 % 2 == 0
+        row.append(round(low + (high - low) * (step if rising else 1 - step)))
+    return bytes(row) * SIDE
+
+
+def noisy(sigma: float, level: int = 128) -> bytes:
+    values = np.random.default_rng(7).normal(level, sigma, (SIDE, SIDE))
+    return np.clip(np.round(values), 0, 255).astype(np.uint8).tobytes()
+
+
+@pytest.mark.parametrize("lane", ["compiled", "pure"])
+class TestMeasure:
+    @pytest.mark.parametrize("sigma", [0.8, 1.2, 2.0, 3.0])
+    def test_blur_of_a_known_edge(self, kernel: Kernels, lane: str, sigma: float) -> None:
+        found = kernel("quality", lane).measure(edge(sigma), SIDE, SIDE).blur
+        assert found == pytest.approx(100 * sigma, rel=0.12)
+
+    def test_contrast_does_not_change_blur(self, kernel: Kernels, lane: str) -> None:
+        module = kernel("quality", lane)
+        strong, weak = (module.measure(edge(1.5, *levels), SIDE, SIDE).blur for levels in ((10, 245), (90, 150)))
+        assert strong == pytest.approx(weak, rel=0.1)
+
+    @pytest.mark.parametrize("sigma", [1.0, 4.0, 12.0])
+    def test_noise_of_a_known_sigma(self, kernel: Kernels, lane: str, sigma: float) -> None:
+        found = kernel("quality", lane).measure(noisy(sigma), SIDE, SIDE).noise
+        assert found == pytest.approx(100 * sigma, rel=0.15)
+
+    @pytest.mark.parametrize("level", [0, 128, 255])
+    def test_flat(self, kernel: Kernels, lane: str, level: int) -> None:
+        found = kernel("quality", lane).measure(bytes([level]) * SIDE * SIDE, SIDE, SIDE)
+        assert (found.blur, found.noise, found.blockiness, found.mean) == (None, 0, 100, level)
+        assert (found.dark, found.bright) == (1000 * (level == 0), 1000 * (level == 255))
+
+    @pytest.mark.parametrize("shift", [0, 1, 5])
+    def test_blocks_are_seen_wherever_they_start(self, kernel: Kernels, lane: str, shift: int) -> None:
+        block = np.random.default_rng(3).integers(100, 150, (14, 14), dtype=np.uint8)
+        blocks = np.kron(block, np.ones((8, 8), np.uint8))[shift : shift + SIDE, shift : shift + SIDE]
+        grain = np.random.default_rng(4).integers(0, 6, (SIDE, SIDE), dtype=np.uint8)
+        picture = np.ascontiguousarray(blocks + grain)
+        assert kernel("quality", lane).measure(picture.tobytes(), SIDE, SIDE).blockiness > 400
+        assert kernel("quality", lane).measure(grain.tobytes(), SIDE, SIDE).blockiness < 115
+
+    @pytest.mark.parametrize(("size", "width", "height"), [(0, 0, 0), (33 * 40, 33, 40), (1600, 40, 41)])
+    def test_wrong_sizes_are_refused(self, kernel: Kernels, lane: str, size: int, width: int, height: int) -> None:
+        with pytest.raises(ValueError, match="gray pixels"):
+            kernel("quality", lane).measure(bytes(size), width, height)
+
+
+@given(st.integers(34, 80), st.integers(34, 80), st.integers(0, 2**32 - 1), st.sampled_from([2, 64, 256]))
+@settings(max_examples=25, deadline=None)
+def test_compiled_equals_pure(kernel: Kernels, width: int, height: int, seed: int, levels: int) -> None:
+    gray = np.random.default_rng(seed).integers(0, levels, width * height, dtype=np.uint8).tobytes()
+    compiled, pure = (kernel("quality", lane) for lane in ("compiled", "pure"))
+    assert compiled.sums(gray, width, height) == pure.sums(gray, width, height)
+
+
+def gray_of(image: vips.Image) -> NDArray[np.uint8]:
+    found: NDArray[np.uint8] = image.colourspace("b-w").extract_band(0).numpy()
+    return found
+
+
+class TestRealPhotos:
+    SHARP = ("large-01-mi-a3-dinner.jpg", "large-05-nuthatch-20mp.jpg", "neardup-koala-xxl.jpg", "heic-two-images.heic")
+
+    @pytest.fixture(params=SHARP)
+    def photo(self, photos: Path, request: pytest.FixtureRequest) -> vips.Image:
+        image = load((photos / request.param).read_bytes()).thumbnail_image(1280, height=1280, size="down")
+        return image.colourspace("srgb").copy_memory()
+
+    def test_blurring_is_seen(self, photo: vips.Image) -> None:
+        found = [
+            quality.measure(gray_of(picture).tobytes(), picture.width, picture.height).blur or 0
+            for picture in (photo, *(photo.gaussblur(sigma) for sigma in (1, 2, 3)))
+        ]
+        assert found == sorted(found)
+        assert found[0] < 60 < found[2]
+
+    def test_compression_is_seen(self, photo: vips.Image) -> None:
+        found = []
+        for quality_factor in (92, 30, 10):
+            again = load(photo.jpegsave_buffer(Q=quality_factor, keep="none"))
+            found.append(quality.measure(gray_of(again).tobytes(), again.width, again.height).blockiness)
+        assert found == sorted(found)
+        assert found[0] < 130 < found[1]
+        assert found[2] > 180
+
+    def test_orientation_changes_little(self, photos: Path) -> None:
+        """Eight files of one photo, stored turned: quality looks at stored pixels and must agree."""
+        found = [analyse.quality_of((photos / f"orient-land-{n}.jpg").read_bytes()) for n in range(1, 9)]
+        assert [(q.blur, q.mean) for q in found if q] == [(26, 115)] * 8
+
+    def test_too_small_is_not_measured(self) -> None:
+        tiny = vips.from_pixels(bytes(300), 10, 10, 3, wide=False, owner=None).copy(interpretation="srgb")
+        assert analyse.quality_of(tiny.pngsave_buffer()) is None
