@@ -21,6 +21,9 @@ STORE: Final = (
 RECORD: Final = ("TIRAGE_DATABASE_URL", "TIRAGE_KEK", "TIRAGE_RESULT_KEY", *STORE)
 
 
+EDGE_KEYS: Final = ("TIRAGE_EDGE_KEYS_EPHEMERAL", "TIRAGE_EDGE_KEYS_SHARE", "TIRAGE_EDGE_KEYS_DURABLE")
+
+
 def _key_of(role: str) -> tuple[str, str]:
     return (f"TIRAGE_S3_{role}_ACCESS_KEY", f"TIRAGE_S3_{role}_SECRET_KEY")
 
@@ -70,7 +73,7 @@ PROCESSES: Final = (
     Process(
         name="origin",
         command=("origin",),
-        variables=(*QUEUE, "TIRAGE_URL_KEYS", *STORE, *_key_of("ORIGIN"), "TIRAGE_ORIGIN_PORT"),
+        variables=(*QUEUE, *EDGE_KEYS, *STORE, *_key_of("ORIGIN"), "TIRAGE_ORIGIN_PORT"),
         port="origin",
         health="/healthz",
     ),
@@ -79,9 +82,8 @@ PROCESSES: Final = (
         command=("edge",),
         variables=(
             "TIRAGE_REGION",
-            "TIRAGE_URL_KEYS",
+            *EDGE_KEYS,
             "TIRAGE_ORIGIN_URL",
-            "TIRAGE_PUSH_KEY",
             "TIRAGE_EDGE_PORT",
             "TIRAGE_EDGE_CACHE",
             *STORE,

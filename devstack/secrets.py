@@ -23,7 +23,6 @@ def _make() -> dict[str, str]:
         "token_keys": f"t1:{_key()}",
         "url_keys": f"u1:{_key()}",
         "result_key": _key(),
-        "push_key": _key(),
     }
     for role in ROLES:
         made[f"s3_{role}_access"] = f"{role}{secrets.token_hex(6)}"

@@ -29,6 +29,7 @@ START_TIMEOUT_S: Final = 60
 BACKOFF_S: Final = (0.2, 1, 5, 15, 30)
 
 Say = Callable[[str], None]
+Derive = Callable[[Mapping[str, str]], Mapping[str, str]]
 
 
 class AlreadyUp(Exception):
@@ -36,9 +37,15 @@ class AlreadyUp(Exception):
 
 
 class Stack:
-    """Everything that runs in one data folder. `given` holds variables that replace embedded parts."""
+    """Everything that runs in one data folder.
 
-    def __init__(self, folder: Path, given: Mapping[str, str], region: str = "home") -> None:
+    `given` holds variables that replace embedded parts; `derive` makes further ones from those of the stack.
+    """
+
+    def __init__(
+        self, folder: Path, given: Mapping[str, str], derive: Derive = lambda _: {}, region: str = "home"
+    ) -> None:
+        self._derive = derive
         self.folder = folder.resolve()
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.region = region
@@ -108,7 +115,6 @@ class Stack:
             "TIRAGE_TOKEN_KEYS": secrets["token_keys"],
             "TIRAGE_URL_KEYS": secrets["url_keys"],
             "TIRAGE_RESULT_KEY": secrets["result_key"],
-            "TIRAGE_PUSH_KEY": secrets["push_key"],
             "TIRAGE_EDGE_CACHE": str(self.folder / "edge-cache"),
         }
         for role in ROLES:
@@ -120,7 +126,8 @@ class Stack:
         for name in ("api", "origin", "edge"):
             made[f"TIRAGE_{name.upper()}_PORT"] = str(ports[name])
             made[f"TIRAGE_{name.upper()}_URL"] = f"http://127.0.0.1:{ports[name]}"
-        return {**made, **self._given}
+        complete = {**made, **self._given}
+        return {**self._derive(complete), **complete}
 
     def start_processes(self, available: Collection[str], say: Say, *, tied: bool = False) -> None:
         """Migrate, then start Tirage's processes whose commands exist, and watch them; raises `StartFailed`."""

@@ -25,6 +25,7 @@ from app.settings import load
 from base.objects import Buckets, ObjectStore, ObjectStoreSettings
 from base.settings import Secret
 from devstack.stack import Stack
+from tirage.keys import edge_keys
 
 ROOT = Path(__file__).parents[1]
 PHOTOS = Path(os.environ.get("TIRAGE_PHOTOS", ROOT.parent / "shared" / "photos"))
@@ -42,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput") or config.option.no_stack or config.option.collectonly:
         return
     folder = Path(tempfile.mkdtemp(prefix="tirage-test-"))
-    stack = Stack(folder, {})
+    stack = Stack(folder, {}, edge_keys)
     _held.update(stack=stack, folder=folder)
     stack.claim()
     stack.start_servers(lambda _: None, tied=True)

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 
 import click
@@ -17,6 +16,7 @@ from app.settings import load_api
 from app.web.settings import WebSettings
 from base import telemetry
 from base.settings import SettingsError
+from tirage.serving import require_free
 
 
 @click.command()
@@ -26,21 +26,9 @@ def api() -> None:
         settings = load_api(os.environ)
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
-    if not is_free(settings.web.host, settings.web.port):
-        raise click.ClickException(f"port {settings.web.port} of {settings.web.host} is in use")
+    require_free(settings.web.host, settings.web.port)
     telemetry.configure_logs("api")
     sys.exit(uvloop.run(serve(create_app(settings), settings.web)))
-
-
-def is_free(host: str, port: int) -> bool:
-    """Whether nobody listens there. granian binds with SO_REUSEPORT: a second server would silently take half."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
 
 
 async def serve(app: Api, settings: WebSettings) -> int:

@@ -11,6 +11,7 @@ COMMANDS: Final[dict[str, str]] = {
     "alerts": "tirage.work:alerts",
     "dispatcher": "tirage.work:dispatcher",
     "down": "tirage.stack:down",
+    "edge": "tirage.delivery:edge",
     "jobs": "tirage.work:jobs",
     "migrate": "tirage.database:migrate",
     "reset": "tirage.stack:reset",

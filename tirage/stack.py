@@ -16,6 +16,7 @@ import click
 
 from devstack.child import StartFailed
 from devstack.stack import AlreadyUp, Stack
+from tirage.keys import edge_keys
 from tirage.main import COMMANDS
 
 DOWN_TIMEOUT_S: Final = 45
@@ -46,7 +47,7 @@ def up(data: Path, detach: bool, demo: bool) -> None:
         if demo:
             _demo(data)
         return
-    stack, done = Stack(data, os.environ), threading.Event()
+    stack, done = Stack(data, os.environ, edge_keys), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: done.set())
     try:

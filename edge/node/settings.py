@@ -1,0 +1,60 @@
+"""Settings of an edge node: the derived keys of its region, its store key, its cache. Empty keys stop the start."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from base.objects import ObjectStoreSettings, read_store
+from base.settings import Keys, Reader
+from imagecore.signing import Lifetime, Ring
+
+MIB: Final = 1024 * 1024
+VARIABLES: Final = {
+    Lifetime.EPHEMERAL: "TIRAGE_EDGE_KEYS_EPHEMERAL",
+    Lifetime.SHARE: "TIRAGE_EDGE_KEYS_SHARE",
+    Lifetime.DURABLE: "TIRAGE_EDGE_KEYS_DURABLE",
+}
+
+
+class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What an edge node may know. `cache_bytes` bounds the files on disk."""
+
+    region: str
+    host: str
+    port: int
+    keys: dict[Lifetime, Keys]
+    store: ObjectStoreSettings
+    derivatives: str
+    origin_url: str
+    cache: Path
+    cache_bytes: int
+
+
+def read_ring_keys(read: Reader) -> dict[Lifetime, Keys]:
+    """The derived keys of each lifetime."""
+    return {lifetime: read.keys(name) for lifetime, name in VARIABLES.items()}
+
+
+def ring_of(keys: Mapping[Lifetime, Keys]) -> Ring:
+    """A verifier from the configured keys."""
+    return Ring({life: [(kid, key.reveal()) for kid, key in pairs] for life, pairs in keys.items()})
+
+
+def load(env: Mapping[str, str]) -> EdgeSettings:
+    """Settings from the environment; raises `SettingsError` with all faults."""
+    read = Reader(env)
+    settings = EdgeSettings(
+        region=read.text("TIRAGE_REGION", "home"),
+        host=read.text("TIRAGE_EDGE_HOST", "127.0.0.1"),
+        port=read.number("TIRAGE_EDGE_PORT", 8001, 1, 65_535),
+        keys=read_ring_keys(read),
+        store=read_store(read, "EDGE"),
+        derivatives=read.text("TIRAGE_BUCKET_DERIVATIVES"),
+        origin_url=read.url("TIRAGE_ORIGIN_URL", frozenset({"http", "https"})).rstrip("/"),
+        cache=Path(read.text("TIRAGE_EDGE_CACHE")),
+        cache_bytes=read.number("TIRAGE_EDGE_CACHE_MIB", 2048, 1, 1_000_000) * MIB,
+    )
+    read.finish()
+    return settings

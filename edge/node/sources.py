@@ -1,0 +1,121 @@
+"""Where bytes come from on a miss: the region's bucket, then the origin. One flight a key in this process."""
+
+import asyncio
+import base64
+import hashlib
+import re
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+import httpx
+import msgspec
+
+from base.errors import ServiceUnavailable
+from base.objects import ObjectAbsent, ObjectStore
+
+ORIGIN_TIMEOUT_S: Final = 30
+_DIGEST: Final = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
+
+
+class Gone(Exception):
+    """The rendition can never be made again; `code` says why."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Overloaded(Exception):
+    """The origin takes no more work now; seconds until it is worth asking again."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__("overloaded")
+        self.retry_after_s = retry_after_s
+
+
+class Found(msgspec.Struct, frozen=True):
+    """The bytes of a key and who had them (`bucket` or `origin`)."""
+
+    data: bytes
+    source: str
+
+
+class Source(Protocol):
+    """Anything that may have a rendition."""
+
+    name: str
+
+    async def get(self, key: str, path: str) -> bytes | None:
+        """The bytes, or None; raises `Gone`, `Overloaded`, `ServiceUnavailable`."""
+        ...
+
+
+class Bucket:
+    """The region's derivatives."""
+
+    name = "bucket"
+
+    def __init__(self, store: ObjectStore, bucket: str) -> None:
+        self._store, self._bucket = store, bucket
+
+    async def get(self, key: str, path: str) -> bytes | None:
+        try:
+            return await self._store.get(self._bucket, key)
+        except ObjectAbsent:
+            return None
+
+
+class Origin:
+    """The region's origin, asked with the signed path itself; what it sends is checked against its digest."""
+
+    name = "origin"
+
+    def __init__(self, url: str) -> None:
+        self._client = httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(ORIGIN_TIMEOUT_S, connect=2))
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self._client.aclose()
+
+    async def get(self, key: str, path: str) -> bytes | None:
+        try:
+            answer = await self._client.get(path)
+        except httpx.HTTPError as error:
+            raise ServiceUnavailable("the origin does not answer") from error
+        if answer.status_code == 200:
+            return _checked(answer)
+        if answer.status_code == 410:
+            raise Gone(answer.headers.get("tirage-reason", "gone"))
+        if answer.status_code in (429, 503):
+            raise Overloaded(int(answer.headers.get("retry-after", "1")))
+        if answer.status_code == 404:
+            return None
+        raise ServiceUnavailable(f"the origin answered {answer.status_code}")
+
+
+def _checked(answer: httpx.Response) -> bytes:
+    found = _DIGEST.fullmatch(answer.headers.get("repr-digest", ""))
+    if found is None or base64.b64decode(found[1]) != hashlib.sha256(answer.content).digest():
+        raise ServiceUnavailable("the origin's bytes are not what it said")
+    return answer.content
+
+
+class SingleFlight:
+    """Many who want one key wait for one who fetches it; a fetch goes on when the one who began it leaves."""
+
+    def __init__(self) -> None:
+        self._flights: dict[str, asyncio.Task[Found | None]] = {}
+
+    async def run(self, key: str, fetch: Callable[[], Awaitable[Found | None]]) -> tuple[Found | None, bool]:
+        """What `fetch` gives, and whether this caller only waited for another's."""
+        task, collapsed = self._flights.get(key), True
+        if task is None:
+            collapsed = False
+            task = self._flights[key] = asyncio.ensure_future(fetch())
+            task.add_done_callback(lambda done: self._landed(key, done))
+        return await asyncio.shield(task), collapsed
+
+    def _landed(self, key: str, task: asyncio.Task[Found | None]) -> None:
+        self._flights.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # every waiter has it; nobody waiting is no crash

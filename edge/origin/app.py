@@ -1,0 +1,162 @@
+"""The origin: renders what an edge misses, once a key in the region, from the stored ancestor. It has no database.
+
+The signed path is the authorisation, verified here once more. Waiters and renders are bounded: beyond them the answer
+is 503 with Retry-After, long before this process suffers.
+"""
+
+import asyncio
+import base64
+import hashlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+from prometheus_client import Counter
+
+from base import keys, telemetry
+from base.errors import ServiceUnavailable
+from base.objects import Buckets, ObjectAbsent, ObjectExists, ObjectStore
+from edge.node.app import Send, lifespan, refuse
+from edge.node.headers import TYPES
+from edge.node.sources import Found, Gone, Overloaded, SingleFlight
+from edge.origin.leases import LEASE_S, Leases
+from imagecore import recipe as recipes
+from imagecore.signing import Ring, Verified
+
+log = telemetry.logger(__name__)
+
+LOOK_EVERY_S: Final = 0.05
+RENDERS: Final = Counter("tirage_origin_renders_total", "Renditions made, by outcome", ("outcome",))
+
+Render = Callable[[recipes.Recipe, bytes, int], Awaitable[bytes]]
+"""Make a rendition from its parent's bytes within so many seconds; raises `Unmakeable`, `ServiceUnavailable`."""
+
+
+class Unmakeable(Exception):
+    """The engine cannot make it from these bytes, now or ever; the code says why."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """Renders at once, waiters beyond them, and seconds for one render."""
+
+    renders: int
+    waiting: int
+    deadline_s: int
+
+
+class OriginApp:
+    """A bare ASGI application."""
+
+    def __init__(
+        self,
+        ring: Ring,
+        store: ObjectStore,
+        buckets: Buckets,
+        leases: Leases,
+        engine: str,
+        render: Render,
+        bounds: Bounds,
+    ) -> None:
+        self._ring, self._store, self._buckets, self._leases = ring, store, buckets, leases
+        self._engine, self._render, self._bounds = engine, render, bounds
+        self._slots = asyncio.Semaphore(bounds.renders)
+        self._inside = 0
+        self._flights = SingleFlight()
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        raw: bytes = scope["raw_path"]
+        if raw == b"/healthz":
+            await refuse(send, 200, b"ok", [])
+            return
+        path = None if scope["query_string"] else self._ring.verify(raw, int(time.time()))
+        if path is None or scope["method"] != "GET":
+            await refuse(send, 404, b"not-found", [])
+            return
+        await self._answer(path, send)
+
+    async def _answer(self, path: Verified, send: Send) -> None:
+        key = keys.derivative(path.asset, path.recipe, path.extension)
+        try:
+            found, _ = await self._flights.run(key, lambda: self._make(key, path))
+        except Gone as gone:
+            await refuse(send, 410, gone.code.encode(), [(b"tirage-reason", gone.code.encode())])
+        except Overloaded as busy:
+            await refuse(send, 503, b"overloaded", [(b"retry-after", b"%d" % busy.retry_after_s)])
+        except ServiceUnavailable:
+            await refuse(send, 503, b"unavailable", [(b"retry-after", b"1")])
+        else:
+            assert found is not None
+            await _send(send, path.extension, found.data)
+
+    async def _make(self, key: str, path: Verified) -> Found:
+        """The rendition: stored already, rendered by another, or rendered here."""
+        recipe = recipes.parse(path.recipe)
+        if recipe.engine != self._engine:
+            raise Gone("engine-retired")
+        if self._inside >= self._bounds.renders + self._bounds.waiting:
+            raise Overloaded(1 + self._inside // (4 * self._bounds.renders))
+        self._inside += 1
+        try:
+            deadline = time.monotonic() + LEASE_S + self._bounds.deadline_s
+            while time.monotonic() < deadline:
+                stored = await self._stored(key)
+                if stored is not None:
+                    return Found(stored, "bucket")
+                if await self._leases.take(key):
+                    return Found(await self._lead(key, path, recipe), "render")
+                await asyncio.sleep(LOOK_EVERY_S)
+            raise ServiceUnavailable("another renderer does not finish")
+        finally:
+            self._inside -= 1
+
+    async def _lead(self, key: str, path: Verified, recipe: recipes.Recipe) -> bytes:
+        try:
+            async with self._slots:
+                parent = await self._parent(path.asset, recipe)
+                data = await self._render(recipe, parent, self._bounds.deadline_s)
+            try:
+                kind = TYPES[path.extension].decode()
+                await self._store.put_new(self._buckets.derivatives, key, data, kind)
+            except ObjectExists:
+                data = await self._stored(key) or data
+            RENDERS.labels("made").inc()
+            return data
+        except Unmakeable as unmakeable:
+            RENDERS.labels("unmakeable").inc()
+            raise Gone(unmakeable.code) from unmakeable
+        finally:
+            await self._leases.release(key)
+
+    async def _parent(self, asset: str, recipe: recipes.Recipe) -> bytes:
+        try:
+            return await self._store.get(self._buckets.ancestors, keys.ancestor(asset, recipe.engine))
+        except ObjectAbsent as absent:
+            raise Gone("original-gone") from absent
+
+    async def _stored(self, key: str) -> bytes | None:
+        try:
+            return await self._store.get(self._buckets.derivatives, key)
+        except ObjectAbsent:
+            return None
+
+
+async def _send(send: Send, extension: str, data: bytes) -> None:
+    digest = base64.b64encode(hashlib.sha256(data).digest())
+    headers = [
+        (b"content-type", TYPES[extension]),
+        (b"content-length", b"%d" % len(data)),
+        (b"repr-digest", b"sha-256=:" + digest + b":"),
+        (b"cache-control", b"no-store"),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": data})

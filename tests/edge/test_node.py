@@ -1,0 +1,256 @@
+"""The edge node: one spelling before any I/O, honest headers, one fetch a key, a cache that survives and is bounded."""
+
+import asyncio
+import base64
+import hashlib
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from base import keys
+from base.errors import ServiceUnavailable
+from base.objects import Buckets, ObjectStore
+from edge.node.app import EdgeNode
+from edge.node.cache import DiskCache
+from edge.node.sources import Bucket, Gone, Overloaded
+from imagecore import recipe as recipes
+from imagecore.signing import Durable, Ephemeral, Ring, Share
+
+ASSET = "ast_01m86bj0xee1ere2xz744049w7"
+SHARE = "shr_01m86bj0xee1ere2xz744049w7"
+RECIPE = recipes.text(recipes.rung(400, "lv8187a"))
+KEY = keys.derivative(ASSET, RECIPE, "jpg")
+NOW = 1_795_500_000
+RING = Ring.of_masters([("u2", bytes(range(32, 64))), ("u1", bytes(range(32)))], "home")
+DATA = random.Random(1).randbytes(700_000)
+GOOD = RING.sign(Ephemeral(asset=ASSET, recipe=RECIPE, expires=NOW + 100))
+
+
+class Counting:
+    """A source that counts how often it is asked."""
+
+    name = "counting"
+
+    def __init__(self, data: bytes | Exception | None = DATA, delay_s: float = 0) -> None:
+        self.asked, self._data, self._delay_s = 0, data, delay_s
+
+    async def get(self, key: str, path: str) -> bytes | None:
+        self.asked += 1
+        await asyncio.sleep(self._delay_s)
+        if isinstance(self._data, Exception):
+            raise self._data
+        return self._data if key == KEY else None
+
+
+class Answer:
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.status, self.headers, self.body = status, headers, body
+
+
+async def ask(
+    node: EdgeNode, raw: bytes | str, headers: dict[str, str] | None = None, method: str = "GET", query: bytes = b""
+) -> Answer:
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": method,
+        "raw_path": raw if isinstance(raw, bytes) else raw.encode(),
+        "query_string": query,
+        "headers": [(k.encode(), v.encode()) for k, v in (headers or {}).items()],
+        "extensions": {},
+    }
+    await node(scope, None, send)
+    found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return Answer(sent[0]["status"], found, b"".join(m.get("body", b"") for m in sent[1:]))
+
+
+def node(tmp_path: Path, *sources: Any, limit: int = 10**8, **more: Any) -> EdgeNode:
+    return EdgeNode(RING, DiskCache(tmp_path, limit), sources, clock=lambda: NOW, **more)
+
+
+def changed(path: str, random_: random.Random) -> str:
+    at = random_.randrange(len(path))
+    one = random_.choice("abcdefxyz0123456789._-~/%?#ABC \n")
+    how = random_.randrange(4)
+    escaped = f"%{ord(path[at]):02x}"
+    middle = (escaped, one, "", one + path[at])[how]
+    return path[:at] + middle + path[at + 1 :]
+
+
+class TestSpelling:
+    async def test_ten_thousand_mutations_cost_no_io(self, tmp_path: Path) -> None:
+        source, random_ = Counting(), random.Random(7)
+        edge = node(tmp_path, source)
+        mutations: set[str] = set()
+        while len(mutations) < 10_000:
+            once = changed(GOOD, random_)
+            mutations |= {m for m in (once, changed(once, random_)) if m != GOOD}
+        others = {GOOD.replace("_", escape) for escape in ("%5f", "%5F")} | {"/" + GOOD, GOOD + "/", GOOD.upper()}
+        statuses = {(await ask(edge, raw.encode("utf-8"))).status for raw in mutations | others}
+        assert statuses == {404}
+        assert (await ask(edge, GOOD, query=b"a=1")).status == 404
+        assert source.asked == 0
+        assert list(tmp_path.rglob("*")) == []
+        assert (await ask(edge, GOOD)).status == 200
+        assert source.asked == 1
+
+    async def test_expired_and_revoked_are_gone_without_io(self, tmp_path: Path) -> None:
+        source = Counting()
+        edge = node(tmp_path, source, denied={SHARE})
+        old = RING.sign(Ephemeral(asset=ASSET, recipe=RECIPE, expires=NOW))
+        shared = RING.sign(Share(asset=ASSET, recipe=RECIPE, share=SHARE))
+        assert [((a := await ask(edge, p)).status, a.body) for p in (old, shared)] == [
+            (410, b"expired\n"),
+            (410, b"revoked\n"),
+        ]
+        assert source.asked == 0
+
+    async def test_other_methods_are_refused(self, tmp_path: Path) -> None:
+        for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+            assert (await ask(node(tmp_path, Counting()), GOOD, method=method)).status == 405
+
+
+class TestHeaders:
+    async def test_ephemeral_ends_with_its_path(self, tmp_path: Path) -> None:
+        answer = await ask(node(tmp_path, Counting()), GOOD)
+        digest = hashlib.sha256(DATA)
+        assert answer.body == DATA
+        assert answer.headers["cache-control"] == "private, max-age=100, immutable"
+        assert answer.headers["cdn-cache-control"] == "max-age=100"
+        assert answer.headers["content-type"] == "image/jpeg"
+        assert answer.headers["repr-digest"] == f"sha-256=:{base64.b64encode(digest.digest()).decode()}:"
+        assert answer.headers["etag"] == f'"{digest.hexdigest()[:32]}"'
+        assert "fwd=uri-miss" in answer.headers["cache-status"]
+
+    async def test_durable_is_immutable_for_a_year(self, tmp_path: Path) -> None:
+        answer = await ask(node(tmp_path, Counting()), RING.sign(Durable(asset=ASSET, recipe=RECIPE)))
+        assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+
+    async def test_every_path_of_a_rendition_shares_one_file(self, tmp_path: Path) -> None:
+        source = Counting()
+        edge = node(tmp_path, source)
+        for wanted in (GOOD, RING.sign(Durable(asset=ASSET, recipe=RECIPE)), GOOD):
+            assert (await ask(edge, wanted)).status == 200
+        assert source.asked == 1
+        assert (await ask(edge, GOOD)).headers["cache-status"] == "tirage-edge; hit"
+
+    async def test_known_bytes_are_not_sent_again(self, tmp_path: Path) -> None:
+        edge = node(tmp_path, Counting())
+        tag = (await ask(edge, GOOD)).headers["etag"]
+        for header in (tag, f'"x", W/{tag}', "*"):
+            answer = await ask(edge, GOOD, {"if-none-match": header})
+            assert (answer.status, answer.body) == (304, b"")
+        assert (await ask(edge, GOOD, {"if-none-match": '"other"'})).status == 200
+
+    async def test_head_says_the_same_and_sends_nothing(self, tmp_path: Path) -> None:
+        edge = node(tmp_path, Counting())
+        await ask(edge, GOOD)
+        get, head = await ask(edge, GOOD), await ask(edge, GOOD, method="HEAD")
+        assert head.headers == get.headers
+        assert head.body == b""
+
+    @pytest.mark.parametrize(
+        ("range_", "status", "begin", "end"),
+        [
+            ("bytes=0-0", 206, 0, 1),
+            ("bytes=10-19", 206, 10, 20),
+            ("bytes=699990-", 206, 699_990, 700_000),
+            ("bytes=-10", 206, 699_990, 700_000),
+            ("bytes=0-99999999", 206, 0, 700_000),
+            ("bytes=300000-650000", 206, 300_000, 650_001),
+            ("bytes=20-10", 200, 0, 700_000),
+            ("bytes=0-1,5-6", 200, 0, 700_000),
+            ("items=0-1", 200, 0, 700_000),
+            ("bytes=700000-", 416, 0, 0),
+            ("bytes=-0", 416, 0, 0),
+        ],
+    )
+    async def test_ranges(self, tmp_path: Path, range_: str, status: int, begin: int, end: int) -> None:
+        answer = await ask(node(tmp_path, Counting()), GOOD, {"range": range_})
+        assert answer.status == status
+        if status == 416:
+            assert answer.headers["content-range"] == "bytes */700000"
+        else:
+            assert answer.body == DATA[begin:end]
+            assert answer.headers["content-length"] == str(end - begin)
+
+    async def test_range_of_another_version_is_answered_whole(self, tmp_path: Path) -> None:
+        answer = await ask(node(tmp_path, Counting()), GOOD, {"range": "bytes=0-9", "if-range": '"other"'})
+        assert (answer.status, len(answer.body)) == (200, len(DATA))
+
+
+class TestSources:
+    async def test_many_wait_for_one_fetch(self, tmp_path: Path) -> None:
+        source = Counting(delay_s=0.05)
+        edge = node(tmp_path, source)
+        answers = await asyncio.gather(*(ask(edge, GOOD) for _ in range(200)))
+        assert {(a.status, a.body == DATA) for a in answers} == {(200, True)}
+        assert source.asked == 1
+
+    async def test_origin_is_asked_after_the_bucket(self, tmp_path: Path) -> None:
+        first, second = Counting(None), Counting()
+        assert (await ask(node(tmp_path, first, second), GOOD)).status == 200
+        assert (first.asked, second.asked) == (1, 1)
+
+    @pytest.mark.parametrize(
+        ("failure", "status", "header"),
+        [
+            (Gone("engine-retired"), 410, ("cache-control", "no-store")),
+            (Overloaded(7), 503, ("retry-after", "7")),
+            (ServiceUnavailable(), 503, ("retry-after", "1")),
+            (None, 404, ("cache-control", "no-store")),
+        ],
+    )
+    async def test_failures_are_told_and_not_kept(
+        self, tmp_path: Path, failure: Exception | None, status: int, header: tuple[str, str]
+    ) -> None:
+        source = Counting(failure)
+        edge = node(tmp_path, source)
+        answers = [await ask(edge, GOOD) for _ in range(2)]
+        assert [a.status for a in answers] == [status] * 2
+        assert answers[0].headers[header[0]] == header[1]
+        assert source.asked == 2
+
+    async def test_real_bucket(
+        self, tmp_path: Path, record_store: ObjectStore, stack_env: dict[str, str], buckets: Buckets
+    ) -> None:
+        await record_store.put(buckets.derivatives, KEY, DATA, "image/jpeg")
+        edge = node(tmp_path, Bucket(record_store, buckets.derivatives))
+        assert (await ask(edge, GOOD)).body == DATA
+        other = RING.sign(Durable(asset=ASSET, recipe=recipes.text(recipes.rung(200, "lv8187a"))))
+        assert (await ask(edge, other)).status == 404
+
+
+class TestCache:
+    async def test_survives_a_restart_and_checks_what_it_finds(self, tmp_path: Path) -> None:
+        await ask(node(tmp_path, Counting()), GOOD)
+        source = Counting()
+        assert (await ask(node(tmp_path, source), GOOD)).body == DATA
+        assert source.asked == 0
+        kept = next(p for p in tmp_path.rglob("*") if p.is_file())
+        kept.write_bytes(b"torn" + DATA[4:])
+        assert (await ask(node(tmp_path, source), GOOD)).body == DATA
+        assert source.asked == 1
+
+    async def test_is_bounded_least_recently_used_first(self, tmp_path: Path) -> None:
+        cache = DiskCache(tmp_path, 1000)
+        for number in range(5):
+            await cache.put(f"k{number}", os.urandom(300))
+            await cache.get("k0")
+        assert cache.size <= 1000
+        kept = [n for n in range(5) if await cache.get(f"k{n}") is not None]
+        assert kept == [0, 3, 4]
+
+    async def test_half_written_files_are_removed(self, tmp_path: Path) -> None:
+        (tmp_path / "ab").mkdir()
+        (tmp_path / "ab" / "something.123.new").write_bytes(b"half")
+        cache = DiskCache(tmp_path, 1000)
+        assert cache.size == 0
+        assert list((tmp_path / "ab").iterdir()) == []

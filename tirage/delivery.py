@@ -1,0 +1,36 @@
+"""Commands of delivery: the edge node and the key derivation it is configured with."""
+
+import os
+
+import click
+import uvloop
+
+from base import telemetry
+from base.objects import ObjectStore
+from base.settings import SettingsError
+from edge.node.app import EdgeNode
+from edge.node.cache import DiskCache
+from edge.node.settings import EdgeSettings, load, ring_of
+from edge.node.sources import Bucket, Origin
+from tirage.serving import require_free, serve_asgi
+
+
+@click.command()
+def edge() -> None:
+    """Serve signed renditions (TIRAGE_EDGE_PORT): from disk, the bucket, or the origin."""
+    try:
+        settings = load(os.environ)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+    require_free(settings.host, settings.port)
+    telemetry.configure_logs("edge")
+    uvloop.run(_serve(settings))
+
+
+async def _serve(settings: EdgeSettings) -> None:
+    store, origin = ObjectStore(settings.store), Origin(settings.origin_url)
+    cache = DiskCache(settings.cache, settings.cache_bytes)
+    node = EdgeNode(ring_of(settings.keys), cache, [Bucket(store, settings.derivatives), origin])
+    await serve_asgi(node, settings.host, settings.port)
+    await origin.close()
+    store.close()

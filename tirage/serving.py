@@ -1,0 +1,47 @@
+"""Serving a bare ASGI application on granian in this process: the port is looked at first, SIGTERM ends it."""
+
+import asyncio
+import signal
+import socket
+from typing import Any
+
+import click
+from granian.constants import HTTPModes, Interfaces
+from granian.server.embed import Server
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether nobody listens there. granian binds with SO_REUSEPORT: a second server would silently take half."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def require_free(host: str, port: int) -> None:
+    """End with a clear word when the port is taken."""
+    if not is_free(host, port):
+        raise click.ClickException(f"port {port} of {host} is in use")
+
+
+async def serve_asgi(app: Any, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT; running answers are finished."""
+    server = Server(
+        app,
+        address=host,
+        port=port,
+        interface=Interfaces.ASGI,
+        http=HTTPModes.auto,
+        websockets=False,
+        backlog=1024,
+        backpressure=1024,
+        log_access=False,
+        log_dictconfig={"version": 1, "disable_existing_loggers": False},
+    )
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    await server.serve()
