@@ -10,9 +10,9 @@ from typing import Any, Final
 import msgspec
 
 from imagecore import colour, containers, faces, models, quality, text, vips
+from imagecore.findings import Analysis
 from imagecore.jail_wire import Limits, Output
 from imagecore.load import load
-from imagecore.models import Box
 from imagecore.quality import Quality
 
 REVISION: Final = 1
@@ -23,18 +23,6 @@ MOST_PIXELS: Final = 4096
 """Quality looks at no more than this many columns and rows, from the middle."""
 _GRID: Final = 8
 _LEAST: Final = quality.TILE + 2
-
-
-class Analysis(msgspec.Struct, frozen=True, kw_only=True):
-    """Findings about one original. `faces` and `text` are None ("unknown") where their model is absent.
-
-    `quality` is None for pictures too small to measure (under 34 px a side).
-    """
-
-    revision: int
-    faces: tuple[Box, ...] | None
-    text: tuple[Box, ...] | None
-    quality: Quality | None
 
 
 def analyse(raw: bytes, ancestor: bytes | None = None) -> Analysis:

@@ -16,7 +16,7 @@ import msgspec
 
 from imagecore import icc, vips
 from imagecore.errors import ImageError
-from imagecore.icc import BANDS, Space
+from imagecore.icc import BANDS, Intent, Rendering, Space
 from imagecore.vips import Image
 
 
@@ -24,15 +24,6 @@ class ProfileUnusable(ImageError):
     """A target profile is not known, not the one whose hash was pinned, or not sound."""
 
     code = "profile-unusable"
-
-
-class Intent(StrEnum):
-    """ICC rendering intents, by libvips' names. Black-point compensation is a switch beside it (not part of ICC)."""
-
-    PERCEPTUAL = "perceptual"
-    RELATIVE = "relative"
-    SATURATION = "saturation"
-    ABSOLUTE = "absolute"
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -63,13 +54,6 @@ class Reading(msgspec.Struct, frozen=True):
     origin: Origin
     profile: Profile
     fault: str = ""
-
-
-class Rendering(msgspec.Struct, frozen=True):
-    """A conversion's settings; named in recipes and manifests."""
-
-    intent: Intent = Intent.RELATIVE
-    black_point: bool = True
 
 
 DEFAULT: Final = Rendering()

@@ -6,7 +6,7 @@ Whether a face is somebody's is not asked and not found: only rectangles leave t
 from typing import Any, Final
 
 from imagecore import models
-from imagecore.models import SCALE, Box
+from imagecore.findings import SCALE, Box
 
 LEAST_SCORE: Final = 0.5
 MOST_OVERLAP: Final = 0.3

@@ -25,6 +25,22 @@ class Space(StrEnum):
     CMYK = "cmyk"
 
 
+class Intent(StrEnum):
+    """ICC rendering intents, by libvips' names. Black-point compensation is a switch beside it (not part of ICC)."""
+
+    PERCEPTUAL = "perceptual"
+    RELATIVE = "relative"
+    SATURATION = "saturation"
+    ABSOLUTE = "absolute"
+
+
+class Rendering(msgspec.Struct, frozen=True):
+    """A conversion's settings; named in recipes and manifests."""
+
+    intent: Intent = Intent.RELATIVE
+    black_point: bool = True
+
+
 BANDS: Final = {Space.GRAY: 1, Space.RGB: 3, Space.CMYK: 4}
 _SPACES: Final = {b"GRAY": Space.GRAY, b"RGB ": Space.RGB, b"CMYK": Space.CMYK}
 _CLASSES: Final = frozenset({b"scnr", b"mntr", b"prtr", b"spac"})

@@ -17,17 +17,6 @@ Session: TypeAlias = Any  # onnxruntime has no types
 PROXY: Final = 640
 """Models look at pictures of this longer side: enough for a face of 2 % of the picture, and 0.1 s each."""
 
-SCALE: Final = 10_000
-
-
-class Box(msgspec.Struct, frozen=True, order=True):
-    """A rectangle in ten-thousandths of the upright picture's sides; right and bottom are exclusive."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
 
 class Model(msgspec.Struct, frozen=True):
     """Where a model's file is, and which file it must be."""

@@ -10,7 +10,8 @@ from typing import Final
 import msgspec
 
 from imagecore import colour, vips
-from imagecore.colour import Intent, Profile, Rendering
+from imagecore.colour import Profile
+from imagecore.icc import Intent, Rendering
 from imagecore.vips import Image
 
 PROXY: Final = 512

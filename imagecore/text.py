@@ -6,7 +6,7 @@ It finds where text stands, not what it says.
 from typing import Any, Final
 
 from imagecore import models, vips
-from imagecore.models import SCALE, Box
+from imagecore.findings import SCALE, Box
 
 LEAST_PROBABILITY: Final = 0.3
 LEAST_MEAN: Final = 0.8
@@ -14,15 +14,13 @@ LEAST_PIXELS: Final = 20
 UNCLIP: Final = 1.6
 """The detector marks text shrunk; a region grows by area x this / perimeter (Liao et al. 2020, section 3.4)."""
 
-SEVERAL: Final = 3
-"""Single regions turn up on clouds, chains, cups and cats; three at once were text on every picture tried."""
 _MULTIPLE: Final = 32
 
 
 def find(rgb: Any) -> tuple[Box, ...] | None:
     """Boxes around text in an upright sRGB picture (numpy, height x width x 3, 8 bit); None where the model is absent.
 
-    Top to bottom, then left to right. Single small hits occur on chains, grass and the like: see `is_text`.
+    Top to bottom, then left to right. Single small hits occur on chains, grass and the like: see `findings.is_text`.
     """
     session = models.session(models.TEXT)
     if session is None:
@@ -35,11 +33,6 @@ def find(rgb: Any) -> tuple[Box, ...] | None:
     name = session.get_inputs()[0].name
     probability = session.run(None, {name: np.ascontiguousarray(padded.transpose(2, 0, 1)[None])})[0][0, 0]
     return tuple(sorted(_regions(probability[:height, :width]), key=lambda b: (b.top, b.left, b.bottom, b.right)))
-
-
-def is_text(boxes: tuple[Box, ...]) -> bool:
-    """Whether these boxes are worth a warning."""
-    return len(boxes) >= SEVERAL
 
 
 def _regions(probability: Any) -> list[Box]:

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from imagecore import colour, vips
-from imagecore.colour import Intent, Origin, ProfileUnusable, Rendering
-from imagecore.icc import Space
+from imagecore.colour import Origin, ProfileUnusable
+from imagecore.icc import Intent, Rendering, Space
 from imagecore.load import load
 
 HERE = Path(__file__).parent / "colour_reference"

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from imagecore import analyse, faces, models, text
+from imagecore.findings import Box, is_text
 from imagecore.jail import Jail
 from imagecore.load import load
-from imagecore.models import Box, Model
+from imagecore.models import Model
 
 FACES = {"large-06-bar-face-text-24mp.jpg": 1, "large-08-two-people-portrait.jpg": 2, "icc-adobe-rgb-face.jpg": 1}
 NO_FACES = [
@@ -83,11 +84,11 @@ class TestText:
     def test_every_text_photo(self, photos: Path, manifest: dict[str, dict[str, Any]]) -> None:
         names = [name for name, row in manifest.items() if row.get("text")]
         assert len(names) >= 4
-        assert [n for n in names if not text.is_text(text.find(rgb(photos, n)) or ())] == []
+        assert [n for n in names if not is_text(text.find(rgb(photos, n)) or ())] == []
 
     @pytest.mark.parametrize("name", NO_TEXT)
     def test_none_is_invented(self, photos: Path, name: str) -> None:
-        assert not text.is_text(text.find(rgb(photos, name)) or ())
+        assert not is_text(text.find(rgb(photos, name)) or ())
 
     def test_unknown_without_the_model(self, absent: None, photos: Path) -> None:
         assert text.find(rgb(photos, "large-07-book-text.jpg")) is None

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from imagecore import colour, proof, vips
-from imagecore.colour import Intent, Rendering
+from imagecore.icc import Intent, Rendering
 
 BPC = Rendering(Intent.RELATIVE, True)
 

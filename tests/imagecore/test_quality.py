@@ -113,7 +113,7 @@ class TestRealPhotos:
     def test_orientation_changes_little(self, photos: Path) -> None:
         """Eight files of one photo, stored turned: quality looks at stored pixels and must agree."""
         found = [analyse.quality_of((photos / f"orient-land-{n}.jpg").read_bytes()) for n in range(1, 9)]
-        assert [(q.blur, q.mean) for q in found if q] == [(26, 115)] * 8
+        assert [q is not None and abs((q.blur or 0) - 26) <= 1 and abs(q.mean - 115) <= 1 for q in found] == [True] * 8
 
     def test_too_small_is_not_measured(self) -> None:
         tiny = vips.from_pixels(bytes(300), 10, 10, 3, wide=False, owner=None).copy(interpretation="srgb")
