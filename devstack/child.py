@@ -1,6 +1,6 @@
-"""One child process of the stack: its log, its pid on disk, and its end.
+"""Child processes of the stack: their logs, their pids on disk, and their ends.
 
-The pid file names the process by pid and start time (proc(5), stat field 22), so that a later start ends what a killed
+A pid file names the process by pid and start time (proc(5), stat field 22), so that a later start ends what a killed
 supervisor left behind and never a stranger that got the same pid.
 """
 
@@ -10,11 +10,13 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
+_LIBC: Final = ctypes.CDLL(None)
+_TAIL_BYTES: Final = 8192
 
 
 class StartFailed(Exception):
@@ -22,13 +24,15 @@ class StartFailed(Exception):
 
 
 class Child:
-    """Starts, watches and ends one program. `log` is appended to."""
+    """One program: started, watched, and ended by the signal `how`, then killed after `grace_s`."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, how: signal.Signals = signal.SIGTERM, grace_s: int = 10) -> None:
         self.name = name
         self.log = folder / "logs" / f"{name}.log"
+        self._folder, self._how, self._grace_s = folder, how, grace_s
         self._pid_file = folder / "run" / f"{name}.pid"
         self._process: subprocess.Popen[bytes] | None = None
+        self._logged: int | None = None
 
     @property
     def pid(self) -> int | None:
@@ -40,11 +44,15 @@ class Child:
         """How it ended, or None while it runs or before it ran."""
         return None if self._process is None else self._process.poll()
 
-    def start(self, command: Sequence[str | Path], env: Mapping[str, str], *, tied: bool) -> None:
-        """Start it in a session of its own; `tied` has it killed when the supervisor dies."""
-        self.end_leftover()
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        self._pid_file.parent.mkdir(parents=True, exist_ok=True)
+    def start(
+        self, command: Sequence[str | Path], env: Mapping[str, str], *, tied: bool, uid: int | None = None
+    ) -> None:
+        """Start it in a session of its own, in the stack's folder, as `uid` where given.
+
+        `tied` has it killed when the calling *thread* ends (prctl(2), PR_SET_PDEATHSIG).
+        """
+        self._open_log()
+        self._pid_file.parent.mkdir(mode=0o700, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [str(part) for part in command],
@@ -52,20 +60,33 @@ class Child:
                 stdout=log,
                 stderr=log,
                 env=dict(env),
-                cwd="/",
+                cwd=self._folder,
                 start_new_session=True,
-                preexec_fn=_die_with_parent if tied else None,
+                user=uid,
+                group=uid,
+                extra_groups=None if uid is None else [],
+                preexec_fn=_tie_to(os.getpid()) if tied else None,
             )
-        self._pid_file.write_text(f"{self._process.pid} {_started_at(self._process.pid)}")
+        self._pid_file.write_text(f"{self._process.pid} {started_at(self._process.pid)}")
 
-    def stop(self, how: signal.Signals, grace_s: int) -> None:
-        """Ask it to end, then kill the whole session."""
+    def _open_log(self) -> None:
+        """The log of the previous run is kept beside the new one."""
+        self.log.parent.mkdir(mode=0o700, exist_ok=True)
+        if self._logged is None and self.log.exists():
+            self.log.replace(self.log.with_suffix(".log.1"))
+        self._logged = self.log.stat().st_size if self.log.exists() else 0
+
+    def request_end(self) -> None:
+        """Ask it to end, without waiting."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(self._how)
+
+    def finish(self) -> None:
+        """Wait for its end as long as it is due, then kill the whole session."""
         if self._process is None:
             return
-        if self._process.poll() is None:
-            self._process.send_signal(how)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(grace_s)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(self._grace_s)
         _kill_group(self._process.pid)
         self._process.wait()
         self._pid_file.unlink(missing_ok=True)
@@ -76,44 +97,69 @@ class Child:
             _kill_group(self._process.pid)
             self._process.wait()
 
-    def end_leftover(self) -> None:
-        """End what an earlier supervisor left running under this name."""
+    def end_leftover(self) -> bool:
+        """End what an earlier supervisor left running under this name; whether there was something."""
         try:
             pid, started = self._pid_file.read_text().split()
         except (FileNotFoundError, ValueError):
-            return
-        if _started_at(int(pid)) == started:
+            return False
+        found = started_at(int(pid)) == started
+        if found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(int(pid), self._how)
+            _wait_until(lambda: started_at(int(pid)) != started, self._grace_s)
             _kill_group(int(pid))
-            deadline = time.monotonic() + 5
-            while _started_at(int(pid)) == started and time.monotonic() < deadline:
-                time.sleep(0.05)
+            _wait_until(lambda: started_at(int(pid)) != started, 5)
         self._pid_file.unlink(missing_ok=True)
+        return found
 
     def tail(self, lines: int = 8) -> str:
-        """The end of the log."""
+        """The end of what it wrote since its last start."""
         try:
-            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+            with self.log.open("rb") as log:
+                log.seek(max(self._logged or 0, self.log.stat().st_size - _TAIL_BYTES))
+                return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
         except FileNotFoundError:
             return ""
 
     def failed(self, why: str) -> StartFailed:
         """A `StartFailed` with the log's place and end."""
-        return StartFailed(f"{self.name}: {why}\n  log: {self.log}\n{self.tail()}")
+        return StartFailed(f"{self.name}: {why}\n  log: {self.log}\n{self.tail()}".rstrip())
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def end_all(children: Iterable[Child]) -> None:
+    """Ask all of them at once, then wait for each."""
+    every = list(children)
+    for child in every:
+        child.request_end()
+    for child in every:
+        child.finish()
 
 
-def _kill_group(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-def _started_at(pid: int) -> str:
+def started_at(pid: int) -> str:
     """The kernel's start time of a process, or '' when there is none (or only a zombie)."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (FileNotFoundError, ProcessLookupError):
         return ""
     return "" if fields[0] == "Z" else fields[19]
+
+
+def _wait_until(is_so: Callable[[], bool], timeout_s: int) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _tie_to(parent: int) -> Callable[[], None]:
+    def tie() -> None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the call
+            os._exit(1)
+
+    return tie
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)

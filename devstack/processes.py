@@ -1,17 +1,25 @@
 """Tirage's own processes: what each is started with and which variables it may know. One literal table.
 
-A process gets the variables of its row and nothing else: a pixel worker has no database URL, an edge no signing key of
-another lifetime's minter, and none of them the caller's environment.
+A process gets the variables of its row and nothing else: a pixel worker has no database URL, an edge no key that mints,
+and none of them the caller's environment.
 """
 
+import http.client
+import sysconfig
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
+from devstack.child import Child
+from devstack.parts import plain_env
+
 QUEUE: Final = ("TIRAGE_REGION", "TIRAGE_NATS_URL")
+S3: Final = ("TIRAGE_S3_ENDPOINT", "TIRAGE_S3_REGION")
 STORE: Final = (
-    "TIRAGE_S3_ENDPOINT",
-    "TIRAGE_S3_REGION",
+    *S3,
     "TIRAGE_BUCKET_ORIGINALS",
     "TIRAGE_BUCKET_ANCESTORS",
     "TIRAGE_BUCKET_DERIVATIVES",
@@ -19,9 +27,18 @@ STORE: Final = (
     "TIRAGE_BUCKET_STAGING",
 )
 RECORD: Final = ("TIRAGE_DATABASE_URL", "TIRAGE_KEK", "TIRAGE_RESULT_KEY", *STORE)
-
-
 EDGE_KEYS: Final = ("TIRAGE_EDGE_KEYS_EPHEMERAL", "TIRAGE_EDGE_KEYS_SHARE", "TIRAGE_EDGE_KEYS_DURABLE")
+
+STORE_TUNING: Final = ("TIRAGE_S3_THREADS", "TIRAGE_S3_CONNECT_TIMEOUT", "TIRAGE_S3_READ_TIMEOUT")
+DATABASE_TUNING: Final = (
+    "TIRAGE_DATABASE_POOL_MIN",
+    "TIRAGE_DATABASE_POOL_MAX",
+    "TIRAGE_DATABASE_ACQUIRE_TIMEOUT",
+    "TIRAGE_DATABASE_STATEMENT_TIMEOUT",
+)
+
+SETTLED_S: Final = 1.0
+"""A process without a health path counts as up when it has run this long: wrong settings end one before."""
 
 
 def _key_of(role: str) -> tuple[str, str]:
@@ -29,16 +46,34 @@ def _key_of(role: str) -> tuple[str, str]:
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
-    """One kind of process: its command line after `tirage`, its variables, and its port's name if it listens.
+    """One kind of process.
 
-    `health` is a path that answers 200 when it is ready; a process without one is ready when it stays up.
+    `command` is its command line after `tirage`; `variables` it must have, `tuning` it gets where the caller set them
+    (a trailing `*` stands for any ending). `listens` is NAME where it listens on `TIRAGE_NAME_PORT`, is reached at
+    `TIRAGE_NAME_URL`, and answers `/healthz` and, with 200 when it is ready, `health`; it is not started when the
+    caller gave that URL. A process that does not listen is ready when it stays up.
     """
 
     name: str
     command: tuple[str, ...]
     variables: tuple[str, ...]
-    port: str | None = None
-    health: str | None = None
+    tuning: tuple[str, ...] = ()
+    by_region: bool = False
+    listens: str | None = None
+    health: str = "/healthz"
+
+    @property
+    def url(self) -> str | None:
+        """The variable that replaces it."""
+        return f"TIRAGE_{self.listens}_URL" if self.listens else None
+
+    def environment(self, every: Mapping[str, str]) -> dict[str, str]:
+        """What it gets of all variables; raises `KeyError` for one it must have."""
+        own = {name: every[name] for name in self.variables}
+        return {**{name: value for name, value in every.items() if self._tunes(name)}, **own}
+
+    def _tunes(self, name: str) -> bool:
+        return any(name == known or (known[-1] == "*" and name.startswith(known[:-1])) for known in self.tuning)
 
 
 PROCESSES: Final = (
@@ -55,27 +90,43 @@ PROCESSES: Final = (
             "TIRAGE_API_URL",
             "TIRAGE_API_PORT",
         ),
-        port="api",
+        tuning=("TIRAGE_API_*", "TIRAGE_TOKEN_*", *DATABASE_TUNING, *STORE_TUNING),
+        listens="API",
         health="/readyz",
     ),
-    Process(name="dispatcher", command=("dispatcher",), variables=(*QUEUE, *RECORD, *_key_of("RECORD"))),
+    Process(
+        name="dispatcher",
+        command=("dispatcher",),
+        variables=(*QUEUE, *RECORD, *_key_of("RECORD")),
+        tuning=(*DATABASE_TUNING, *STORE_TUNING),
+        by_region=True,
+    ),
     Process(
         name="record-worker",
         command=("worker", "record"),
         variables=(*QUEUE, *RECORD, *_key_of("RECORD")),
+        tuning=(*DATABASE_TUNING, *STORE_TUNING),
+        by_region=True,
     ),
     Process(
         name="pixel-worker",
         command=("worker", "pixel"),
         variables=(*QUEUE, "TIRAGE_RESULT_KEY", *STORE, *_key_of("PIXEL")),
+        tuning=(*STORE_TUNING, "TIRAGE_PIXEL_*"),
+        by_region=True,
     ),
-    Process(name="scheduler", command=("scheduler",), variables=("TIRAGE_REGION", *RECORD, *_key_of("RECORD"))),
+    Process(
+        name="scheduler",
+        command=("scheduler",),
+        variables=("TIRAGE_REGION", *RECORD, *_key_of("RECORD")),
+        tuning=(*DATABASE_TUNING, *STORE_TUNING),
+    ),
     Process(
         name="origin",
         command=("origin",),
         variables=(*QUEUE, *EDGE_KEYS, *STORE, *_key_of("ORIGIN"), "TIRAGE_ORIGIN_PORT"),
-        port="origin",
-        health="/healthz",
+        tuning=(*STORE_TUNING, "TIRAGE_ORIGIN_*"),
+        listens="ORIGIN",
     ),
     Process(
         name="edge",
@@ -86,10 +137,61 @@ PROCESSES: Final = (
             "TIRAGE_ORIGIN_URL",
             "TIRAGE_EDGE_PORT",
             "TIRAGE_EDGE_CACHE",
-            *STORE,
+            *S3,
+            "TIRAGE_BUCKET_DERIVATIVES",
             *_key_of("EDGE"),
         ),
-        port="edge",
-        health="/healthz",
+        tuning=(*STORE_TUNING, "TIRAGE_EDGE_HOST", "TIRAGE_EDGE_CACHE_MIB"),
+        listens="EDGE",
     ),
 )
+
+
+def tirage_command() -> Path:
+    """The installed command line."""
+    return Path(sysconfig.get_path("scripts")) / "tirage"
+
+
+class Command:
+    """One of Tirage's processes as a part of the stack. `clock` is monotonic seconds."""
+
+    def __init__(self, process: Process, folder: Path, every: Mapping[str, str], clock: Callable[[], float]) -> None:
+        self.child = Child(process.name, folder, grace_s=30)
+        self._process, self._clock, self._started = process, clock, 0.0
+        region = ("--region", every["TIRAGE_REGION"]) if process.by_region else ()
+        self._line = [tirage_command(), *process.command, *region]
+        tuned = {"MALLOC_ARENA_MAX": "2", "VIPS_CONCURRENCY": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        self._env = plain_env([*tuned.items(), *process.environment(every).items()])
+        port = every[f"TIRAGE_{process.listens}_PORT"] if process.listens else None
+        self.address = f"http://127.0.0.1:{port}" if port else None
+
+    @property
+    def name(self) -> str:
+        return self._process.name
+
+    def start(self, *, tied: bool) -> None:
+        self._started = self._clock()
+        self.child.start(self._line, self._env, tied=tied)
+
+    def is_ready(self) -> bool:
+        """Its health path says 200; or it has run for a while."""
+        if self.address is None:
+            return self._clock() - self._started >= SETTLED_S
+        return answer_of(self.address + self._process.health) == 200
+
+    def is_alive(self) -> bool:
+        """It answers at all: an API that says 503 because Postgres is away must not be killed for it."""
+        return self.address is None or answer_of(self.address + "/healthz") is not None
+
+
+def answer_of(url: str, timeout_s: int = 2) -> int | None:
+    """The status a GET gives, or None when nobody answers in time."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
+    try:
+        connection.request("GET", parts.path)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()

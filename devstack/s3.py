@@ -1,11 +1,12 @@
 """The embedded object store's buckets, rights and locks.
 
-`GRANTS` is what each role may do, in the embedded store's words; `policies/` holds the same as AWS policy documents for
-production. Where the embedded store is laxer is said in `LAXER`, and `tirage status` shows it.
+`GRANTS` is what each role may do, in the embedded store's words; `policies/` holds the same as AWS policy documents
+for production, narrower where AWS can be. Where the embedded store is laxer is said in `LAXER`, and `tirage status`
+shows it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import boto3
@@ -14,6 +15,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 BUCKETS: Final = ("originals", "ancestors", "derivatives", "masters", "staging")
 LOCK_DAYS: Final = 30
+CHECKSUMS: Final = tuple(f"x-amz-checksum-{kind}" for kind in ("sha256", "crc32", "crc32c", "crc64nvme"))
+
+Keys = Mapping[str, tuple[str, str]]
+"""Access key and secret of each role."""
 
 GRANTS: Final[dict[str, tuple[str, ...]]] = {
     "admin": ("Admin", "Read", "List", "Tagging", "Write"),
@@ -30,15 +35,16 @@ GRANTS: Final[dict[str, tuple[str, ...]]] = {
     "edge": ("Read:derivatives",),
     "record": (
         *(f"{action}:{bucket}" for bucket in BUCKETS for action in ("Read", "Write", "List")),
+        "GetObjectRetention:masters",
         "PutObjectRetention:masters",
     ),
 }
 
 LAXER: Final = (
-    "Write includes overwriting and deleting: pixel workers and the origin send If-None-Match themselves",
-    "Write on originals includes reading back nothing but also deleting: in production the API may only put",
+    "Write includes overwriting and deleting: the API, pixel workers and the origin could delete where they may write "
+    "(in production only the record role may); pixel workers and the origin send If-None-Match themselves",
     "the filer, volume and master ports have no authentication: they listen on loopback only",
-    "no TLS and no KMS: encryption at rest uses one key kept in the data folder",
+    "no TLS, and no KMS: originals are encrypted with one key kept in the data folder",
 )
 
 
@@ -60,23 +66,17 @@ def client(endpoint: str, key: tuple[str, str]) -> Any:
     )
 
 
-def s3_config(secrets: Mapping[str, str], buckets: Mapping[str, str]) -> str:
+def s3_config(keys: Keys, buckets: Mapping[str, str]) -> str:
     """The identities file: every role's key with its grants on this region's buckets."""
-    return json.dumps(
+    identities = [
         {
-            "identities": [
-                {
-                    "name": role,
-                    "credentials": [
-                        {"accessKey": secrets[f"s3_{role}_access"], "secretKey": secrets[f"s3_{role}_secret"]}
-                    ],
-                    "actions": [_localised(grant, buckets) for grant in grants],
-                }
-                for role, grants in GRANTS.items()
-            ]
-        },
-        indent=1,
-    )
+            "name": role,
+            "credentials": [{"accessKey": keys[role][0], "secretKey": keys[role][1]}],
+            "actions": [_localised(grant, buckets) for grant in grants],
+        }
+        for role, grants in GRANTS.items()
+    ]
+    return json.dumps({"identities": identities}, indent=1)
 
 
 def _localised(grant: str, buckets: Mapping[str, str]) -> str:
@@ -84,56 +84,54 @@ def _localised(grant: str, buckets: Mapping[str, str]) -> str:
     return f"{action}:{buckets[bucket]}" if colon else action
 
 
-def is_answering(endpoint: str, admin: tuple[str, str]) -> bool:
+def is_answering(s3: Any) -> bool:
     """Whether the store lists buckets."""
-    try:
-        client(endpoint, admin).list_buckets()
-    except (BotoCoreError, ClientError):
-        return False
-    return True
+    return _succeeds(s3.list_buckets)
 
 
-def takes_objects(endpoint: str, admin: tuple[str, str], bucket: str) -> bool:
+def takes_objects(s3: Any, bucket: str) -> bool:
     """Whether an object can be stored: volumes are assigned a second after the gateway answers."""
+    if not _succeeds(lambda: s3.put_object(Bucket=bucket, Key=".ready", Body=b"1")):
+        return False
+    return _succeeds(lambda: s3.delete_object(Bucket=bucket, Key=".ready"))
+
+
+def set_up_buckets(s3: Any, buckets: Mapping[str, str]) -> bool:
+    """Make the buckets that are missing and give each its settings, also one that an earlier start left half made."""
+
+    def run() -> None:
+        present = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
+        for use, name in buckets.items():
+            if name not in present:
+                s3.create_bucket(Bucket=name, **({"ObjectLockEnabledForBucket": True} if use == "masters" else {}))
+            _configure(s3, use, name)
+
+    return _succeeds(run)
+
+
+def _succeeds(call: Callable[[], Any]) -> bool:
     try:
-        client(endpoint, admin).put_object(Bucket=bucket, Key="ready", Body=b"1")
+        call()
     except (BotoCoreError, ClientError):
         return False
     return True
-
-
-def set_up_buckets(endpoint: str, admin: tuple[str, str], buckets: Mapping[str, str]) -> None:
-    """Make the buckets that are missing; a bucket that is there is left as it is."""
-    s3 = client(endpoint, admin)
-    present = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
-    for use, name in buckets.items():
-        if name in present:
-            continue
-        s3.create_bucket(Bucket=name, **({"ObjectLockEnabledForBucket": True} if use == "masters" else {}))
-        _configure(s3, use, name)
 
 
 def _configure(s3: Any, use: str, name: str) -> None:
     if use == "masters":
-        rule = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": LOCK_DAYS}}
+        retention = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": LOCK_DAYS}}
         s3.put_object_lock_configuration(
-            Bucket=name, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
+            Bucket=name, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": retention}
         )
     if use == "originals":
         encryption = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}
         s3.put_bucket_encryption(Bucket=name, ServerSideEncryptionConfiguration=encryption)
     if use in ("originals", "staging"):
-        s3.put_bucket_cors(
-            Bucket=name,
-            CORSConfiguration={
-                "CORSRules": [
-                    {
-                        "AllowedOrigins": ["*"],
-                        "AllowedMethods": ["PUT"],
-                        "AllowedHeaders": ["content-type", "content-length", "x-amz-checksum-sha256"],
-                        "ExposeHeaders": ["ETag", "x-amz-checksum-sha256"],
-                        "MaxAgeSeconds": 3600,
-                    }
-                ]
-            },
-        )
+        rule = {
+            "AllowedOrigins": ["*"],
+            "AllowedMethods": ["PUT"],
+            "AllowedHeaders": ["content-type", "content-length", "content-md5", *CHECKSUMS],
+            "ExposeHeaders": ["ETag", *CHECKSUMS],
+            "MaxAgeSeconds": 3600,
+        }
+        s3.put_bucket_cors(Bucket=name, CORSConfiguration={"CORSRules": [rule]})

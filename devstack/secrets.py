@@ -7,7 +7,7 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-ROLES: Final = ("admin", "api", "pixel", "origin", "edge", "record")
+ROLES: Final = ("api", "pixel", "origin", "edge", "record")
 
 
 def _key() -> str:
@@ -16,6 +16,7 @@ def _key() -> str:
 
 def _make() -> dict[str, str]:
     made = {
+        "postgres_password": secrets.token_urlsafe(24),
         "nats_password": secrets.token_urlsafe(24),
         "nats_system_password": secrets.token_urlsafe(24),
         "s3_sse": secrets.token_hex(32),
@@ -24,7 +25,7 @@ def _make() -> dict[str, str]:
         "url_keys": f"u1:{_key()}",
         "result_key": _key(),
     }
-    for role in ROLES:
+    for role in ("admin", *ROLES):
         made[f"s3_{role}_access"] = f"{role}{secrets.token_hex(6)}"
         made[f"s3_{role}_secret"] = secrets.token_urlsafe(30)
     return made

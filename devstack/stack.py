@@ -1,34 +1,34 @@
 """The stack in one folder: three servers and Tirage's own processes, started in order and supervised."""
 
 import contextlib
-import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from devstack.child import Child, StartFailed
-from devstack.ports import claim
-from devstack.processes import PROCESSES, Process
+from devstack import state
+from devstack.child import Child, StartFailed, end_all, started_at
+from devstack.keeper import Keeper, Say
+from devstack.parts import Part, plain_env, wait_ready
+from devstack.ports import NoPorts, Ports
+from devstack.processes import PROCESSES, Command, tirage_command
 from devstack.s3 import BUCKETS, LAXER
 from devstack.secrets import ROLES, load_or_make
-from devstack.servers import S3, Nats, Postgres, Server
+from devstack.servers import S3, Nats, Postgres
 
-PORTS: Final = ("postgres", "nats", "s3", "s3_master", "s3_volume", "s3_filer", "api", "origin", "edge")
+SERVERS: Final = ("postgres", "nats", "s3")
+PORTS: Final = (*SERVERS, "s3_master", "s3_volume", "s3_filer", "api", "origin", "edge")
 REPLACED_BY: Final = {"postgres": "TIRAGE_DATABASE_URL", "nats": "TIRAGE_NATS_URL", "s3": "TIRAGE_S3_ENDPOINT"}
 START_TIMEOUT_S: Final = 60
-BACKOFF_S: Final = (0.2, 1, 5, 15, 30)
+MIGRATE_TIMEOUT_S: Final = 300
+TICK_S: Final = 0.2
 
-Say = Callable[[str], None]
 Derive = Callable[[Mapping[str, str]], Mapping[str, str]]
 
 
@@ -39,75 +39,127 @@ class AlreadyUp(Exception):
 class Stack:
     """Everything that runs in one data folder.
 
-    `given` holds variables that replace embedded parts; `derive` makes further ones from those of the stack.
+    `given` holds variables that replace embedded parts and values; `derive` makes further ones from those of the stack.
+    `cancel` ends a start, or the supervision, from another thread or a signal handler.
     """
 
     def __init__(
-        self, folder: Path, given: Mapping[str, str], derive: Derive = lambda _: {}, region: str = "home"
+        self, folder: Path, given: Mapping[str, str], derive: Derive = lambda _: {}, region: str | None = None
     ) -> None:
-        self._derive = derive
         self.folder = folder.resolve()
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.region = region
+        self.cancel = threading.Event()
+        self._derive = derive
         self._given = {name: value for name, value in given.items() if name.startswith("TIRAGE_") and value}
+        self.region = region or self._given.get("TIRAGE_REGION", "home")
+        self._given["TIRAGE_REGION"] = self.region
         self._lock = FileLock(self.folder / "up.lock")
-        self._secrets = load_or_make(self.folder)
-        self._ports: dict[str, int] = {}
-        self.servers: dict[str, Server] = {}
-        self.processes: dict[str, Child] = {}
-        self._stopping = threading.Event()
-        self._watcher: threading.Thread | None = None
+        self._ports = Ports(self.folder, PORTS)
+        self._chosen: dict[str, int] = {}
+        self._secrets: dict[str, str] = {}
+        self.servers: dict[str, Part] = {}
+        self.processes: dict[str, Part] = {}
+        self._keeper: Keeper | None = None
 
     def claim(self) -> None:
-        """Take the folder and its ports; raises `AlreadyUp`."""
+        """Take the folder and its ports, and end what a killed supervisor left; raises `AlreadyUp`, `StartFailed`."""
+        self.take_folder()
         try:
+            self._secrets = load_or_make(self.folder)
+            self._build(afresh=False)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def take_folder(self) -> bool:
+        """Only the folder; whether something was left running in it. Raises `AlreadyUp`, `StartFailed`."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise AlreadyUp(f"a stack is already up in {self.folder}") from error
-        self._build(afresh=False)
+        except OSError as error:
+            raise StartFailed(f"cannot use {self.folder}: {error}") from error
+        ended = [child.end_leftover() for child in self._every_child()]
+        return any(ended)
+
+    def release_folder(self) -> None:
+        """Let others have the folder."""
+        self._lock.release()
+
+    def _every_child(self) -> list[Child]:
+        """Whatever may have been left running: Tirage's processes before the servers."""
+        processes = [Child(process.name, self.folder) for process in PROCESSES]
+        ends = {"postgres": (signal.SIGINT, 10), "nats": (signal.SIGTERM, 5), "s3": (signal.SIGTERM, 2)}
+        return [*processes, *(Child(name, self.folder, how, grace) for name, (how, grace) in ends.items())]
 
     def _build(self, *, afresh: bool) -> None:
-        self._ports = ports = claim(self.folder, PORTS, afresh=afresh)
-        secrets = self._secrets
-        every: dict[str, Server] = {
-            "postgres": Postgres(self.folder, ports["postgres"]),
+        try:
+            self._chosen = ports = self._ports.claim(afresh=afresh)
+        except NoPorts as error:
+            raise StartFailed(str(error)) from error
+        secrets, env = self._secrets, self.environment()
+        keys = {
+            role: (env[f"TIRAGE_S3_{role.upper()}_ACCESS_KEY"], env[f"TIRAGE_S3_{role.upper()}_SECRET_KEY"])
+            for role in ROLES
+        }
+        keys["admin"] = (secrets["s3_admin_access"], secrets["s3_admin_secret"])
+        buckets = {use: env[f"TIRAGE_BUCKET_{use.upper()}"] for use in BUCKETS}
+        s3_ports = {name: port for name, port in ports.items() if name.startswith("s3")}
+        every: dict[str, Part] = {
+            "postgres": Postgres(self.folder, ports["postgres"], secrets["postgres_password"]),
             "nats": Nats(
                 self.folder, ports["nats"], secrets["nats_password"], secrets["nats_system_password"], self.region
             ),
-            "s3": S3(self.folder, {n: p for n, p in ports.items() if n.startswith("s3")}, secrets, self.region),
+            "s3": S3(self.folder, s3_ports, secrets["s3_sse"], keys, buckets),
         }
         self.servers = {name: server for name, server in every.items() if REPLACED_BY[name] not in self._given}
 
     def start_servers(self, say: Say, *, tied: bool = False) -> None:
         """Start the servers that no URL replaces, together; raises `StartFailed` with everything stopped again."""
-        try:
-            self._start_servers(say, tied=tied)
-        except StartFailed:
-            self.stop(lambda _: None, keep_lock=True)
-            if all(self._port_is_ours(name) for name in self.servers):
-                raise
+        self._check_given()
+        for attempt in (1, 2, 3):
+            try:
+                self._start_servers(say, tied=tied)
+                return
+            except StartFailed:
+                lost = any("in use" in server.child.tail(20) for server in self.servers.values())
+                end_all(server.child for server in self.servers.values())
+                if attempt == 3 or not lost or self.cancel.is_set():
+                    raise
             say("a port was taken meanwhile: trying others")
             self._build(afresh=True)
-            self._start_servers(say, tied=tied)
 
-    def _port_is_ours(self, name: str) -> bool:
-        """Whether a failed start had nothing to do with its port."""
-        return "in use" not in self.servers[name].child.tail(20)
+    def _check_given(self) -> None:
+        """A store of the caller's own needs keys and buckets of the caller's own."""
+        if "TIRAGE_S3_ENDPOINT" not in self._given:
+            return
+        needed = [f"TIRAGE_S3_{role.upper()}_{part}_KEY" for role in ROLES for part in ("ACCESS", "SECRET")]
+        needed += [f"TIRAGE_BUCKET_{use.upper()}" for use in BUCKETS]
+        missing = [name for name in needed if name not in self._given]
+        if missing:
+            raise StartFailed(
+                "TIRAGE_S3_ENDPOINT replaces the embedded store; these are missing: " + ", ".join(missing)
+            )
 
     def _start_servers(self, say: Say, *, tied: bool) -> None:
         begun = time.monotonic()
-        for server in self.servers.values():
-            server.start(tied=tied)
+        for name in reversed(self.servers):  # the store takes longest, and Postgres works a second before it can start
+            self._start(self.servers[name], tied=tied)
         for name, server in self.servers.items():
-            server.wait(START_TIMEOUT_S)
+            wait_ready(server, START_TIMEOUT_S, self.cancel)
             say(f"{name} is up ({time.monotonic() - begun:.1f} s)")
+
+    def _start(self, part: Part, *, tied: bool) -> None:
+        try:
+            part.start(tied=tied)
+        except OSError as error:
+            raise part.child.failed(str(error)) from error
 
     def environment(self) -> dict[str, str]:
         """Every variable of the stack; what the caller's environment gave wins."""
-        secrets, ports = self._secrets, self._ports
+        secrets, ports = self._secrets, self._chosen
         made = {
-            "TIRAGE_REGION": self.region,
-            "TIRAGE_DATABASE_URL": f"postgresql://app@127.0.0.1:{ports['postgres']}/postgres",
+            "TIRAGE_DATABASE_URL": f"postgresql://app:{secrets['postgres_password']}@127.0.0.1:{ports['postgres']}/postgres",
             "TIRAGE_NATS_URL": f"nats://app:{secrets['nats_password']}@127.0.0.1:{ports['nats']}",
             "TIRAGE_S3_ENDPOINT": f"http://127.0.0.1:{ports['s3']}",
             "TIRAGE_S3_REGION": "us-east-1",
@@ -118,129 +170,109 @@ class Stack:
             "TIRAGE_EDGE_CACHE": str(self.folder / "edge-cache"),
         }
         for role in ROLES:
-            if role != "admin":
-                made[f"TIRAGE_S3_{role.upper()}_ACCESS_KEY"] = secrets[f"s3_{role}_access"]
-                made[f"TIRAGE_S3_{role.upper()}_SECRET_KEY"] = secrets[f"s3_{role}_secret"]
+            for part in ("access", "secret"):
+                made[f"TIRAGE_S3_{role.upper()}_{part.upper()}_KEY"] = secrets[f"s3_{role}_{part}"]
         for use in BUCKETS:
             made[f"TIRAGE_BUCKET_{use.upper()}"] = f"{use}-{self.region}"
-        for name in ("api", "origin", "edge"):
-            made[f"TIRAGE_{name.upper()}_PORT"] = str(ports[name])
-            made[f"TIRAGE_{name.upper()}_URL"] = f"http://127.0.0.1:{ports[name]}"
         complete = {**made, **self._given}
+        for name in ("api", "origin", "edge"):
+            port = complete.setdefault(f"TIRAGE_{name.upper()}_PORT", str(ports[name]))
+            complete.setdefault(f"TIRAGE_{name.upper()}_URL", f"http://127.0.0.1:{port}")
         return {**self._derive(complete), **complete}
 
     def start_processes(self, available: Collection[str], say: Say, *, tied: bool = False) -> None:
-        """Migrate, then start Tirage's processes whose commands exist, and watch them; raises `StartFailed`."""
-        self._migrate(say)
+        """Migrate, then start Tirage's processes whose commands exist; raises `StartFailed`."""
+        self._migrate(say, tied=tied)
+        env = self.environment()
         for process in PROCESSES:
-            if process.command[0] in available:
-                self._start_process(process, tied=tied)
-        for process in PROCESSES:
-            if process.name in self.processes:
-                self._wait_process(process)
-                say(f"{process.name} is up")
-        self._watcher = threading.Thread(target=self._watch, args=(say, tied), daemon=True)
-        self._watcher.start()
+            if process.command[0] in available and process.url not in self._given:
+                self.processes[process.name] = Command(process, self.folder, env, time.monotonic)
+                self._start(self.processes[process.name], tied=tied)
+        for name, part in self.processes.items():
+            wait_ready(part, START_TIMEOUT_S, self.cancel)
+            say(f"{name} is up")
 
-    def _migrate(self, say: Say) -> None:
-        env = self._variables(("TIRAGE_DATABASE_URL",))
-        ran = subprocess.run([*_tirage(), "migrate"], env=env, capture_output=True, text=True, check=False)
-        if ran.returncode != 0:
-            raise StartFailed(f"migrate: {ran.stderr.strip() or ran.stdout.strip()}")
+    def _migrate(self, say: Say, *, tied: bool) -> None:
+        child = Child("migrate", self.folder)
+        env = self.environment()
+        variables = plain_env([("TIRAGE_DATABASE_URL", env["TIRAGE_DATABASE_URL"])])
+        child.start([tirage_command(), "migrate"], variables, tied=tied)
+        deadline = time.monotonic() + MIGRATE_TIMEOUT_S
+        while child.returncode is None and time.monotonic() < deadline and not self.cancel.wait(0.05):
+            pass
+        code = child.returncode
+        end_all([child])
+        if self.cancel.is_set():
+            raise StartFailed("the start was cancelled")
+        if code != 0:
+            raise child.failed("the schema was not brought up to date")
         say("the schema is up to date")
 
-    def _start_process(self, process: Process, *, tied: bool) -> None:
-        child = self.processes.setdefault(process.name, Child(process.name, self.folder))
-        region = ("--region", self.region) if process.command[0] in ("dispatcher", "worker") else ()
-        child.start([*_tirage(), *process.command, *region], self._variables(process.variables), tied=tied)
+    def supervise(self, say: Say, *, tied: bool = False) -> None:
+        """Keep every part up until `cancel` is set; the calling thread must be the one that started them if `tied`."""
+        self._keeper = keeper = Keeper(self._parts(), say, time.monotonic(), tied=tied)
+        while not self.cancel.wait(TICK_S):
+            if keeper.tick(time.monotonic()):
+                self.write_state("up")
 
-    def _wait_process(self, process: Process) -> None:
-        child, deadline = self.processes[process.name], time.monotonic() + START_TIMEOUT_S
-        while not self._is_ready(process):
-            if child.returncode is not None:
-                raise child.failed(f"ended with code {child.returncode} while starting")
-            if time.monotonic() > deadline:
-                raise child.failed(f"does not answer after {START_TIMEOUT_S} s")
-            time.sleep(0.05)
+    def _parts(self) -> list[Part]:
+        return [*self.servers.values(), *self.processes.values()]
 
-    def _is_ready(self, process: Process) -> bool:
-        if process.port is None or process.health is None:
-            return True
-        url = f"http://127.0.0.1:{self._ports[process.port]}{process.health}"
-        try:
-            with urllib.request.urlopen(url, timeout=2) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
-
-    def _variables(self, names: Collection[str]) -> dict[str, str]:
-        every = self.environment()
-        plain = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LANG": "C.UTF-8", "TZ": "UTC"}
-        plain |= {"MALLOC_ARENA_MAX": "2", "VIPS_CONCURRENCY": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        optional = {name: value for name, value in self._given.items() if name.startswith("TIRAGE_TUNE_")}
-        return {**plain, **optional, **{name: every[name] for name in names}}
-
-    def _watch(self, say: Say, tied: bool) -> None:
-        """Start a process again that ended by itself, later each time."""
-        deaths: dict[str, int] = {}
-        while not self._stopping.wait(0.2):
-            for process in PROCESSES:
-                child = self.processes.get(process.name)
-                if child is None or child.returncode is None:
-                    continue
-                count = deaths[process.name] = deaths.get(process.name, 0) + 1
-                say(f"{process.name} ended with code {child.returncode}; starting it again (log: {child.log})")
-                if self._stopping.wait(BACKOFF_S[min(count, len(BACKOFF_S)) - 1]):
-                    return
-                self._start_process(process, tied=tied)
-
-    def stop(self, say: Say, *, keep_lock: bool = False) -> None:
+    def stop(self, say: Say) -> None:
         """Stop everything cleanly: Tirage's processes first, then the servers."""
-        self._stopping.set()
-        if self._watcher is not None:
-            self._watcher.join()
-        for name, child in reversed(list(self.processes.items())):
-            child.stop(signal.SIGTERM, 10)
-            say(f"{name} stopped")
-        for name, server in reversed(list(self.servers.items())):
-            server.stop()
-            say(f"{name} stopped")
+        for parts in (self.processes, self.servers):
+            end_all(part.child for part in parts.values())
+            if parts:
+                say(f"{', '.join(parts)} stopped")
         self.processes.clear()
-        self._stopping.clear()
-        if not keep_lock:
-            self._lock.release()
+        self._ports.release()
+        self._lock.release()
 
-    def write_state(self) -> None:
-        """Leave what `tirage status` shows."""
-        (self.folder / "state.json").write_text(json.dumps(self.state(), indent=1))
+    def write_state(self, phase: str) -> None:
+        """Leave what `tirage status` shows; `phase` is `starting` or `up`."""
+        state.write(self.folder, {"phase": phase, **self.state()})
 
     def state(self) -> dict[str, Any]:
         """Every part's address, process and log, without secrets."""
-        addresses = {name: f"127.0.0.1:{self._ports[name]}" for name in ("postgres", "nats")}
-        addresses |= {name: f"http://127.0.0.1:{self._ports[name]}" for name in ("s3", "api", "origin", "edge")}
-        parts = {}
-        for name, child in {**{n: s.child for n, s in self.servers.items()}, **self.processes}.items():
-            parts[name] = {"pid": child.pid, "address": addresses.get(name), "log": str(child.log)}
-        for name, variable in REPLACED_BY.items():
-            if name not in parts:
-                parts[name] = {"pid": None, "address": f"set by {variable}", "log": None}
+        restarts = self._keeper.restarts if self._keeper else {}
         return {
             "data": str(self.folder),
             "region": self.region,
             "supervisor": os.getpid(),
-            "parts": parts,
-            "buckets": {use: f"{use}-{self.region}" for use in BUCKETS},
+            "supervisor_started": started_at(os.getpid()),
+            "parts": {
+                **{part.name: _seen(part, restarts.get(part.name, 0)) for part in self._parts()},
+                **{
+                    name: self._replaced(variable) for name, variable in self._replacements() if variable in self._given
+                },
+            },
+            "buckets": {use: self.environment()[f"TIRAGE_BUCKET_{use.upper()}"] for use in BUCKETS},
             "laxer_than_production": list(LAXER) if "s3" in self.servers else [],
         }
 
+    def _replacements(self) -> Sequence[tuple[str, str]]:
+        return [*REPLACED_BY.items(), *((process.name, process.url) for process in PROCESSES if process.url)]
 
-def _tirage() -> list[str]:
-    return [str(Path(sys.executable).parent / "tirage")]
+    def _replaced(self, variable: str) -> dict[str, Any]:
+        url = urlsplit(self._given[variable])
+        address = f"{url.scheme}://{url.netloc.rpartition('@')[2]}" if url.hostname else None
+        return {"pid": None, "started": None, "address": address, "log": None, "restarts": 0, "replaced_by": variable}
+
+
+def _seen(part: Part, restarts: int) -> dict[str, Any]:
+    return {
+        "pid": part.child.pid,
+        "started": started_at(part.child.pid) if part.child.pid else None,
+        "address": part.address,
+        "log": str(part.child.log),
+        "restarts": restarts,
+        "replaced_by": None,
+    }
 
 
 @contextlib.contextmanager
 def running_servers(folder: Path, given: Mapping[str, str], say: Say = lambda _: None) -> Iterator[Stack]:
-    """The three servers for a test or a benchmark, tied to this process, stopped at the end."""
+    """The three servers for a test or a benchmark, tied to this thread, stopped at the end."""
     stack = Stack(folder, given)
     stack.claim()
     try:

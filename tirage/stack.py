@@ -5,8 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +12,16 @@ from typing import Any, Final
 
 import click
 
-from devstack.child import StartFailed
+from base.settings import SettingsError
+from devstack import state as states
+from devstack.child import StartFailed, started_at
+from devstack.processes import tirage_command
 from devstack.stack import AlreadyUp, Stack
 from tirage.keys import edge_keys
 from tirage.main import COMMANDS
 
-DOWN_TIMEOUT_S: Final = 45
-UP_TIMEOUT_S: Final = 120
+DOWN_TIMEOUT_S: Final = 60
+UP_TIMEOUT_S: Final = 180
 
 Command = Callable[..., None]
 
@@ -40,42 +41,44 @@ def data_option(command: Command) -> Command:
 @data_option
 @click.option("--detach", is_flag=True, help="Return once everything is up; `tirage down` stops it.")
 @click.option("--demo", is_flag=True, help="Send a first photo through it.")
-def up(data: Path, detach: bool, demo: bool) -> None:
+@click.option("--tied", is_flag=True, hidden=True, help="For tests: nothing outlives this process.")
+def up(data: Path, detach: bool, demo: bool, tied: bool) -> None:
     """Start the whole stack; Ctrl-C stops it. Variables such as TIRAGE_DATABASE_URL replace embedded parts."""
     if detach:
         _detach(data)
         if demo:
             _demo(data)
         return
-    stack, done = Stack(data, os.environ, edge_keys), threading.Event()
+    stack = Stack(data, os.environ, edge_keys)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: done.set())
+        signal.signal(number, lambda *_: stack.cancel.set())
     try:
         stack.claim()
-    except AlreadyUp as error:
+    except (AlreadyUp, StartFailed, SettingsError) as error:
         raise click.ClickException(str(error)) from error
     try:
-        _bring_up(stack, data, demo)
-        done.wait()
-    except StartFailed as error:
+        _bring_up(stack, tied)
+        if demo:
+            _demo(data)
+        _say("Ctrl-C stops it")
+        stack.supervise(_say, tied=tied)
+    except (StartFailed, SettingsError) as error:
         raise click.ClickException(str(error)) from error
     finally:
-        (stack.folder / "state.json").unlink(missing_ok=True)
+        states.remove(stack.folder)
         stack.stop(_say)
 
 
-def _bring_up(stack: Stack, data: Path, demo: bool) -> None:
+def _bring_up(stack: Stack, tied: bool) -> None:
     begun = time.monotonic()
-    stack.start_servers(_say)
-    stack.start_processes(COMMANDS, _say)
-    stack.write_state()
+    stack.write_state("starting")
+    stack.start_servers(_say, tied=tied)
+    stack.start_processes(COMMANDS, _say, tied=tied)
+    stack.write_state("up")
     _say(f"up in {time.monotonic() - begun:.1f} s; data in {stack.folder}")
     for name in ("api", "edge"):
         if name in stack.processes:
-            _say(f"{name:5} {stack.environment()[f'TIRAGE_{name.upper()}_URL']}")
-    if demo:
-        _demo(data)
-    _say("Ctrl-C stops it")
+            _say(f"{name:5} {stack.processes[name].address}")
 
 
 def _say(line: str) -> None:
@@ -84,49 +87,77 @@ def _say(line: str) -> None:
 
 def _demo(data: Path) -> None:
     if "demo" in COMMANDS:
-        subprocess.run([Path(sys.argv[0]).resolve(), "demo", "--data", str(data)], check=False)
+        subprocess.run([tirage_command(), "demo", "--data", str(data)], check=False)
 
 
 def _detach(data: Path) -> None:
     """Start `tirage up` in the background and follow it until it is up or has failed."""
-    data.mkdir(parents=True, exist_ok=True)
-    if _running(data):
+    if states.read_living(data):
         raise click.ClickException(f"a stack is already up in {data.resolve()}")
-    (data / "state.json").unlink(missing_ok=True)
     log = data / "logs" / "up.log"
-    log.parent.mkdir(exist_ok=True)
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.ClickException(f"cannot use {data}: {error}") from error
     with log.open("wb") as out:
-        command = [str(Path(sys.argv[0]).resolve()), "up", "--data", str(data.resolve())]
+        command = [str(tirage_command()), "up", "--data", str(data.resolve())]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+    try:
+        is_up = _follow(process, data, log)
+    except KeyboardInterrupt:
+        is_up = False
+    if not is_up:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+        raise click.ClickException(f"the stack did not come up; log: {log}")
+
+
+def _follow(process: subprocess.Popen[bytes], data: Path, log: Path) -> bool:
+    """Show what it says until it is up (True) or has ended or taken too long (False)."""
     shown, deadline = 0, time.monotonic() + UP_TIMEOUT_S
-    while True:
+    while time.monotonic() < deadline:
+        has_ended = process.poll() is not None
+        state = states.read_living(data)
         lines = log.read_text().splitlines()
         for line in lines[shown:]:
             click.echo(line)
         shown = len(lines)
-        if (data / "state.json").exists():
-            return
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise click.ClickException(f"the stack did not come up; log: {log}")
+        if has_ended:
+            return False
+        if state is not None and state["supervisor"] == process.pid and state["phase"] == "up":
+            return True
         time.sleep(0.1)
+    return False
 
 
 @click.command()
 @data_option
 def down(data: Path) -> None:
-    """Stop the stack of this folder; its data stays."""
-    state = _running(data)
+    """Stop the stack of this folder; its data stays. What a killed supervisor left running is ended as well."""
+    state = states.read_living(data)
     if state is None:
-        click.echo("tirage: nothing is up")
+        left = data.exists() and _end_leftovers(data)
+        click.echo("tirage: ended what was left running" if left else "tirage: nothing is up")
         return
-    pid = int(state["supervisor"])
+    pid, started = int(state["supervisor"]), state["supervisor_started"]
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + DOWN_TIMEOUT_S
-    while Path(f"/proc/{pid}").exists() and not _is_zombie(pid):
+    while started_at(pid) == started:
         if time.monotonic() > deadline:
             raise click.ClickException(f"process {pid} does not end")
         time.sleep(0.05)
     click.echo("tirage: stopped")
+
+
+def _end_leftovers(data: Path) -> bool:
+    stack = Stack(data, {})
+    try:
+        left = stack.take_folder()
+    except (AlreadyUp, StartFailed) as error:
+        raise click.ClickException(str(error)) from error
+    stack.release_folder()
+    return left
 
 
 @click.command()
@@ -134,14 +165,24 @@ def down(data: Path) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def reset(data: Path, yes: bool) -> None:
     """Remove the folder's data, keys included. Refused while the stack is up."""
-    if _running(data):
-        raise click.ClickException("the stack is up; run `tirage down` first")
     if not data.exists():
         click.echo("tirage: there is nothing to remove")
         return
-    if not yes:
-        click.confirm(f"Remove everything in {data.resolve()}?", abort=True)
-    shutil.rmtree(data)
+    if not (data / "up.lock").exists():
+        raise click.ClickException(f"{data.resolve()} is not the folder of a stack")
+    stack = Stack(data, {})
+    try:
+        stack.take_folder()
+    except AlreadyUp as error:
+        raise click.ClickException("the stack is up; run `tirage down` first") from error
+    except StartFailed as error:
+        raise click.ClickException(str(error)) from error
+    try:
+        if not yes:
+            click.confirm(f"Remove everything in {data.resolve()}?", abort=True)
+        shutil.rmtree(data)
+    finally:
+        stack.release_folder()
     click.echo("tirage: removed")
 
 
@@ -149,14 +190,14 @@ def reset(data: Path, yes: bool) -> None:
 @data_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def status(data: Path, as_json: bool) -> None:
-    """Every part with its address, process and log; exit 1 when nothing is up or a part is down."""
-    state = _running(data)
+    """Every part with its state, address and log; exit 1 when nothing is up or a part is not."""
+    state = states.read_living(data)
     if state is None:
         click.echo(json.dumps({"up": False}) if as_json else "tirage: nothing is up")
         raise SystemExit(1)
     for part in state["parts"].values():
-        part["running"] = part["log"] is None or (part["pid"] is not None and Path(f"/proc/{part['pid']}").exists())
-    state["up"] = all(part["running"] for part in state["parts"].values())
+        part["state"] = states.look(part)
+    state["up"] = state["phase"] == "up" and all(p["state"] in ("up", "external") for p in state["parts"].values())
     if as_json:
         click.echo(json.dumps(state, indent=1))
     else:
@@ -165,26 +206,11 @@ def status(data: Path, as_json: bool) -> None:
 
 
 def _show(state: dict[str, Any]) -> None:
-    click.echo(f"region {state['region']}, data in {state['data']}")
+    click.echo(f"region {state['region']}, {state['phase']}, data in {state['data']}")
     for name, part in state["parts"].items():
-        what = "running" if part["running"] else "DOWN"
-        click.echo(f"  {name:14} {what:8} {part['address'] or '-':26} {part['log'] or ''}")
+        where = part["address"] or (f"pid {part['pid']}" if part["pid"] else "-")
+        note = f"by {part['replaced_by']}" if part["replaced_by"] else part["log"]
+        again = f" (started again {part['restarts']} times)" if part["restarts"] else ""
+        click.echo(f"  {name:14} {part['state']:11} {where:26} {note}{again}")
     for line in state["laxer_than_production"]:
         click.echo(f"  laxer than production: {line}")
-
-
-def _running(data: Path) -> dict[str, Any] | None:
-    """The state a living supervisor left, or None."""
-    try:
-        state: dict[str, Any] = json.loads((data / "state.json").read_text())
-        command = Path(f"/proc/{state['supervisor']}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError, ValueError):
-        return None
-    return state if b"up" in command.split(b"\0") and not _is_zombie(int(state["supervisor"])) else None
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
