@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 PHOTOS = Path(os.environ.get("TIRAGE_PHOTOS", ROOT.parent / "shared" / "photos"))
 STACK = "TIRAGE_TEST_STACK"
 TEMPLATE = "template_tirage"
+NOTHING_GIVEN: Mapping[str, str] = {}
 
 _held: dict[str, Any] = {}
 
@@ -170,6 +171,31 @@ def record_store(stack_env: dict[str, str]) -> Iterator[ObjectStore]:
     store = store_of(stack_env, "RECORD")
     yield store
     store.close()
+
+
+OwnStack = Callable[..., Stack]
+
+
+@pytest.fixture
+def own_stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OwnStack]:
+    """Start further stacks of the three servers, for tests that kill or change them: `own_stack(folder, given)`.
+
+    Tied to this thread and stopped at the end; the same folder again is the same data.
+    """
+    if request.config.option.no_stack:
+        pytest.skip("no stack (--no-stack)")
+    started: list[Stack] = []
+
+    def start(folder: Path = tmp_path / "stack", given: Mapping[str, str] = NOTHING_GIVEN) -> Stack:
+        stack = Stack(folder, given, edge_keys)
+        stack.claim()
+        started.append(stack)
+        stack.start_servers(lambda _: None, tied=True)
+        return stack
+
+    yield start
+    for stack in started:
+        stack.stop(lambda _: None)
 
 
 def database_name(url: str) -> str:
