@@ -66,6 +66,10 @@ async def apply_ingest(services: Services, tx: Transaction, job: JobRow, result:
     await services.uploads.apply_ingest(tx, job, result)
 
 
+async def apply_echo(services: Services, tx: Transaction, job: JobRow, result: Result) -> None:
+    """A probe came back; that it did is all there is to know."""
+
+
 HANDLERS: Final[dict[str, Handler]] = {
     "events.partitions": make_partitions,
     "idempotency.reap": reap_keys,
@@ -75,7 +79,7 @@ HANDLERS: Final[dict[str, Handler]] = {
 
 ServiceApplier = Callable[[Services, Transaction, JobRow, Result], Awaitable[None]]
 
-APPLIERS: Final[dict[str, ServiceApplier]] = {"asset.ingest": apply_ingest}
+APPLIERS: Final[dict[str, ServiceApplier]] = {"asset.ingest": apply_ingest, "pixel.echo": apply_echo}
 
 
 def appliers(services: Services) -> dict[str, Applier]:

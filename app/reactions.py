@@ -13,6 +13,7 @@ KINDS: Final[dict[str, JobKind]] = {
     for kind in (
         JobKind(name="asset.ingest", lane="preview", time_limit_s=60),
         JobKind(name="asset.clean", lane="sweep", time_limit_s=60),
+        JobKind(name="pixel.echo", lane="preview", time_limit_s=10),  # a probe of the way to a worker and back
         # Housekeeping, planned by the scheduler.
         JobKind(name="events.partitions", lane="sweep", time_limit_s=30),
         JobKind(name="idempotency.reap", lane="sweep", time_limit_s=60),

@@ -70,13 +70,13 @@ LANES: Final[dict[str, Lane]] = {
             ttl_s=3600,
         ),
         Lane(
-            name="preview", plane=Plane.PIXEL, ack_wait_s=10, republish_after_s=300, in_flight=64, per_owner=4, ttl_s=30
+            name="preview", plane=Plane.PIXEL, ack_wait_s=5, republish_after_s=300, in_flight=64, per_owner=4, ttl_s=30
         ),
         Lane(
-            name="print", plane=Plane.PIXEL, ack_wait_s=10, republish_after_s=900, in_flight=32, per_owner=4, ttl_s=300
+            name="print", plane=Plane.PIXEL, ack_wait_s=5, republish_after_s=900, in_flight=32, per_owner=4, ttl_s=300
         ),
         Lane(
-            name="bulk", plane=Plane.PIXEL, ack_wait_s=10, republish_after_s=900, in_flight=32, per_owner=2, ttl_s=3600
+            name="bulk", plane=Plane.PIXEL, ack_wait_s=5, republish_after_s=900, in_flight=32, per_owner=2, ttl_s=3600
         ),
     )
 }

@@ -27,22 +27,25 @@ _MAGIC: Final = (
 )
 _HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"mif2"})
 _AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
-# Real picture formats that we do not print; anything else is no image at all.
+# Real picture formats that we do not print, then files that are no picture.
 _FOREIGN: Final = (
-    (0, b"BM"), (0, b"8BPS"), (0, b"\x00\x00\x00\x0cjP  "), (0, b"\xff\x0a"), (0, b"\x00\x00\x00\x0cJXL "),
-    (0, b"%PDF-"), (0, b"\x00\x00\x01\x00"), (0, b"v/1\x01"), (0, b"#?RADIANCE"), (0, b"FUJIFILMCCD-RAW"),
-    (0, b"IIU\x00"), (0, b"IIRO"), (0, b"qoif"), (0, b"%!PS"),
+    (b"BM", "bmp"), (b"8BPS", "psd"), (b"\x00\x00\x00\x0cjP  ", "jp2"), (b"\xff\x0a", "jxl"),
+    (b"\x00\x00\x00\x0cJXL ", "jxl"), (b"%PDF-", "pdf"), (b"\x00\x00\x01\x00", "ico"), (b"v/1\x01", "exr"),
+    (b"#?RADIANCE", "hdr"), (b"FUJIFILMCCD-RAW", "raw"), (b"IIU\x00", "raw"), (b"IIRO", "raw"), (b"qoif", "qoi"),
 )  # fmt: skip
+_OTHER: Final = (
+    (b"\x1f\x8b", "gzip"), (b"PK\x03\x04", "zip"), (b"PK\x05\x06", "zip"), (b"Rar!", "rar"), (b"7z\xbc\xaf", "7z"),
+    (b"\x7fELF", "elf"), (b"MZ", "exe"), (b"%!PS", "postscript"), (b"\xfd7zXZ", "xz"), (b"<!DOCTYPE", "html"),
+    (b"<html", "html"), (b"<script", "html"), (b"<?php", "php"),
+)  # fmt: skip
+PRINTABLE: Final = frozenset({"jpeg", "png", "webp", "gif", "tiff", "heic", "avif"})
 
 
-def sniff(raw: bytes | memoryview) -> str:
-    """The format by content: `jpeg png webp gif tiff heic avif`.
-
-    Raises `Rejected` with `empty`, `unsupported-type` (a picture of another kind) or `not-an-image`.
-    """
+def label(raw: bytes | memoryview) -> str:
+    """What a file is by its content, also where it is no picture: `empty`, `svg`, `gzip`, … or `unknown`."""
     head = bytes(raw[:512])
     if not head:
-        raise Rejected(Reason.EMPTY)
+        return "empty"
     for offset, magic, name in _MAGIC:
         if head.startswith(magic, offset):
             return name
@@ -51,10 +54,32 @@ def sniff(raw: bytes | memoryview) -> str:
     if head[4:8] == b"ftyp":
         return _heif_kind(head)
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    foreign = any(head.startswith(magic, offset) for offset, magic in _FOREIGN)
-    if foreign or text.startswith(b"<svg") or (text.startswith(b"<?xml") and b"<svg" in text):
-        raise Rejected(Reason.UNSUPPORTED_TYPE)
-    raise Rejected(Reason.NOT_AN_IMAGE)
+    if text.startswith(b"<svg") or (text.startswith(b"<?xml") and b"<svg" in text):
+        return "svg"
+    return next((name for magic, name in (*_FOREIGN, *_OTHER) if head.startswith(magic)), "unknown")
+
+
+def sniff(raw: bytes | memoryview) -> str:
+    """The format by content: `jpeg png webp gif tiff heic avif`.
+
+    Raises `Rejected` with `empty`, `unsupported-type` (a picture of another kind) or `not-an-image`.
+    """
+    name = label(raw)
+    if name in PRINTABLE:
+        return name
+    if name == "empty":
+        raise Rejected(Reason.EMPTY)
+    if name == "svg" or name in {kind for _, kind in _FOREIGN}:
+        raise Rejected(Reason.UNSUPPORTED_TYPE, name)
+    raise Rejected(Reason.NOT_AN_IMAGE, name)
+
+
+def is_a_file(tail: bytes) -> bool:
+    """Whether what follows a picture reads as a file of its own (a polyglot), and is not only padding or a note."""
+    kind = label(tail)
+    if kind not in {"empty", "unknown"}:
+        return True
+    return b"PK\x05\x06" in tail[-66_000:] or b"PK\x03\x04" in tail[:4096]
 
 
 def _heif_kind(head: bytes) -> str:
@@ -68,7 +93,7 @@ def _heif_kind(head: bytes) -> str:
             return "heic"
     if any(brand in _HEIC_BRANDS for brand in brands):
         return "heic"
-    raise Rejected(Reason.NOT_AN_IMAGE, "no picture brand")
+    return "unknown"
 
 
 class Structure(msgspec.Struct, frozen=True, kw_only=True):

@@ -81,3 +81,9 @@ class EngineUnfit(ImageError):
     """Another pixel library than the pinned wheel was loaded: its bytes would not be ours."""
 
     code = "engine-unfit"
+
+
+class RevisionRetired(ImageError):
+    """A recipe names an engine revision that this process is not: only that engine could make these bytes."""
+
+    code = "engine-revision-retired"

@@ -29,7 +29,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     profile: bytes | None
     cicp: tuple[int, int, int] | None
     exif: bytes | None
-    xmp_bytes: int
+    has_gps_in_xmp: bool
     gain_map: bool
     depth_map: bool
 
@@ -63,7 +63,7 @@ def read(raw: bytes) -> Header:
         profile=bytes(info["icc_profile"]) if info.get("icc_profile") else None,
         cicp=cicp,
         exif=bytes(info["exif"]) if info.get("exif") else None,
-        xmp_bytes=len(info.get("xmp") or b""),
+        has_gps_in_xmp=b"GPSLatitude" in (info.get("xmp") or b""),
         gain_map=any("hdrgainmap" in str(name) for name in info.get("aux", {})),
         depth_map=bool(info.get("depth_images")),
     )

@@ -25,6 +25,7 @@ OPERATIONS: Final[dict[str, str]] = {
     "ingest": "imagecore.render:ingest",
     "render": "imagecore.render:operation",
     "analyse": "imagecore.analyse:operation",
+    "render_file": "imagecore.render:file_operation",
 }
 
 _PR_SET_PDEATHSIG: Final = 1

@@ -88,6 +88,16 @@ def open_buffer(raw: bytes | memoryview, *, fail_on: str = "none", sequential: b
         return pyvips.Image.new_from_buffer(raw, "", access=access, fail_on=fail_on)
 
 
+def open_jpeg(raw: bytes | memoryview, *, fail_on: str, shrink: int) -> Image:
+    """A JPEG read once from top to bottom, made 1, 2, 4 or 8 times smaller while it is decoded.
+
+    `thumbnail_buffer` would shrink as well, but forgets `fail_on`: a file cut in its middle then reads as a grey half.
+    Raises `PixelFailure`.
+    """
+    with failures():
+        return pyvips.Image.new_from_buffer(raw, "", access="sequential", fail_on=fail_on, shrink=shrink)
+
+
 def thumbnail_buffer(raw: bytes | memoryview, width: int, **options: Any) -> Image:
     """libvips' `thumbnail_buffer`: decode with shrink-on-load, turn upright, convert, resize. Raises `PixelFailure`."""
     with failures():
@@ -104,6 +114,12 @@ def from_pixels(data: Any, width: int, height: int, bands: int, *, wide: bool, o
         image = pyvips.Image.new_from_memory(data, width, height, bands, "ushort" if wide else "uchar")
     image._references.append(owner)
     return image
+
+
+def in_memory(image: Image) -> Image:
+    """The picture computed, here and now, once; what comes after may read it in any order. Raises `PixelFailure`."""
+    with failures():
+        return image.copy_memory()
 
 
 def blob(image: Image, name: str) -> bytes | None:
@@ -138,3 +154,12 @@ def bare(image: Image) -> Image:
     for name in private:
         cleaned.remove(name)
     return cleaned
+
+
+def grid(steps: int) -> Image:
+    """Every combination of `steps` levels of red, green and blue, one pixel each."""
+    levels = [255 * i // (steps - 1) for i in range(steps)]
+    data = bytes(v for r in levels for g in levels for b in levels for v in (r, g, b))
+    with failures():
+        image = pyvips.Image.new_from_memory(data, steps * steps, steps, 3, "uchar")
+        return image.copy(interpretation="srgb")

@@ -1,4 +1,4 @@
-"""Commands of delivery: the edge node and the key derivation it is configured with."""
+"""The command of the edge node."""
 
 import os
 

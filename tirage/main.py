@@ -9,11 +9,13 @@ import click
 COMMANDS: Final[dict[str, str]] = {
     "api": "tirage.api:api",
     "alerts": "tirage.work:alerts",
+    "demo": "tirage.demo:demo",
     "dispatcher": "tirage.work:dispatcher",
     "down": "tirage.stack:down",
     "edge": "tirage.delivery:edge",
     "jobs": "tirage.work:jobs",
     "migrate": "tirage.database:migrate",
+    "origin": "tirage.origin:origin",
     "reset": "tirage.stack:reset",
     "scheduler": "tirage.work:scheduler",
     "status": "tirage.stack:status",

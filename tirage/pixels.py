@@ -9,7 +9,10 @@ import uvloop
 
 from base import telemetry
 from base.jobs import Lane, Plane
+from base.objects import ObjectStore
 from base.settings import SettingsError
+from imagecore.errors import JailUnavailable
+from imagecore.jail import Jail
 from tasks.lanes import parse_lanes
 from tasks.pixel.handlers import kinds
 from tasks.pixel.settings import PixelSettings, load
@@ -31,13 +34,19 @@ def pixel(region: str | None, lanes: str | None) -> None:
         raise click.BadParameter(str(error)) from error
     if region not in (None, settings.region):
         raise click.BadParameter(f"this worker's settings are for region {settings.region!r}")
-    uvloop.run(_work(settings, wanted))
+    try:
+        uvloop.run(_work(settings, wanted))
+    except JailUnavailable as error:
+        raise click.ClickException(f"this machine cannot hold the decode child: {error}") from error
 
 
 async def _work(settings: PixelSettings, lanes: list[tuple[Lane, int]]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    queue = Queue(settings.nats_url.reveal(), settings.region)
-    await PixelWorker(queue, settings.result_key.reveal(), kinds(), lanes).run(stop)
+    queue, store = Queue(settings.nats_url.reveal(), settings.region), ObjectStore(settings.store)
+    with Jail.open(slots=sum(slots for _, slots in lanes)) as jail:
+        table = kinds(store, settings.buckets, jail)
+        await PixelWorker(queue, settings.result_key.reveal(), table, lanes).run(stop)
     await queue.close()
+    store.close()

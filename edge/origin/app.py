@@ -29,8 +29,11 @@ log = telemetry.logger(__name__)
 LOOK_EVERY_S: Final = 0.05
 RENDERS: Final = Counter("tirage_origin_renders_total", "Renditions made, by outcome", ("outcome",))
 
-Render = Callable[[recipes.Recipe, bytes, int], Awaitable[bytes]]
-"""Make a rendition from its parent's bytes within so many seconds; raises `Unmakeable`, `ServiceUnavailable`."""
+Render = Callable[[recipes.Recipe, bytes, bytes, int], Awaitable[bytes]]
+"""Make a rendition from the ancestor and the facts file within so many seconds.
+
+Raises `Unmakeable`, `ServiceUnavailable`.
+"""
 
 
 class Unmakeable(Exception):
@@ -122,8 +125,8 @@ class OriginApp:
     async def _lead(self, key: str, path: Verified, recipe: recipes.Recipe) -> bytes:
         try:
             async with self._slots:
-                parent = await self._parent(path.asset, recipe)
-                data = await self._render(recipe, parent, self._bounds.deadline_s)
+                ancestor, facts = await self._parent(path.asset, recipe)
+                data = await self._render(recipe, ancestor, facts, self._bounds.deadline_s)
             try:
                 kind = TYPES[path.extension].decode()
                 await self._store.put_new(self._buckets.derivatives, key, data, kind)
@@ -137,11 +140,16 @@ class OriginApp:
         finally:
             await self._leases.release(key)
 
-    async def _parent(self, asset: str, recipe: recipes.Recipe) -> bytes:
+    async def _parent(self, asset: str, recipe: recipes.Recipe) -> tuple[bytes, bytes]:
+        bucket = self._buckets.ancestors
         try:
-            return await self._store.get(self._buckets.ancestors, keys.ancestor(asset, recipe.engine))
+            ancestor, facts = await asyncio.gather(
+                self._store.get(bucket, keys.ancestor(asset, recipe.engine)),
+                self._store.get(bucket, keys.facts(asset, recipe.engine)),
+            )
         except ObjectAbsent as absent:
             raise Gone("original-gone") from absent
+        return ancestor, facts
 
     async def _stored(self, key: str) -> bytes | None:
         try:

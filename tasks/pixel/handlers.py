@@ -4,7 +4,11 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
+from base import ingest
 from base.jobs import Job
+from base.objects import Buckets, ObjectStore
+from imagecore.jail import Jail
+from tasks.pixel.ingest import Ingestor
 from tasks.pixel.worker import PixelKind, StepDone
 
 
@@ -19,6 +23,9 @@ async def echo(job: Job) -> AsyncIterator[StepDone]:
     yield StepDone(step="echo", body=Echoed(bytes=len(job.payload)))
 
 
-def kinds() -> dict[str, PixelKind]:
+def kinds(store: ObjectStore, buckets: Buckets, jail: Jail) -> dict[str, PixelKind]:
     """The table, with its parts built for this process."""
-    return {"pixel.echo": PixelKind(("echo",), echo)}
+    return {
+        ingest.KIND: Ingestor(store, buckets, jail).kind,
+        "pixel.echo": PixelKind(("echo",), echo),
+    }

@@ -1,7 +1,7 @@
 """Shared by the image tests: kernels in both lanes, and the facts of the real photos."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -10,6 +10,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
+from imagecore.jail import Jail
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,3 +50,10 @@ def manifest(photos: Path) -> dict[str, dict[str, Any]]:
     """Each row of the photos' manifest by file name."""
     rows = [json.loads(line) for line in (photos / "manifest.jsonl").read_text().splitlines()]
     return {row["file"]: row for row in rows}
+
+
+@pytest.fixture(scope="session")
+def pixel_jail() -> Iterator[Jail]:
+    """One jail with the limits and operations that a pixel worker has."""
+    with Jail.open() as jail:
+        yield jail

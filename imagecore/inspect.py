@@ -1,0 +1,362 @@
+"""Inspection: what a file is, by content, and whether we print it. Header first, then one bounded decode.
+
+Runs in the decode child. Order: bytes, format, structure and limits (our own readers, nothing allocated), the native
+header, limits again, then pixels. Limits on pixels are matched to the memory this process may really have.
+"""
+
+import functools
+import hashlib
+import resource
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from imagecore import colour, containers, exif, geometry, heif, icc, vips
+from imagecore.errors import ImageError, PixelFailure, Reason, Rejected
+from imagecore.facts import Facts, Note, Origin, Profile, Report, Verdict, encode_report
+from imagecore.jail_wire import Output
+from imagecore.load import cicp_profile, load
+
+MAX_BYTES: Final = 200 << 20
+MAX_SIDE: Final = 32_768
+MAX_PIXELS: Final = 200_000_000
+MAX_FRAMES: Final = 500
+MIN_SIDE: Final = 16
+LOW_PPI: Final = 200
+
+# What the process needs before it holds any picture: libraries, stacks, arenas, and an output of 10 MP.
+BASE_MEMORY: Final = 220 << 20
+
+_TRANSFERS: Final = {16: "pq", 18: "hlg"}  # ITU-T H.273 table 3
+_MAKERS: Final = {
+    "jpeg": containers.jpeg,
+    "png": containers.png,
+    "webp": containers.webp,
+    "heic": containers.heif,
+    "avif": containers.heif,
+}
+_EXTENSIONS: Final = {
+    "jpg": {"jpeg"}, "jpeg": {"jpeg"}, "jpe": {"jpeg"}, "jfif": {"jpeg"}, "mpo": {"jpeg"}, "png": {"png"},
+    "webp": {"webp"}, "gif": {"gif"}, "tif": {"tiff"}, "tiff": {"tiff"}, "heic": {"heic"}, "hif": {"heic"},
+    "heif": {"heic", "avif"}, "avif": {"avif"},
+}  # fmt: skip
+
+
+class Params(msgspec.Struct, frozen=True, kw_only=True):
+    """Parameters of the operation `inspect`; `extension` is the name's, lower case, without its dot."""
+
+    extension: str | None = None
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def memory_budget() -> int:
+    """Bytes a picture may take in this process: what its address space limit leaves."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return 1 << 62 if limit == resource.RLIM_INFINITY else max(0, limit - BASE_MEMORY)
+
+
+def memory_needed(facts: Facts) -> int:
+    """Bytes that decoding holds at once, by format; measured upper bounds, not what the file claims."""
+    pixels = (facts.width or 0) * (facts.height or 0)
+    wide = 2 if (facts.bits or 8) > 8 else 1
+    bands = {"gray": 1, "indexed": 1, "rgb": 3, "cmyk": 4}.get((facts.colour_space or "rgb").partition("+")[0], 3)
+    bands += facts.alpha
+    if facts.format == "jpeg":
+        if facts.colour_space == "cmyk":
+            return pixels * 8
+        # A progressive picture's coefficients are all held, two bytes each, chroma as subsampled.
+        chroma = {"4:2:0": 3, "4:2:2": 4, "4:4:0": 4, "4:1:1": 3, "4:1:0": 3}.get(facts.subsampling or "", 6)
+        return pixels * (2 if bands == 1 else chroma) if facts.interlaced else pixels // 8
+    if facts.format in ("heic", "avif"):
+        return pixels * (6 if facts.format == "heic" else 8) * wide
+    if facts.format == "png":
+        return pixels * bands * wide if facts.interlaced else pixels // 8
+    return pixels * {"webp": 6, "gif": 8}.get(facts.format, bands * wide)
+
+
+def refuse_oversized(facts: Facts) -> None:
+    """Raise `Rejected` where sides, pixels or frames are over the limits or this process's memory."""
+    width, height = facts.width or 0, facts.height or 0
+    if facts.pages > MAX_FRAMES:
+        raise Rejected(Reason.TOO_MANY_FRAMES, str(facts.pages))
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise Rejected(Reason.TOO_MANY_PIXELS, f"{width} x {height}")
+    if memory_needed(facts) > memory_budget():
+        raise Rejected(Reason.TOO_MANY_PIXELS, f"{width} x {height} {facts.format}")
+    if 0 < min(width, height) < MIN_SIDE:
+        raise Rejected(Reason.TOO_SMALL, f"{width} x {height}")
+
+
+# --- headers ----------------------------------------------------------------------------------------------------------
+
+
+class Survey:
+    """Reads headers step by step; `facts()` gives whatever is known so far, also after a refusal."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self.complete = True
+        self.tail = b""
+        self.known: dict[str, Any] = {
+            "sha256": hashlib.sha256(raw).hexdigest(),
+            "bytes": len(raw),
+            "format": containers.label(raw),
+        }
+
+    def facts(self) -> Facts:
+        """The facts so far, with what follows from them."""
+        width, height = self.known.get("width"), self.known.get("height")
+        if width and height and max(width, height) <= geometry.MAX_SIDE:
+            longer, shorter = max(width, height), min(width, height)
+            self.known["aspect"] = geometry.aspect_class(width, height)
+            self.known["ppi_at_4x6_inches"] = min(longer // 6, shorter // 4)
+        return Facts(**self.known)
+
+    def read(self) -> None:
+        """All headers within the limits. Raises `Rejected`."""
+        if len(self.raw) > MAX_BYTES:
+            raise Rejected(Reason.TOO_MANY_BYTES, str(len(self.raw)))
+        kind = containers.sniff(self.raw)
+        if kind in _MAKERS:
+            self._structure(_MAKERS[kind](self.raw))
+            refuse_oversized(self.facts())
+        try:
+            if kind in ("heic", "avif"):
+                self._container(heif.read(self.raw))
+            else:
+                self._native(vips.open_buffer(self.raw))
+        except PixelFailure as error:
+            raise Rejected(Reason.CORRUPT if self.complete else Reason.TRUNCATED, str(error)[:200]) from None
+        refuse_oversized(self.facts())
+        if not self.complete:
+            raise Rejected(Reason.TRUNCATED)
+
+    def _structure(self, found: containers.Structure) -> None:
+        """What our own readers saw."""
+        self.complete = found.complete
+        self.tail = self.raw[found.end :]
+        self.known.update(
+            width=found.width,
+            height=found.height,
+            bits=found.bits,
+            coding=found.coding if found.coding != "indexed" else None,
+            subsampling=found.subsampling,
+            adobe_transform=found.adobe_transform,
+            interlaced=found.interlaced,
+            gain_map=found.gain_map,
+            depth_map=found.depth_map,
+            mpf=found.multi_picture,
+            metadata_bytes=found.metadata_bytes,
+            trailing_bytes=len(self.tail),
+            pages=found.animated_frames or 1,
+            nclx=found.cicp,
+        )
+        spaces = {1: "gray", 2: "gray+alpha", 3: "rgb", 4: "cmyk" if self.known["format"] == "jpeg" else "rgb+alpha"}
+        self.known["colour_space"] = "indexed" if found.coding == "indexed" else spaces.get(found.components or 0)
+        self.known["alpha"] = found.components in (2, 4) and self.known["format"] == "png"
+
+    def _native(self, image: vips.Image) -> None:
+        """What libvips' header says: size as displayed, EXIF, profile, pages."""
+        kind = self.known["format"]
+        told = exif.read(self.raw if kind == "tiff" else vips.blob(image, "exif-data"))
+        orientation = vips.number(image, "orientation") or told.orientation
+        swapped = (orientation or 1) >= 5
+        self.known.update(
+            width=image.height if swapped else image.width,
+            height=image.width if swapped else image.height,
+            orientation=orientation,
+            orientation_source="exif" if orientation else None,
+            has_gps=told.has_gps or b"GPSLatitude" in (vips.blob(image, "xmp-data") or b""),
+            camera=told.camera,
+            taken_at=told.taken_at,
+            transfer=_transfer(self.known.get("nclx")),
+        )
+        if kind != "png":
+            self.known["pages"] = max(self.known.get("pages", 1), vips.number(image, "n-pages") or 1)
+        if kind not in ("jpeg", "png"):
+            self._native_colour(image, kind)
+        self._profile(vips.blob(image, "icc-profile-data"), colour.space_of(image))
+
+    def _native_colour(self, image: vips.Image, kind: str) -> None:
+        space = str(colour.space_of(image))
+        self.known["alpha"] = image.bands > icc.BANDS[colour.space_of(image)]
+        depth = vips.number(image, "bits-per-sample") if kind == "tiff" else None
+        self.known["bits"] = depth or (16 if image.format == "ushort" else 8)
+        palette = kind == "gif" or bool(vips.number(image, "palette"))
+        self.known["colour_space"] = "indexed" if palette else space + ("+alpha" if self.known["alpha"] else "")
+
+    def _container(self, header: heif.Header) -> None:
+        """What a HEIF or AVIF says: the container's own turns are already in its size."""
+        told = exif.read(header.exif)
+        space = icc.Space.GRAY if header.bands < 3 else icc.Space.RGB
+        self.known.update(
+            width=header.width,
+            height=header.height,
+            bits=header.bits,
+            images=header.images,
+            alpha=header.bands in (2, 4),
+            colour_space=str(space) + ("+alpha" if header.bands in (2, 4) else ""),
+            nclx=header.cicp,
+            transfer=_transfer(header.cicp),
+            gain_map=header.gain_map,
+            depth_map=header.depth_map,
+            orientation=told.orientation,
+            orientation_source="container",
+            camera=told.camera,
+            taken_at=told.taken_at,
+            has_gps=told.has_gps or header.has_gps_in_xmp,
+        )
+        self._profile(header.profile, space)
+
+    def _profile(self, blob: bytes | None, space: icc.Space) -> None:
+        reading = colour.judge(blob, space)
+        named = cicp_profile(self.known.get("nclx")) if not blob else None
+        if named is not None:
+            self.known["profile"] = Profile(
+                origin=Origin.CICP, sha256=hashlib.sha256(named).hexdigest(), is_srgb=is_srgb(named)
+            )
+            return
+        if reading.origin is colour.Origin.EMBEDDED:
+            srgb = space is icc.Space.RGB and is_srgb(reading.profile.data)
+            found = Profile(origin=Origin.EMBEDDED, sha256=reading.profile.sha256, is_srgb=srgb)
+            self.known["icc"] = reading.profile.name
+        elif reading.origin is colour.Origin.BROKEN:
+            found = Profile(origin=Origin.BROKEN, fault=reading.fault)
+            self.known["icc"] = "unreadable"
+        else:
+            found = Profile(origin=Origin.ASSUMED, is_srgb=space is not icc.Space.CMYK)
+        self.known["profile"] = found
+
+
+def _transfer(cicp: tuple[int, int, int] | None) -> str:
+    return _TRANSFERS.get(cicp[1], "sdr") if cicp else "sdr"
+
+
+@functools.lru_cache(maxsize=64)
+def is_srgb(profile: bytes) -> bool:
+    """Whether an RGB profile gives, for a grid of colours, what sRGB gives, within 3 of 255 levels."""
+    steps = 6
+    grid = vips.grid(steps)
+    try:
+        with vips.failures():
+            turned = colour.convert(vips.with_profile(grid, profile), colour.named("srgb"))
+            return bool((turned.cast("short") - grid.cast("short")).abs().max() <= 3)
+    except ImageError:
+        return False
+
+
+# --- pixels -----------------------------------------------------------------------------------------------------------
+
+
+class Decoded(msgspec.Struct, frozen=True):
+    """A picture in memory at the size asked for: upright, sRGB, maybe with alpha; and what decoding told."""
+
+    image: Any
+    damaged: bool
+    translucent: bool
+
+
+def decode(raw: bytes, facts: Facts, width: int, height: int) -> Decoded:
+    """Decode once, shrinking on the way, to exactly `width` x `height` in sRGB, 8 bit.
+
+    A JPEG with faults inside that still reads to its end is damaged, not refused. Raises `Rejected` (`corrupt` or
+    `truncated`).
+    """
+    attempts = ("warning", "error") if facts.format == "jpeg" else ("error",)
+    for attempt in attempts:
+        try:
+            image = vips.in_memory(_decode(raw, facts, width, height, attempt))
+        except PixelFailure as error:
+            failure = error
+        else:
+            with vips.failures():
+                translucent = bool(image.hasalpha() and image[image.bands - 1].min() < 255)
+            return Decoded(image, attempt != attempts[0], translucent)
+    raise Rejected(_meaning(str(failure)), str(failure)[:200])
+
+
+def _jpeg_shrink(facts: Facts, side: int) -> int:
+    """How much a JPEG may shrink while it is decoded and leave at least twice the size wanted."""
+    room = max(facts.width or 0, facts.height or 0) // (2 * side)
+    return next((shrink for shrink in (8, 4, 2) if room >= shrink), 1)
+
+
+def _meaning(text: str) -> Reason:
+    words = ("truncat", "premature end of jpeg", "unexpected end", "end of file", "not enough")
+    return Reason.TRUNCATED if any(word in text.lower() for word in words) else Reason.CORRUPT
+
+
+def _decode(raw: bytes, facts: Facts, width: int, height: int, fail_on: str) -> vips.Image:
+    """The lazy picture. Both profiles are always named: libvips takes a slow path, or keeps a wrong one, otherwise.
+
+    Only JPEG shrinks while it loads, by its own loader: libvips' `thumbnail_buffer` forgets `fail_on`, and for AVIF it
+    may take a stranger's embedded thumbnail for the picture.
+    """
+    is_p3 = facts.profile is not None and facts.profile.origin is Origin.CICP and not facts.profile.is_srgb
+    options = {
+        "height": height,
+        "size": "force",
+        "input_profile": "p3" if is_p3 else "srgb",
+        "output_profile": "srgb",
+        "intent": "relative",
+    }
+    if facts.format == "jpeg" and facts.colour_space != "cmyk":
+        image = vips.open_jpeg(raw, fail_on=fail_on, shrink=_jpeg_shrink(facts, max(width, height)))
+    elif facts.format == "heic" or facts.colour_space == "cmyk":
+        image = load(raw, fail_on=fail_on)
+    else:
+        image = vips.open_buffer(raw, fail_on=fail_on, sequential=True)
+    if facts.colour_space == "cmyk":
+        image = colour.convert(image, colour.named("srgb"))
+    with vips.failures():
+        return image.thumbnail_image(width, **options)
+
+
+# --- verdict ----------------------------------------------------------------------------------------------------------
+
+
+def notes_on(facts: Facts, decoded: Decoded, tail: bytes, extension: str | None) -> tuple[Note, ...]:
+    """What is done with the file, and what should be known of it, in a fixed order."""
+    profile = facts.profile or Profile(origin=Origin.ASSUMED)
+    jpeg = facts.format == "jpeg"
+    extra = jpeg and (facts.gain_map or facts.depth_map)
+    holds = {
+        Note.APPLY_ORIENTATION: facts.orientation_source == "exif" and facts.orientation not in (None, 1),
+        Note.CONVERT_COLOUR: not profile.is_srgb and facts.colour_space != "cmyk",
+        Note.CONVERT_CMYK: facts.colour_space == "cmyk",
+        Note.ASSUME_SRGB: profile.origin is Origin.BROKEN,
+        Note.BASE_IMAGE: extra,
+        Note.PRIMARY_IMAGE: facts.images > 1,
+        Note.FIRST_IMAGE: jpeg and facts.mpf and not extra,
+        Note.FIRST_FRAME: facts.pages > 1 and facts.format != "tiff",
+        Note.FIRST_PAGE: facts.pages > 1 and facts.format == "tiff",
+        Note.FLATTEN_ALPHA: decoded.translucent,
+        Note.BY_CONTENT: extension in _EXTENSIONS and facts.format not in _EXTENSIONS[extension or ""],
+        Note.DROP_TRAILING_DATA: bool(tail) and not facts.mpf and containers.is_a_file(tail),
+        Note.WARN_DAMAGED: decoded.damaged,
+        Note.WARN_LOW_RESOLUTION: (facts.ppi_at_4x6_inches or 0) < LOW_PPI,
+    }
+    return tuple(note for note in Note if holds[note])
+
+
+def inspect(raw: bytes, extension: str | None = None) -> Report:
+    """The report on one file. Raises only what is no verdict: `OutOfMemory` and the like."""
+    survey = Survey(raw)
+    try:
+        survey.read()
+        facts = survey.facts()
+        proof = geometry.fit(facts.width or 0, facts.height or 0, 400, 400)
+        decoded = decode(raw, facts, *proof)
+    except Rejected as refusal:
+        return Report(verdict=Verdict.REJECT, reason=refusal.reason, notes=(), facts=survey.facts())
+    notes = notes_on(facts, decoded, survey.tail, extension)
+    return Report(verdict=Verdict.ACCEPT, reason=None, notes=notes, facts=facts)
+
+
+def operation(params: bytes, inputs: Sequence[bytes]) -> Iterator[Output]:
+    """The jail's `inspect`: one output `report`."""
+    asked = msgspec.msgpack.decode(params, type=Params)
+    yield Output(name="report", data=encode_report(inspect(inputs[0], asked.extension)))

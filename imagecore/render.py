@@ -1,0 +1,378 @@
+"""Renditions: from a file to its ancestor and ladder, and from a recipe and a parent's bytes to one picture.
+
+The original is decoded once, into an upright sRGB ancestor of at most 2560 px. Every rung and later preview is made
+from the ancestor's *stored bytes* (its own encoder's losses included), so ingest and an origin a year later give the
+same bytes. What would enlarge the ancestor, or needs colours that it no longer has, comes from the original.
+
+Sizes are decided by `geometry` before libvips sees a pixel; no encoder option is left to a default.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+
+from imagecore import colour, engine, geometry, icc, inspect, recipe, thumbhash, vips
+from imagecore.errors import OutOfBounds, RevisionRetired
+from imagecore.facts import Facts, Report, Verdict, canonical, encode_report, parse
+from imagecore.geometry import Box
+from imagecore.jail_wire import Output
+from imagecore.load import load
+from imagecore.recipe import Recipe
+
+Parent = Literal["ancestor", "original"]
+
+ANCESTOR_SIDE: Final = 2560
+ANCESTOR_QUALITY: Final = 90
+_WHITE: Final = (255, 255, 255)
+_INTENTS: Final = {
+    "rel": icc.Intent.RELATIVE,
+    "per": icc.Intent.PERCEPTUAL,
+    "sat": icc.Intent.SATURATION,
+    "abs": icc.Intent.ABSOLUTE,
+}
+_TARGETS: Final = {"srgb": "srgb", "p3": "display-p3"}
+
+
+class Rendered(msgspec.Struct, frozen=True, kw_only=True):
+    """What goes with a rendition's bytes; `recipe` is its canonical text."""
+
+    recipe: str
+    extension: str
+    width: int
+    height: int
+
+
+class AncestorSize(msgspec.Struct, frozen=True, kw_only=True):
+    """What goes with an ancestor's bytes."""
+
+    width: int
+    height: int
+
+
+# --- geometry of one recipe ------------------------------------------------------------------------------------------
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """A recipe applied to one original: which part, at which size, where on which canvas. All in pixels.
+
+    `part` is in the upright original; `placed` is where the part, scaled, lies on `canvas`.
+    """
+
+    source: tuple[int, int]
+    part: Box
+    placed: geometry.Placement
+    canvas: tuple[int, int]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the part is the whole picture."""
+        return self.part == Box(0, 0, *self.source)
+
+
+def plan(wanted: Recipe, facts: Facts) -> Plan:
+    """The geometry of a recipe on a file; raises `OutOfBounds` for a crop that leaves the picture."""
+    source = _size(facts)
+    part = Box(0, 0, *source)
+    if wanted.crop is not None:
+        part = Box(wanted.crop.x, wanted.crop.y, wanted.crop.width, wanted.crop.height)
+        geometry.check_box(part, *source)
+    canvas = (wanted.width, wanted.height)
+    if wanted.fit == "fit":
+        canvas = geometry.fit(part.width, part.height, *canvas)
+        placed = geometry.Placement(0, 0, *canvas)
+    elif wanted.fit == "cover":
+        focal = _focal_within(wanted.focal or (5_000, 5_000), source, part)
+        part = geometry.within(part, geometry.cover(part.width, part.height, *canvas, focal))
+        placed = geometry.Placement(0, 0, *canvas)
+    else:
+        placed = geometry.letterbox(part.width, part.height, *canvas, True)
+    return Plan(source=source, part=part, placed=placed, canvas=canvas)
+
+
+def _size(facts: Facts) -> tuple[int, int]:
+    if facts.width is None or facts.height is None:
+        raise OutOfBounds("the facts hold no size")
+    return facts.width, facts.height
+
+
+def _focal_within(focal: tuple[int, int], source: tuple[int, int], part: Box) -> tuple[int, int]:
+    """A focal point of the whole picture as one of a part of it; outside it is drawn to the part's edge."""
+    points = []
+    for at, side, start, length in zip(focal, source, (part.x, part.y), (part.width, part.height), strict=True):
+        inside = (2 * (side * at - start * geometry.FOCAL_SCALE) + length) // (2 * length)
+        points.append(max(0, min(geometry.FOCAL_SCALE, inside)))
+    return points[0], points[1]
+
+
+def ancestor_size(facts: Facts) -> tuple[int, int]:
+    """Width and height of a file's ancestor."""
+    return geometry.fit(*_size(facts), ANCESTOR_SIDE, ANCESTOR_SIDE)
+
+
+def parent_of(wanted: Recipe, facts: Facts) -> Parent:
+    """What a recipe is made from: a pure function, part of the engine's revision (`engine.PARENT_RULE`).
+
+    The ancestor, unless the part would have to be enlarged although the original has more pixels, or unless a wider
+    target than sRGB is asked for and the original's colours may be wider.
+    """
+    decided, small = plan(wanted, facts), ancestor_size(facts)
+    is_srgb = facts.profile is not None and facts.profile.is_srgb
+    if wanted.target != "srgb" and not is_srgb:
+        return "original"
+    if small == decided.source:
+        return "ancestor"
+    part = geometry.rescale(decided.part, *decided.source, *small)
+    return "original" if geometry.enlarges(part, decided.placed.width, decided.placed.height) else "ancestor"
+
+
+# --- steps ----------------------------------------------------------------------------------------------------------
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """What every step may know."""
+
+    recipe: Recipe
+    facts: Facts
+    plan: Plan
+    parent: Parent
+    raw: bytes
+
+
+def _read(work: Work, _: Any) -> vips.Image:
+    """The parent's pixels in sRGB, or the recipe's target; a whole ancestor is read at its final size already."""
+    if work.parent == "ancestor":
+        if work.plan.is_whole:
+            size = (work.plan.placed.width, work.plan.placed.height)
+            return _shrunk(vips.thumbnail_buffer, work.raw, size)
+        return vips.open_buffer(work.raw, fail_on="error")
+    return load(work.raw, fail_on="error")
+
+
+def _cut(work: Work, image: vips.Image) -> vips.Image:
+    """The part that is wanted, in the parent's pixels."""
+    if work.plan.is_whole:
+        return image
+    box = geometry.rescale(work.plan.part, *work.plan.source, image.width, image.height)
+    with vips.failures():
+        return image.crop(*box)
+
+
+def _convert(work: Work, image: vips.Image) -> vips.Image:
+    """The recipe's colours; an ancestor is in sRGB, and stays as it is when that is wanted."""
+    if work.parent == "ancestor" and work.recipe.target == "srgb":
+        return image
+    rendering = icc.Rendering(_INTENTS[work.recipe.intent], work.recipe.bpc)
+    return colour.convert(image, colour.named(_TARGETS[work.recipe.target]), rendering)
+
+
+def _scale(work: Work, image: vips.Image) -> vips.Image:
+    """Exactly the planned size; the profile goes along."""
+    size = (work.plan.placed.width, work.plan.placed.height)
+    if (image.width, image.height) == size:
+        return image
+    with vips.failures():
+        return image.thumbnail_image(size[0], height=size[1], size="force", no_rotate=True)
+
+
+def _flatten(_: Work, image: vips.Image) -> vips.Image:
+    return flattened(image)
+
+
+def _pad(work: Work, image: vips.Image) -> vips.Image:
+    """White around it, as paper is."""
+    if (image.width, image.height) == work.plan.canvas:
+        return image
+    with vips.failures():
+        return image.embed(work.plan.placed.x, work.plan.placed.y, *work.plan.canvas, extend="white")
+
+
+STEPS: Final[tuple[Callable[[Work, Any], vips.Image], ...]] = (_read, _cut, _convert, _scale, _flatten, _pad)
+
+
+def _shrunk(operation: Callable[..., vips.Image], source: Any, size: tuple[int, int]) -> vips.Image:
+    """libvips' thumbnail in sRGB at exactly this size."""
+    return operation(
+        source,
+        size[0],
+        height=size[1],
+        size="force",
+        input_profile="srgb",
+        output_profile="srgb",
+        intent="relative",
+        fail_on="error",
+    )
+
+
+def flattened(image: vips.Image) -> vips.Image:
+    """Transparency on white; an opaque picture as it is."""
+    with vips.failures():
+        return image.flatten(background=list(_WHITE)) if image.hasalpha() else image
+
+
+# --- encoders -------------------------------------------------------------------------------------------------------
+
+
+def encode_jpeg(image: vips.Image, quality: int, chroma: str) -> bytes:
+    """A baseline JPEG with optimised tables and the picture's profile, nothing else."""
+    with vips.failures():
+        return bytes(
+            image.jpegsave_buffer(
+                Q=quality,
+                subsample_mode="off" if chroma == "444" else "on",
+                optimize_coding=True,
+                interlace=False,
+                trellis_quant=False,
+                overshoot_deringing=False,
+                optimize_scans=False,
+                quant_table=0,
+                restart_interval=0,
+                keep="icc",
+            )
+        )
+
+
+def _encode_webp(image: vips.Image, quality: int, effort: int) -> bytes:
+    with vips.failures():
+        return bytes(
+            image.webpsave_buffer(
+                Q=quality,
+                effort=effort,
+                lossless=False,
+                preset="default",
+                smart_subsample=False,
+                smart_deblock=False,
+                near_lossless=False,
+                alpha_q=100,
+                min_size=False,
+                target_size=0,
+                passes=1,
+                exact=False,
+                keep="icc",
+            )
+        )
+
+
+def _encode_avif(image: vips.Image, quality: int, effort: int) -> bytes:
+    with vips.threads(engine.AVIF_THREADS), vips.failures():
+        return bytes(
+            image.heifsave_buffer(
+                Q=quality,
+                effort=effort,
+                compression="av1",
+                encoder="aom",
+                bitdepth=8,
+                lossless=False,
+                subsample_mode="on",
+                keep="icc",
+            )
+        )
+
+
+def encode(image: vips.Image, wanted: Recipe) -> bytes:
+    """The picture as the recipe's format."""
+    if wanted.format == "jpg":
+        return encode_jpeg(image, wanted.quality, wanted.chroma)
+    encoder = _encode_webp if wanted.format == "webp" else _encode_avif
+    return encoder(image, wanted.quality, wanted.effort)
+
+
+# --- operations -----------------------------------------------------------------------------------------------------
+
+
+def render(wanted: Recipe, facts: Facts, raw: bytes) -> bytes:
+    """One rendition from the bytes of the parent that `parent_of` names.
+
+    Raises `RevisionRetired` for another engine's recipe, `OutOfBounds` for a crop outside the picture, and
+    `PixelFailure`.
+    """
+    if wanted.engine != engine.revision():
+        raise RevisionRetired(wanted.engine)
+    work = Work(recipe=wanted, facts=facts, plan=plan(wanted, facts), parent=parent_of(wanted, facts), raw=raw)
+    image = None
+    for step in STEPS:
+        image = step(work, image)
+    return encode(image, wanted)
+
+
+def rendered(wanted: Recipe, facts: Facts) -> Rendered:
+    """What will go with the rendition's bytes, known before it is made."""
+    width, height = plan(wanted, facts).canvas
+    return Rendered(recipe=recipe.text(wanted), extension=wanted.format, width=width, height=height)
+
+
+def ancestor(raw: bytes, extension: str | None = None) -> tuple[Report, bytes]:
+    """The report on an original and its ancestor, from one decode. Raises `Rejected`."""
+    survey = inspect.Survey(raw)
+    survey.read()
+    facts = survey.facts()
+    decoded = inspect.decode(raw, facts, *ancestor_size(facts))
+    notes = inspect.notes_on(facts, decoded, survey.tail, extension)
+    report = Report(verdict=Verdict.ACCEPT, reason=None, notes=notes, facts=facts)
+    return report, encode_jpeg(flattened(decoded.image), ANCESTOR_QUALITY, "444")
+
+
+def placeholder(parent: bytes, facts: Facts) -> bytes:
+    """ThumbHash of the ancestor's stored bytes."""
+    width, height = geometry.fit(*ancestor_size(facts), thumbhash.MAX_SIDE, thumbhash.MAX_SIDE)
+    image = _shrunk(vips.thumbnail_buffer, parent, (width, height))
+    with vips.failures():
+        return thumbhash.encode(width, height, bytes(image.write_to_memory()))
+
+
+def ladder() -> tuple[Recipe, ...]:
+    """The rungs made for every photo at ingest, lightest first."""
+    return tuple(recipe.rung(side, engine.revision()) for side in recipe.RUNGS)
+
+
+class IngestParams(msgspec.Struct, frozen=True, kw_only=True):
+    """Parameters of the operation `ingest`; `recipes` are canonical texts, made in this order (default: the ladder)."""
+
+    recipes: tuple[str, ...] = ()
+    extension: str | None = None
+
+
+class RenderParams(msgspec.Struct, frozen=True, kw_only=True):
+    """Parameters of the operation `render`: a recipe's canonical text and the original's facts file."""
+
+    recipe: str
+    facts: bytes
+
+
+class FileParams(msgspec.Struct, frozen=True, kw_only=True):
+    """Parameters of the operation `render_file`: a recipe's canonical text; input is the original."""
+
+    recipe: str
+
+
+def ingest(params: bytes, inputs: Sequence[bytes]) -> Iterator[Output]:
+    """The jail's `ingest`: outputs `report`, `facts`, `ancestor`, `thumbhash`, then a `rendition` for each recipe."""
+    asked = msgspec.msgpack.decode(params, type=IngestParams)
+    wanted = tuple(recipe.parse(text) for text in asked.recipes) or ladder()
+    report, parent = ancestor(inputs[0], asked.extension)
+    yield Output(name="report", data=encode_report(report))
+    yield Output(name="facts", data=canonical(report.facts))
+    width, height = ancestor_size(report.facts)
+    yield Output(name="ancestor", data=parent, facts=msgspec.json.encode(AncestorSize(width=width, height=height)))
+    yield Output(name="thumbhash", data=placeholder(parent, report.facts))
+    for each in wanted:
+        yield _rendition(each, report.facts, parent, inputs[0])
+
+
+def _rendition(wanted: Recipe, facts: Facts, parent: bytes, original: bytes) -> Output:
+    raw = parent if parent_of(wanted, facts) == "ancestor" else original
+    return Output(name="rendition", data=render(wanted, facts, raw), facts=msgspec.json.encode(rendered(wanted, facts)))
+
+
+def operation(params: bytes, inputs: Sequence[bytes]) -> Iterator[Output]:
+    """The jail's `render`: one `rendition` from the parent's bytes (the caller asks `parent_of` which)."""
+    asked = msgspec.msgpack.decode(params, type=RenderParams)
+    facts = parse(asked.facts)
+    yield _rendition(recipe.parse(asked.recipe), facts, inputs[0], inputs[0])
+
+
+def file_operation(params: bytes, inputs: Sequence[bytes]) -> Iterator[Output]:
+    """The jail's `render_file`: one `rendition` from an original, by way of its ancestor where the rule says so."""
+    wanted = recipe.parse(msgspec.msgpack.decode(params, type=FileParams).recipe)
+    report, parent = ancestor(inputs[0])
+    yield _rendition(wanted, report.facts, parent, inputs[0])

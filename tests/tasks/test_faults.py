@@ -1,0 +1,171 @@
+"""kill -9 at each named moment, in real processes on real servers: every job done, each result recorded once."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+
+from app.kernel import alerts, jobs
+from app.kernel.db import Database
+from app.kernel.jobs import JobState, Plan
+from app.reactions import KINDS
+from devstack.processes import PROCESSES
+from tasks.queue import Queue
+
+CRASHING = Path(__file__).with_name("crashing.py")
+TIRAGE = Path(sys.executable).parent / "tirage"
+STATUS = 86
+ECHO = KINDS["pixel.echo"]
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    pass
+
+
+class Region:
+    """Processes of one region of its own, started and killed by a test."""
+
+    def __init__(self, env: dict[str, str], db: Database) -> None:
+        self.name, self._db = f"f{uuid4().hex[:10]}", db
+        self._env = {**env, "TIRAGE_REGION": self.name}
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def start(self, kind: str, moment: str | None = None) -> subprocess.Popen[bytes]:
+        """A process of this kind with just its own variables; with a moment, one that dies there."""
+        process = next(p for p in PROCESSES if p.name == kind)
+        begin = [sys.executable, str(CRASHING), moment] if moment else [str(TIRAGE)]
+        region = [] if kind == "scheduler" else ["--region", self.name]
+        env = {"PATH": os.environ["PATH"], **{name: self._env[name] for name in process.variables}}
+        started = subprocess.Popen(
+            [*begin, *process.command, *region], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        self.running.append(started)
+        return started
+
+    async def dies(self, process: subprocess.Popen[bytes]) -> None:
+        async with asyncio.timeout(40):
+            while process.poll() is None:
+                await asyncio.sleep(0.05)
+        assert process.returncode == STATUS
+
+    async def plan(self, count: int = 1) -> list[UUID]:
+        made = []
+        async with self._db.transaction() as tx:
+            for _ in range(count):
+                job = await jobs.plan(tx, ECHO, Plan(kind=ECHO.name, payload=Nothing()), self.name, None)
+                assert job is not None
+                made.append(job)
+            tx.wake_after_commit(f"jobs:{self.name}")
+        return made
+
+    async def reach(self, wanted: list[UUID], state: JobState) -> None:
+        async with asyncio.timeout(60):
+            while True:
+                async with self._db.transaction(readonly=True) as tx:
+                    sql = "SELECT count(*) FROM jobs WHERE id = ANY($1) AND state = $2"
+                    if await tx.value(sql, wanted, state.value) == len(wanted):
+                        return
+                await asyncio.sleep(0.1)
+
+    async def steps(self, wanted: list[UUID]) -> int:
+        async with self._db.transaction(readonly=True) as tx:
+            return int(await tx.value("SELECT count(*) FROM step_runs WHERE job_id = ANY($1)", wanted))
+
+
+@pytest.fixture
+async def region(env: dict[str, str], db: Database) -> AsyncIterator[Region]:
+    made = Region(env, db)
+    yield made
+    for process in made.running:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        process.wait()
+    queue = Queue(env["TIRAGE_NATS_URL"], made.name)
+    await queue.connect()
+    for stream in (f"JOBS-{made.name}", f"RESULTS-{made.name}"):
+        with contextlib.suppress(Exception):
+            await queue.js.delete_stream(stream)
+    await queue.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "moment"),
+    [
+        ("dispatcher", "published-not-marked"),
+        ("pixel-worker", "worked-not-answered"),
+        ("pixel-worker", "answered-not-acked"),
+        ("record-worker", "applied-not-acked"),
+    ],
+)
+async def test_killed_at_a_named_moment(region: Region, kind: str, moment: str) -> None:
+    wanted = await region.plan(3)
+    others = [k for k in ("dispatcher", "pixel-worker", "record-worker") if k != kind]
+    for other in others:
+        region.start(other)
+    await region.dies(region.start(kind, moment))
+    region.start(kind)
+    await region.reach(wanted, JobState.DONE)
+    assert await region.steps(wanted) == 3
+
+
+async def test_killed_again_and_again(region: Region) -> None:
+    """Every kind is killed while 200 jobs pass; a standby dispatcher takes over."""
+    kinds = ["dispatcher", "dispatcher", "pixel-worker", "record-worker"]
+    alive = [(kind, region.start(kind)) for kind in kinds]
+    wanted = await region.plan(200)
+    for turn in range(4):
+        await asyncio.sleep(0.4)
+        kind, process = alive.pop(turn % len(alive))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        alive.append((kind, region.start(kind)))
+    await region.reach(wanted, JobState.DONE)
+    assert await region.steps(wanted) == 200
+
+
+async def test_job_that_kills_its_worker_is_parked_alerted_and_replayed(region: Region, db: Database) -> None:
+    wanted = await region.plan(1)
+    for kind in ("dispatcher", "record-worker"):
+        region.start(kind)
+    for _ in range(3):
+        await region.dies(region.start("pixel-worker", "kills-its-worker"))
+    region.start("pixel-worker")
+    await region.reach(wanted, JobState.PARKED)
+    async with db.transaction() as tx:
+        assert [(a.rule, a.detail) for a in await alerts.open_alerts(tx)] == [("job-parked", "worker-lost")]
+        assert await jobs.replay(tx, wanted[0], None) == wanted
+    await region.reach(wanted, JobState.DONE)
+
+
+async def test_a_pixel_worker_knows_no_database(region: Region, env: dict[str, str]) -> None:
+    """Environment, sockets and modules of the running process, from the outside."""
+    worker = region.start("pixel-worker")
+    wanted = await region.plan(1)
+    region.start("dispatcher")
+    region.start("record-worker")
+    await region.reach(wanted, JobState.DONE)
+    proc = Path(f"/proc/{worker.pid}")
+    environ = proc.joinpath("environ").read_bytes().decode()
+    assert "postgres" not in environ
+    assert "TIRAGE_KEK" not in environ
+    assert "TIRAGE_URL_KEYS" not in environ
+    maps = proc.joinpath("maps").read_text()
+    assert "/asyncpg/" not in maps
+    listening = env["TIRAGE_DATABASE_URL"].rsplit(":", 1)[1].split("/")[0]
+    sockets = {os.readlink(fd) for fd in proc.joinpath("fd").iterdir() if os.readlink(fd).startswith("socket:")}
+    inodes = {s.removeprefix("socket:[").removesuffix("]") for s in sockets}
+    table = proc.joinpath("net/tcp").read_text().splitlines()[1:]
+    remote_ports = {int(line.split()[2].split(":")[1], 16) for line in table if line.split()[9] in inodes}
+    assert int(listening) not in remote_ports
+    loaded = (
+        "import sys, tirage.pixels;print([m for m in sys.modules if m.split('.')[0] in {'app', 'piccolo', 'asyncpg'}])"
+    )
+    assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True).stdout.strip() == "[]"

@@ -1,0 +1,160 @@
+"""`tirage demo`: a photo's way from a phone to an edge, over HTTP as an app goes it, against the running stack."""
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import click
+import httpx
+
+from base import telemetry
+from devstack import state as states
+from tirage.scene import scene
+from tirage.stack import data_option
+
+TYPES: Final = {
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".heic": "image/heic",
+    ".heif": "image/heif",
+    ".hif": "image/heif",
+    ".png": "image/png",
+    ".webp": "image/webp",
+    ".avif": "image/avif",
+    ".tif": "image/tiff",
+    ".gif": "image/gif",
+}
+CHOSEN: Final = ("large-02-pixel-path.jpg", "large-03-iphone-xs-p3-rotated.jpg", "heic-iphone11pro-p3-rotated.heic")
+WAIT_S: Final = 60
+
+
+class DemoFailed(Exception):
+    """A step did not answer as it must; the text says what came."""
+
+
+class Walk:
+    """One photo's steps, each with its time in milliseconds and its trace id."""
+
+    def __init__(self, name: str, data: bytes, api: str, quiet: bool) -> None:
+        self.name, self._data, self._quiet = name, data, quiet
+        self._client = httpx.Client(base_url=api, timeout=30)
+        self.steps: list[dict[str, Any]] = []
+        self.asset = self.state = ""
+        self.images: list[dict[str, Any]] = []
+
+    def run(self) -> None:
+        """Every step; raises `DemoFailed`."""
+        begun = time.monotonic()
+        guest = self._call("register", "POST", "/v1/devices", {"platform": "web"})
+        self._client.headers["authorization"] = f"Bearer {guest['accessToken']}"
+        upload = self._call(
+            "create upload",
+            "POST",
+            "/v1/uploads",
+            {
+                "bytes": len(self._data),
+                "contentType": TYPES.get(Path(self.name).suffix.lower(), "image/jpeg"),
+                "sha256": hashlib.sha256(self._data).hexdigest(),
+            },
+        )
+        self.asset = upload["assetId"]
+        part = self._call("ask where to send", "POST", f"/v1/uploads/{upload['id']}/parts")["parts"][0]
+        self._send(part)
+        self._call("complete", "POST", f"/v1/uploads/{upload['id']}/complete")
+        completed = time.monotonic()
+        self._await(("preview_ready", "ready", "rejected", "duplicate"), "first previews")
+        if self.state in ("preview_ready", "ready"):
+            self._show((200, 400))
+            self._note("last byte to 400 px at the edge", completed)
+            self._await(("ready",), "all previews")
+            self._show((800, 1600))
+        self._note("everything", begun)
+
+    def _show(self, sides: tuple[int, ...]) -> None:
+        minted = self._call("mint addresses", "POST", "/v1/images", {"assetIds": [self.asset], "sides": list(sides)})
+        for variant in minted["images"][0]["variants"]:
+            begun = time.monotonic()
+            answer = httpx.get(variant["url"], timeout=30)
+            if answer.status_code != 200:
+                raise DemoFailed(f"the edge answered {answer.status_code} for {variant['url']}")
+            digest = hashlib.sha256(answer.content).hexdigest()
+            self.images.append({**variant, "bytes": len(answer.content), "sha256": digest})
+            self._note(f"fetch {variant['side']} px from the edge ({len(answer.content)} bytes)", begun)
+
+    def _send(self, part: dict[str, Any]) -> None:
+        begun = time.monotonic()
+        headers = {k: v for k, v in part["headers"].items() if k.lower() != "content-length"}
+        answer = httpx.put(part["url"], content=self._data, headers=headers, timeout=120)
+        if answer.status_code != 200:
+            raise DemoFailed(f"storage answered {answer.status_code}")
+        self._note(f"send {len(self._data)} bytes to storage", begun)
+
+    def _await(self, states: tuple[str, ...], what: str) -> None:
+        begun = time.monotonic()
+        while self.state not in states:
+            if time.monotonic() - begun > WAIT_S:
+                raise DemoFailed(f"{self.name} is still {self.state or 'unknown'} after {WAIT_S} s")
+            answer = self._client.get(f"/v1/assets/{self.asset}")
+            if answer.status_code != 200:
+                raise DemoFailed(f"reading the photo answered {answer.status_code}")
+            self.state = answer.json()["state"]
+            if self.state not in states:
+                time.sleep(0.02)
+        self._note(f"wait for {what}: {self.state}", begun)
+
+    def _call(self, what: str, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        begun, trace = time.monotonic(), telemetry.new_traceparent()
+        headers = {"idempotency-key": uuid4().hex, "traceparent": trace}
+        answer = self._client.request(method, path, json=body, headers=headers)
+        if answer.status_code >= 300:
+            raise DemoFailed(f"{method} {path} answered {answer.status_code}: {answer.text}")
+        self._note(what, begun, trace.split("-")[1])
+        told: dict[str, Any] = answer.json()
+        return told
+
+    def _note(self, what: str, begun: float, trace: str | None = None) -> None:
+        ms = round((time.monotonic() - begun) * 1000)
+        self.steps.append({"step": what, "ms": ms, "trace": trace})
+        if not self._quiet:
+            click.echo(f"  {ms:6} ms  {what}" + (f"  trace {trace}" if trace else ""))
+
+
+def _photos(files: tuple[Path, ...]) -> list[tuple[str, bytes]]:
+    if files:
+        return [(file.name, file.read_bytes()) for file in files]
+    folder = Path(os.environ.get("TIRAGE_PHOTOS", "../shared/photos"))
+    found = [folder / name for name in CHOSEN if (folder / name).exists()]
+    return [(file.name, file.read_bytes()) for file in found] or [("generated.jpg", scene())]
+
+
+@click.command()
+@click.option("--photo", "photos", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@data_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object at the end, nothing else.")
+def demo(photos: tuple[Path, ...], data: Path, as_json: bool) -> None:
+    """Send photos through the running stack as an app would: upload, previews, edge."""
+    state = states.read_living(data)
+    if state is None:
+        raise click.ClickException("nothing is up; run `tirage up` first")
+    api, told, failed = state["parts"]["api"]["address"], [], False
+    for name, content in _photos(photos):
+        if not as_json:
+            click.echo(f"{name}")
+        walk = Walk(name, content, api, as_json)
+        try:
+            walk.run()
+        except (DemoFailed, httpx.HTTPError) as error:
+            failed = True
+            click.echo(f"  failed: {error}", err=True)
+        told.append(
+            {"photo": name, "asset": walk.asset, "state": walk.state, "steps": walk.steps, "images": walk.images}
+        )
+        if walk.images and not as_json:
+            click.echo(f"  preview {next(i['url'] for i in walk.images if i['side'] == 400)}")
+    if as_json:
+        click.echo(json.dumps(told, indent=1))
+    raise SystemExit(1 if failed else 0)
