@@ -12,7 +12,7 @@ existing text stays as it is.
 """
 
 import re
-from typing import Final, Literal, cast
+from typing import Final, Literal, cast, get_args
 
 import msgspec
 
@@ -29,6 +29,16 @@ FOCAL_SCALE: Final = 10_000
 MAX_TEXT: Final = 160
 RUNGS: Final = (200, 400, 800, 1600)
 EXTENSIONS: Final = frozenset({"jpg", "webp", "avif"})
+MAX_EFFORT: Final = {"jpg": 0, "webp": 6, "avif": 1}
+_WORDS: Final = {
+    "class_": get_args(Class),
+    "fit": get_args(Fit),
+    "format": get_args(Format),
+    "chroma": get_args(Chroma),
+    "target": get_args(Target),
+    "intent": get_args(Intent),
+    "bpc": (True, False),
+}
 
 
 class MalformedRecipe(ValueError):
@@ -48,8 +58,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides the bytes of a rendition, beside the source.
 
     `fit` scales into the box, `cover` fills it around the focal point, `box` fits and pads (letterbox). Nothing is ever
-    enlarged by `fit`. `effort` counts for webp and avif, `chroma` for jpg. Raises `MalformedRecipe` when made with a
-    field out of bounds.
+    enlarged by `fit`. `effort` counts for webp (0 to 6) and avif (0 or 1), `chroma` for jpg. Raises `MalformedRecipe`
+    when made with a field out of bounds or a number that is not whole.
     """
 
     width: int
@@ -68,10 +78,14 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     bpc: bool = True
 
     def __post_init__(self) -> None:
+        crop = (self.crop.x, self.crop.y, self.crop.width, self.crop.height) if self.crop else ()
+        numbers = (self.width, self.height, self.quality, self.effort, *(self.focal or ()), *crop)
+        _check(all(type(number) is int for number in numbers), "a number is not whole")
+        _check(all(getattr(self, name) in words for name, words in _WORDS.items()), "unknown word")
         _check(1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE, "size")
         _check(re.fullmatch(r"[a-z0-9]{4,24}", self.engine) is not None, "engine")
         _check(1 <= self.quality <= 100, "quality")
-        _check(self.effort == 0 if self.format == "jpg" else 0 <= self.effort <= 6, "effort")
+        _check(0 <= self.effort <= MAX_EFFORT[self.format], "effort")
         _check(self.format == "jpg" or self.chroma == "420", "chroma")
         _check(self.focal is None or self.fit == "cover", "focal point without cover")
         if self.focal is not None:

@@ -43,7 +43,7 @@ def any_recipe(draw: st.DrawFn) -> Recipe:
         format=format_,
         quality=draw(st.integers(1, 100)),
         chroma=draw(st.sampled_from(["420", "444"])) if format_ == "jpg" else "420",
-        effort=0 if format_ == "jpg" else draw(st.integers(0, 6)),
+        effort=draw(st.integers(0, recipes.MAX_EFFORT[format_])),
         target=draw(st.sampled_from(["srgb", "p3"])),
         intent=draw(st.sampled_from(["rel", "per", "sat", "abs"])),
         bpc=draw(st.booleans()),
@@ -93,6 +93,8 @@ class TestParse:
             "v1_preview_fit.200x200_jpg.0.420_srgb.rel.bpc_lv8187a",
             "v1_preview_fit.200x200_jpg.101.420_srgb.rel.bpc_lv8187a",
             "v1_preview_fit.200x200_jpg.80.2_srgb.rel.bpc_lv8187a",
+            "v1_preview_fit.200x200_avif.55.2_srgb.rel.bpc_lv8187a",
+            "v1_preview_fit.200x200_webp.78.7_srgb.rel.bpc_lv8187a",
             "v1_preview_fit.200x200_webp.80.420_srgb.rel.bpc_lv8187a",
             "v1_preview_fit.200x200_f1.1_jpg.80.420_srgb.rel.bpc_lv8187a",
             "v1_preview_cover.200x200_f1.10001_jpg.80.420_srgb.rel.bpc_lv8187a",
@@ -106,3 +108,23 @@ class TestParse:
     def test_other_spellings_are_refused(self, spelling: str) -> None:
         with pytest.raises(MalformedRecipe):
             parse(spelling)
+
+
+class TestRecipe:
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"width": 400.0},
+            {"quality": True},
+            {"focal": (0.5, 1), "fit": "cover"},
+            {"crop": Crop(0, 0, 1.5, 1)},  # type: ignore[arg-type]
+            {"fit": "stretch"},
+            {"format": "png"},
+            {"bpc": "yes"},
+            {"engine": "a/b/c"},
+        ],
+        ids=str,
+    )
+    def test_only_whole_numbers_and_known_words(self, change: dict[str, object]) -> None:
+        with pytest.raises(MalformedRecipe):
+            Recipe(**{"width": 400, "height": 400, "engine": "lv8187a", **change})  # type: ignore[arg-type]

@@ -8,6 +8,8 @@ import random
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +19,7 @@ from imagecore.signing import DAY_S, HOUR_S, Durable, Ephemeral, Lifetime, NoKey
 VECTORS = Path(__file__).parents[2] / "edge" / "functions" / "vectors.json"
 ASSET = "ast_01m86bj0xee1ere2xz744049w7"
 SHARE = "shr_01m86bj0xee1ere2xz744049w7"
+DENIED = "shr_01m86bj0xee1ere2xz74404000"
 RECIPE = recipes.text(recipes.rung(400, "lv8187a"))
 OLD, NEW = ("u1", bytes(range(32))), ("u2", bytes(range(32, 64)))
 NOW = 1_795_500_000
@@ -74,25 +77,32 @@ def vectors() -> dict[str, object]:
                     Ephemeral(asset=ASSET, recipe=recipe, expires=NOW - side),
                     Ephemeral(asset=ASSET, recipe=recipe, expires=NOW),
                     Share(asset=ASSET, recipe=recipe, share=SHARE),
+                    Share(asset=ASSET, recipe=recipe, share=DENIED),
                     Durable(asset=ASSET, recipe=recipe),
                 ):
                     expired = isinstance(wanted, Ephemeral) and wanted.expires <= NOW
-                    cases.append({"path": ring.sign(wanted), "verdict": "expired" if expired else "good"})
+                    revoked = isinstance(wanted, Share) and wanted.share == DENIED
+                    told = "expired" if expired else "revoked" if revoked else "good"
+                    cases.append({"path": ring.sign(wanted), "verdict": told})
     good = [str(case["path"]) for case in cases if case["verdict"] == "good"]
     for path in random_.sample(good, 12):
         for changed in mutations(path, random_, 40):
             cases.append({"path": changed, "verdict": "refused"})
-    for ring in (Ring.of_masters([NEW], "us"), Ring.of_masters([("u3", OLD[1])], "home")):
+    elsewhere, unknown = Ring.of_masters([NEW], "us"), Ring.of_masters([("u3", OLD[1])], "home")
+    crossed = Ring({Lifetime.DURABLE: [("u2", derive(NEW[1], Lifetime.EPHEMERAL, "home"))]})
+    for ring in (elsewhere, unknown, crossed):
         cases.append({"path": ring.sign(Durable(asset=ASSET, recipe=RECIPE)), "verdict": "refused"})
     keys = {
         f"{life.value}.{kid}": derive(master, life, "home").hex() for life in Lifetime for kid, master in (NEW, OLD)
     }
-    return {"now": NOW, "keys": keys, "cases": cases}
+    return {"now": NOW, "denied": [DENIED], "keys": keys, "cases": cases}
 
 
-def verdict(path: str, now: int) -> str:
-    found = RING.verify(path.encode(), now)
-    return "refused" if found is None else "expired" if found.expired else "good"
+def verdict(path: str, now: int, ring: Ring = RING) -> str:
+    found = ring.verify(path.encode(), now)
+    if found is None:
+        return "refused"
+    return "expired" if found.expired else "revoked" if found.share == DENIED else "good"
 
 
 class TestVectors:
@@ -100,9 +110,16 @@ class TestVectors:
         assert json.loads(VECTORS.read_text()) == json.loads(json.dumps(vectors()))
 
     def test_every_case_has_its_verdict(self) -> None:
+        """The file alone is enough: its keys are all that a verifier in another language gets."""
         read = json.loads(VECTORS.read_text())
+        keys: dict[Lifetime, list[tuple[str, bytes]]] = {}
+        for name, key in read["keys"].items():
+            life, _, kid = name.partition(".")
+            keys.setdefault(Lifetime(life), []).append((kid, bytes.fromhex(key)))
+        ring = Ring(keys)
         assert len(read["cases"]) >= 500
-        assert [c for c in read["cases"] if verdict(c["path"], read["now"]) != c["verdict"]] == []
+        assert {c["verdict"] for c in read["cases"]} == {"good", "expired", "revoked", "refused"}
+        assert [c for c in read["cases"] if verdict(c["path"], read["now"], ring) != c["verdict"]] == []
 
 
 class TestSign:
@@ -132,6 +149,12 @@ class TestSign:
         stolen = derive(NEW[1], Lifetime.EPHEMERAL, "home")
         forged = Ring({Lifetime.DURABLE: [("u2", stolen)]}).sign(Durable(asset=ASSET, recipe=RECIPE))
         assert RING.verify(forged.encode(), NOW) is None
+
+    @pytest.mark.parametrize("lifetime", Lifetime)
+    def test_keys_are_hkdf(self, lifetime: Lifetime) -> None:
+        """Against another implementation of RFC 5869."""
+        hkdf = HKDF(SHA256(), 32, salt=None, info=f"tirage-url-1:{lifetime}:home".encode())
+        assert derive(OLD[1], lifetime, "home") == hkdf.derive(OLD[1])
 
     def test_no_keys_no_start(self) -> None:
         for keys in (
