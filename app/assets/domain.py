@@ -87,7 +87,7 @@ class AssetErased(Event, frozen=True, kw_only=True):
 
 
 _S = AssetState
-MACHINE: Final = Machine(
+MACHINE: Final[Machine[AssetState]] = Machine(
     "asset",
     "assets",
     {_S.PROCESSING: AssetCreated.type},
