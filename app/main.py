@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from litestar import Litestar
+from litestar import Controller, Litestar
 
 from app.assets.routes import AssetController, ImageController
 from app.identity.domain import RefreshTokens
@@ -12,6 +12,9 @@ from app.identity.service import IdentityService, Lifetimes
 from app.kernel.access import AccessTokens
 from app.services import Services
 from app.settings import ApiSettings
+from app.stream.hub import Hub
+from app.stream.routes import StreamController
+from app.stream.service import StreamService
 from app.uploads.routes import UploadController
 from app.web import openapi, problems
 from app.web.frame import Frame
@@ -27,6 +30,12 @@ class Api(Litestar):
     frame: Frame
     readiness: Readiness
     services: Services
+    hub: Hub
+
+    def drain(self) -> None:
+        """Say that we are about to end (readiness), and end open streams."""
+        self.readiness.draining = True
+        self.hub.drain()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
@@ -42,29 +51,39 @@ def create_app(settings: ApiSettings, clock: Clock | None = None) -> Api:
     refresh = RefreshTokens(web.token_keys)
     lifetimes = Lifetimes(access_s=web.access_ttl_s, refresh_s=web.refresh_ttl_s)
     identity = IdentityService(services.db, services.spine, services.persons, access, refresh, lifetimes)
+    hub = Hub(services.db, web.limits.streams, web.limits.all_streams)
+    stream = StreamService(services.db, hub, services.clock, web.heartbeat_s)
     readiness = Readiness(services.db, services.store, settings.app.buckets.originals)
     app = Api(
-        route_handlers=[
-            mounted(HealthController, readiness=readiness),
-            mounted(DeviceController, identity=identity),
-            mounted(MeController, identity=identity),
-            mounted(UploadController, uploads=services.uploads, idempotency=services.idempotency),
-            mounted(AssetController, assets=services.assets),
-            mounted(ImageController, assets=services.assets),
-        ],
+        route_handlers=_controllers(services, identity, stream, readiness),
         guards=[Gate(access, web.limits).admit],
         exception_handlers=problems.HANDLERS,
         request_class=ApiRequest,
         request_max_body_size=web.limits.body,
         openapi_config=openapi.config(),
         type_encoders={datetime: _utc},
-        on_startup=[services.start],
-        on_shutdown=[services.stop],
+        on_startup=[services.start, hub.start],
+        on_shutdown=[hub.stop, services.stop],
         logging_config=None,
         debug=False,
     )
-    app.frame, app.readiness, app.services = Frame(web), readiness, services
+    app.frame, app.readiness, app.services, app.hub = Frame(web), readiness, services, hub
     return app
+
+
+def _controllers(
+    services: Services, identity: IdentityService, stream: StreamService, readiness: Readiness
+) -> list[type[Controller]]:
+    """Everything that is served, with the services it calls."""
+    return [
+        mounted(HealthController, readiness=readiness),
+        mounted(DeviceController, identity=identity),
+        mounted(MeController, identity=identity),
+        mounted(UploadController, uploads=services.uploads, idempotency=services.idempotency),
+        mounted(AssetController, assets=services.assets),
+        mounted(ImageController, assets=services.assets),
+        mounted(StreamController, stream=stream),
+    ]
 
 
 def _utc(value: datetime) -> str:

@@ -58,5 +58,5 @@ async def serve(app: Api, settings: WebSettings) -> int:
 
 def stop(app: Api, server: Server) -> None:
     """Say that we are ending, end open streams, then let running requests finish."""
-    app.readiness.draining = True
+    app.drain()
     server.stop()  # type: ignore[no-untyped-call]

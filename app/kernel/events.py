@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from app.kernel.db import Transaction
+from app.kernel.db import Readable, Transaction
 from base import telemetry
 from base.ids import new_id
 from base.money import Money
@@ -163,9 +163,9 @@ ORDER BY tx_id, position LIMIT $3
 """  # noqa: S608
 
 
-async def read_owner(tx: Transaction, owner_id: UUID, after: Cursor, limit: int) -> list[Recorded]:
+async def read_owner(db: Readable, owner_id: UUID, after: Cursor, limit: int) -> list[Recorded]:
     """An owner's settled events after a cursor, in cursor order."""
-    return [_recorded(r) for r in await tx.fetch(READ_OWNER, owner_id, str(after.tx_id), after.position, limit)]
+    return [_recorded(r) for r in await db.fetch(READ_OWNER, owner_id, str(after.tx_id), after.position, limit)]
 
 
 async def read_all(tx: Transaction, after: Cursor, limit: int) -> list[Recorded]:

@@ -49,6 +49,7 @@ class WebSettings(msgspec.Struct, frozen=True, kw_only=True):
     origins: tuple[str, ...]
     hsts_s: int
     drain_s: int
+    heartbeat_s: int
     tls_cert: Path | None
     tls_key: Path | None
 
@@ -68,6 +69,7 @@ def read_web(read: Reader) -> WebSettings:
         proxies=_networks(read, "TIRAGE_API_TRUSTED_PROXIES"),
         origins=_origins(read, "TIRAGE_API_ORIGINS"),
         hsts_s=read.number("TIRAGE_API_HSTS", 31_536_000, 0, 63_072_000),
+        heartbeat_s=read.number("TIRAGE_API_HEARTBEAT", 15, 1, 60),
         drain_s=read.number("TIRAGE_API_DRAIN", 25, 1, 600),
         tls_cert=None if cert == "-" else Path(cert),
         tls_key=None if key == "-" else Path(key),

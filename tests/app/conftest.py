@@ -4,8 +4,14 @@ import asyncio
 import contextlib
 import io
 import logging
+import os
+import signal
+import socket
+import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -70,13 +76,7 @@ Guest = Callable[[], Awaitable[dict[str, Any]]]
 def guest(client: httpx.AsyncClient) -> Guest:
     """Register a guest device; its answer with `auth` headers added."""
 
-    async def register() -> dict[str, Any]:
-        answer = await client.post("/v1/devices", json={"platform": "ios"})
-        assert answer.status_code == 201, answer.text
-        grant: dict[str, Any] = answer.json()
-        return {**grant, "auth": {"Authorization": f"Bearer {grant['accessToken']}"}}
-
-    return register
+    return lambda: register(client)
 
 
 @pytest.fixture
@@ -91,3 +91,67 @@ def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     root.handlers[:] = kept
     root.setLevel(level)
     structlog.reset_defaults()
+
+
+class ApiProcess:
+    """`tirage api` as its own process on a free port of 127.0.0.1; what it logs is kept in a file."""
+
+    def __init__(self, env: dict[str, str], log: Path, **changes: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.base, self.log = f"http://127.0.0.1:{self.port}", log
+        self._env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("TIRAGE_")},
+            **env,
+            **ROOMY,
+            **changes,
+            "TIRAGE_API_PORT": str(self.port),
+        }
+        self.start()
+
+    def start(self) -> None:
+        """Start it (again), and wait until it answers."""
+        with self.log.open("ab") as out:
+            command = [Path(sys.executable).with_name("tirage"), "api"]
+            self.process = subprocess.Popen(command, env=self._env, stdout=out, stderr=out)
+        for _ in range(300):
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.base}/healthz").status_code == 200:
+                    return
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.05)
+        raise AssertionError("the API did not start: " + self.log.read_text())
+
+    def kill(self) -> None:
+        """SIGKILL, as a machine that dies."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def api_process(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
+    """An API process that tests share; they do not stop it."""
+    process = ApiProcess(env, tmp_path_factory.mktemp("api") / "log", TIRAGE_API_HEARTBEAT="1")
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+async def remote(api_process: ApiProcess, db: Database) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the shared API process; the database is empty."""
+    async with httpx.AsyncClient(base_url=api_process.base, timeout=20) as client:
+        yield client
+
+
+async def register(client: httpx.AsyncClient) -> dict[str, Any]:
+    """A guest of any client: the grant, and headers for its calls."""
+    answer = await client.post("/v1/devices", json={"platform": "ios"})
+    assert answer.status_code == 201, answer.text
+    grant: dict[str, Any] = answer.json()
+    return {**grant, "auth": {"Authorization": f"Bearer {grant['accessToken']}"}}

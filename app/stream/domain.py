@@ -1,0 +1,116 @@
+"""What apps see of the events: a literal projection, never the raw row; and the cursor that continues it.
+
+A new event type stands in `PUBLIC` or in `PRIVATE`; a test compares with the registered types and their fields. Within
+a version fields are only added.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from app.kernel.events import START, Cursor, Recorded
+from app.stream.errors import CursorMalformed, EventsGone
+from base import ids
+
+KEPT: Final = timedelta(days=30)
+
+
+class Public(msgspec.Struct, frozen=True):
+    """One public event: its name, its version, what it means, and its fields.
+
+    A field is (public name, name in the event's data, kind of id or "" for a plain value).
+    """
+
+    name: str
+    version: int
+    meaning: str
+    fields: tuple[tuple[str, str, str], ...]
+
+
+_ASSET: Final = ("assetId", "asset_id", "asset")
+_UPLOAD: Final = ("uploadId", "upload_id", "upload")
+_REASON: Final = ("reason", "reason", "")
+_BYTES: Final = ("bytes", "bytes", "")
+_WIDTH: Final = ("width", "width", "")
+_HEIGHT: Final = ("height", "height", "")
+_FIRST: Final = ("firstId", "first_id", "asset")
+_DEVICE: Final = ("deviceId", "device_id", "device")
+
+PUBLIC: Final[dict[str, Public]] = {
+    "upload.opened": Public("upload.opened", 1, "An upload session is open.", (_UPLOAD, _ASSET, _BYTES)),
+    "upload.verifying": Public("upload.verifying", 1, "All bytes are there; they are looked at.", (_UPLOAD, _ASSET)),
+    "upload.completed": Public("upload.completed", 1, "The bytes are what was declared.", (_UPLOAD, _ASSET)),
+    "upload.rejected": Public("upload.rejected", 1, "The bytes cannot be used.", (_UPLOAD, _ASSET, _REASON)),
+    "upload.aborted": Public("upload.aborted", 1, "The session was given up by the app.", (_UPLOAD,)),
+    "upload.expired": Public("upload.expired", 1, "The session ended unfinished; it can be revived.", (_UPLOAD,)),
+    "upload.revived": Public("upload.revived", 1, "An expired session is open again.", (_UPLOAD,)),
+    "asset.created": Public("asset.created", 1, "A photo is being worked on.", (_ASSET, _UPLOAD)),
+    "asset.validated": Public("asset.validated", 1, "The file is a photo we can read.", (_ASSET, _WIDTH, _HEIGHT)),
+    "asset.preview_ready": Public("asset.preview_ready", 1, "The first preview can be shown.", (_ASSET,)),
+    "asset.ready": Public("asset.ready", 1, "Everything of the photo is ready.", (_ASSET,)),
+    "asset.duplicate_found": Public("asset.duplicate_found", 1, "The photo was there already.", (_ASSET, _FIRST)),
+    "asset.rejected": Public("asset.rejected", 1, "The photo cannot be used.", (_ASSET, _REASON)),
+    "asset.erased": Public("asset.erased", 1, "The photo is gone.", (_ASSET,)),
+    "session.revoked": Public("session.revoked", 1, "A device has to sign in again.", (_DEVICE, _REASON)),
+}
+
+PRIVATE: Final[dict[str, str]] = {"device.registered": "the device knows; nobody else of the owner is there yet"}
+"""Event types apps do not see, with the reason."""
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """A public event with the cursor that continues after it."""
+
+    id: str
+    type: str
+    version: int
+    occurred_at: datetime
+    cursor: str
+    data: dict[str, Any]
+
+
+def project(event: Recorded) -> Told | None:
+    """What apps see of an event, or None."""
+    public = PUBLIC.get(event.type)
+    if public is None:
+        return None
+    stored = msgspec.json.decode(event.data)
+    return Told(
+        id=ids.encode("event", event.id),
+        type=public.name,
+        version=public.version,
+        occurred_at=event.occurred_at,
+        cursor=spell(Cursor(event.tx_id, event.position), event.occurred_at),
+        data={name: _shown(stored.get(field), kind) for name, field, kind in public.fields},
+    )
+
+
+def _shown(value: Any, kind: str) -> Any:
+    return value if not kind or value is None else ids.encode(kind, UUID(value))
+
+
+_SPELLED: Final = re.compile(r"([0-9a-f]{1,16})\.([0-9a-f]{1,16})\.([0-9a-f]{1,10})")
+
+
+def spell(cursor: Cursor, moment: datetime) -> str:
+    """The cursor as apps carry it; the moment lets a later read say that too much time has gone."""
+    return f"{cursor.tx_id:x}.{cursor.position:x}.{int(moment.timestamp()):x}"
+
+
+def read_cursor(text: str, now: datetime) -> Cursor:
+    """The cursor in `text`; raises `CursorMalformed` or, past the time that events are kept, `EventsGone`."""
+    match = _SPELLED.fullmatch(text)
+    if match is None:
+        raise CursorMalformed()
+    tx_id, position, seconds = (int(part, 16) for part in match.groups())
+    if max(tx_id, position) >= 2**63 or seconds >= 2**34:
+        raise CursorMalformed()
+    if datetime.fromtimestamp(seconds, UTC) < now - KEPT:
+        raise EventsGone()
+    return Cursor(tx_id, position)
+
+
+BEGINNING: Final = START
