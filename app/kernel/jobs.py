@@ -37,7 +37,7 @@ class JobState(StrEnum):
 
 
 _Q, _P, _D, _X, _C = JobState.QUEUED, JobState.PUBLISHED, JobState.DONE, JobState.PARKED, JobState.CANCELLED
-MACHINE: Final = Machine(
+MACHINE: Final[Machine[JobState]] = Machine(
     "job",
     "jobs",
     {_Q: None},

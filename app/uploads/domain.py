@@ -85,7 +85,7 @@ class UploadRevived(Event, frozen=True, kw_only=True):
 
 
 _S = UploadState
-MACHINE: Final = Machine(
+MACHINE: Final[Machine[UploadState]] = Machine(
     "upload",
     "uploads",
     {_S.OPEN: UploadOpened.type},
