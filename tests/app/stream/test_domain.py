@@ -8,7 +8,7 @@ from base.ids import PREFIXES
 
 
 def test_every_event_is_public_or_says_why_not() -> None:
-    assert set(PUBLIC) | set(PRIVATE) == set(EVENT_TYPES)
+    assert set(PUBLIC) | set(PRIVATE) == {name for name in EVENT_TYPES if not name.startswith("test.")}
     assert set(PUBLIC) & set(PRIVATE) == set()
 
 
