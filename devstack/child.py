@@ -33,6 +33,7 @@ class Child:
         self._pid_file = folder / "run" / f"{name}.pid"
         self._process: subprocess.Popen[bytes] | None = None
         self._logged: int | None = None
+        self._is_finished = False
 
     @property
     def pid(self) -> int | None:
@@ -52,6 +53,7 @@ class Child:
         `tied` has it killed when the calling *thread* ends (prctl(2), PR_SET_PDEATHSIG).
         """
         self._open_log()
+        self._is_finished = False
         self._pid_file.parent.mkdir(mode=0o700, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -83,12 +85,13 @@ class Child:
 
     def finish(self) -> None:
         """Wait for its end as long as it is due, then kill the whole session."""
-        if self._process is None:
+        if self._process is None or self._is_finished:
             return
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(self._grace_s)
         _kill_group(self._process.pid)
         self._process.wait()
+        self._is_finished = True
         self._pid_file.unlink(missing_ok=True)
 
     def kill(self) -> None:
@@ -137,12 +140,15 @@ def end_all(children: Iterable[Child]) -> None:
 
 
 def started_at(pid: int) -> str:
-    """The kernel's start time of a process, or '' when there is none (or only a zombie)."""
+    """The kernel's start time of a process, or '' when there is none, or only a zombie.
+
+    A zombie that has threads left (field 20) is still ending: its sockets are still open.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (FileNotFoundError, ProcessLookupError):
         return ""
-    return "" if fields[0] == "Z" else fields[19]
+    return "" if fields[0] == "Z" and int(fields[17]) <= 1 else fields[19]
 
 
 def _wait_until(is_so: Callable[[], bool], timeout_s: int) -> None:
