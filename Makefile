@@ -16,7 +16,7 @@ run: .venv/built ## Start the whole stack, send a first photo through it, stay u
 	@$(BIN)/tirage up --demo
 
 test: .venv/built ## Build, start an own stack, run every test that needs no foreign tool
-	@$(BIN)/pytest -n $(JOBS) -m "not interop and not soak"
+	@$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not interop and not soak"
 
 interop: .venv/built ## Install foreign tools (node, nginx, Chromium, Debian packages) and run the tests that need them
 	@$(BIN)/pytest -m interop

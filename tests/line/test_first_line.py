@@ -1,0 +1,419 @@
+"""The first line, whole: real photos over HTTP through every process, and kill -9 of each of them on the way.
+
+Two stacks run here, started by the command an operator uses; a photo must come out of both with the same bytes.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import boto3
+import httpx
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from base import ids
+
+TIRAGE = Path(sys.executable).parent / "tirage"
+PHOTO = "large-03-iphone-xs-p3-rotated.jpg"
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("line")]
+
+
+class Running:
+    """A stack that `tirage up` runs in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        env = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+        with (folder / "up.out").open("wb") as out:
+            command = [TIRAGE, "up", "--tied", "--data", folder / "data"]
+            self._process = subprocess.Popen(command, env=env, stdout=out, stderr=out)
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + 90
+        while not self.status().get("up"):
+            assert self._process.poll() is None, (self.folder / "up.out").read_text()
+            assert time.monotonic() < deadline, (self.folder / "up.out").read_text()
+            time.sleep(0.2)
+        self._secrets = json.loads((self.folder / "data" / "secrets.json").read_text())
+
+    def status(self) -> dict[str, Any]:
+        run = subprocess.run(
+            [TIRAGE, "status", "--json", "--data", self.folder / "data"], capture_output=True, check=False
+        )
+        told: dict[str, Any] = json.loads(run.stdout)
+        return told
+
+    def address(self, part: str) -> str:
+        return str(self.status()["parts"][part]["address"])
+
+    def pid(self, part: str) -> int:
+        return int(self.status()["parts"][part]["pid"])
+
+    def kill(self, part: str) -> int:
+        pid = self.pid(part)
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    async def back(self, part: str, old: int) -> None:
+        """Wait until the supervisor has started the part again."""
+        async with asyncio.timeout(60):
+            while True:
+                state = self.status()["parts"][part]
+                if state["pid"] not in (None, old) and state["state"] == "up":
+                    return
+                await asyncio.sleep(0.1)
+
+    async def query(self, sql: str, *args: object) -> list[Any]:
+        host, port = self.address("postgres").split(":")
+        password = self._secrets["postgres_password"]
+        connection = await asyncpg.connect(
+            host=host, port=int(port), user="app", password=password, database="postgres"
+        )
+        rows: list[Any] = await connection.fetch(sql, *args)
+        await connection.close()
+        return rows
+
+    def has_ancestor(self, asset: str) -> bool:
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.address("s3"),
+            region_name="us-east-1",
+            aws_access_key_id=self._secrets["s3_record_access"],
+            aws_secret_access_key=self._secrets["s3_record_secret"],
+            config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
+        )
+        try:
+            return bool(client.list_objects_v2(Bucket="ancestors-home", Prefix=f"{asset}/").get("KeyCount"))
+        except ClientError:
+            return False
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def stacks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, Running]]:
+    both = (Running(tmp_path_factory.mktemp("one")), Running(tmp_path_factory.mktemp("two")))
+    try:
+        for stack in both:
+            stack.wait()
+        yield both
+    finally:
+        for stack in both:
+            stack.stop()
+
+
+@pytest.fixture(scope="module")
+def stack(stacks: tuple[Running, Running]) -> Running:
+    return stacks[0]
+
+
+class Phone:
+    """An app that tries again with the same key until it has an answer."""
+
+    def __init__(self, api: str) -> None:
+        self._client = httpx.AsyncClient(base_url=api, timeout=10)
+        self.auth: dict[str, str] = {}
+
+    async def call(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        headers = {**self.auth, "idempotency-key": uuid4().hex}
+        async with asyncio.timeout(60):
+            while True:
+                with contextlib.suppress(httpx.HTTPError):
+                    answer = await self._client.request(method, path, json=body, headers=headers)
+                    if answer.status_code < 500 and answer.json().get("code") != "idempotency-in-flight":
+                        return answer
+                await asyncio.sleep(0.1)
+
+    async def begin(self) -> None:
+        grant = (await self.call("POST", "/v1/devices", {"platform": "ios"})).json()
+        self.auth = {"authorization": f"Bearer {grant['accessToken']}"}
+
+    async def send(self, data: bytes, content_type: str = "image/jpeg") -> dict[str, Any]:
+        if not self.auth:
+            await self.begin()
+        body = {"bytes": len(data), "contentType": content_type, "sha256": hashlib.sha256(data).hexdigest()}
+        upload: dict[str, Any] = (await self.call("POST", "/v1/uploads", body)).json()
+        part = (await self.call("POST", f"/v1/uploads/{upload['id']}/parts")).json()["parts"][0]
+        headers = {k: v for k, v in part["headers"].items() if k.lower() != "content-length"}
+        async with httpx.AsyncClient(timeout=30) as storage:
+            assert (await storage.put(part["url"], content=data, headers=headers)).status_code == 200
+        return upload
+
+    async def complete(self, upload: dict[str, Any]) -> None:
+        answer = await self.call("POST", f"/v1/uploads/{upload['id']}/complete")
+        assert answer.status_code == 202, answer.text
+        assert answer.json()["assetId"] == upload["assetId"]
+
+    async def settled(self, asset: str, wanted: tuple[str, ...] = ("ready", "rejected", "duplicate")) -> dict[str, Any]:
+        async with asyncio.timeout(120):
+            while True:
+                found: dict[str, Any] = (await self.call("GET", f"/v1/assets/{asset}")).json()
+                if found["state"] in wanted:
+                    return found
+                await asyncio.sleep(0.05)
+
+    async def addresses(self, asset: str, sides: list[int], format_: str = "jpg") -> list[str]:
+        body = {"assetIds": [asset], "sides": sides, "format": format_}
+        minted = (await self.call("POST", "/v1/images", body)).json()
+        return [variant["url"] for variant in minted["images"][0]["variants"]]
+
+
+async def fetch(url: str) -> bytes:
+    """From the edge, trying again while a part behind it is being started."""
+    async with asyncio.timeout(60), httpx.AsyncClient(timeout=30) as client:
+        while True:
+            with contextlib.suppress(httpx.HTTPError):
+                answer = await client.get(url)
+                if answer.status_code == 200:
+                    return answer.content
+                assert answer.status_code == 503, answer.text
+            await asyncio.sleep(0.1)
+
+
+async def digests(stack: Running, asset: str, phone: Phone) -> dict[str, str]:
+    """SHA-256 of every rendition, as fetched from the edge; they are those that were recorded."""
+    found = {}
+    for url in await phone.addresses(asset, [200, 400, 800, 1600]):
+        recipe = url.split("/")[-2]
+        found[recipe] = hashlib.sha256(await fetch(url)).hexdigest()
+    sql = "SELECT recipe, sha256 FROM renditions WHERE asset_id = $1"
+    assert dict(await stack.query(sql, ids.decode("asset", asset))) == found
+    return found
+
+
+@pytest.fixture(scope="module")
+def photo(photos: Path) -> bytes:
+    return (photos / PHOTO).read_bytes()
+
+
+_good: dict[str, str] = {}
+
+
+@pytest.fixture
+async def good(stack: Running, photo: bytes) -> dict[str, str]:
+    """The rendition digests of the photo when nothing goes wrong."""
+    if not _good:
+        phone = Phone(stack.address("api"))
+        upload = await phone.send(photo)
+        await phone.complete(upload)
+        await phone.settled(upload["assetId"])
+        _good.update(await digests(stack, upload["assetId"], phone))
+    return _good
+
+
+async def test_same_photo_has_the_same_bytes_in_two_stacks(
+    stacks: tuple[Running, Running], photos: Path, good: dict[str, str]
+) -> None:
+    for name in (PHOTO, "heic-iphone11pro-p3-rotated.heic", "large-02-pixel-path.jpg"):
+        both = []
+        for stack in stacks:
+            phone = Phone(stack.address("api"))
+            kind = "image/heic" if name.endswith("heic") else "image/jpeg"
+            upload = await phone.send((photos / name).read_bytes(), kind)
+            await phone.complete(upload)
+            asset = await phone.settled(upload["assetId"])
+            assert asset["state"] == "ready", asset
+            assert (asset["width"], asset["height"]) == ((4048, 3036) if "pixel" in name else (3024, 4032))
+            both.append(await digests(stack, upload["assetId"], phone))
+        assert both[0] == both[1]
+        assert len(both[0]) == 4
+        if name == PHOTO:
+            assert both[0] == good
+
+
+@pytest.mark.parametrize("moment", ["decoding", "stored"])
+async def test_pixel_worker_killed(stack: Running, photo: bytes, good: dict[str, str], moment: str) -> None:
+    """During the decode; and after the ancestor is stored, before its result is out."""
+    phone = Phone(stack.address("api"))
+    upload = await phone.send(photo)
+    await phone.complete(upload)
+    if moment == "decoding":
+        await asyncio.sleep(0.08)
+    else:
+        async with asyncio.timeout(20):
+            while not stack.has_ancestor(upload["assetId"]):
+                await asyncio.sleep(0)
+    old = stack.kill("pixel-worker")
+    assert (await phone.settled(upload["assetId"]))["state"] == "ready"
+    await stack.back("pixel-worker", old)
+    assert await digests(stack, upload["assetId"], phone) == good
+
+
+async def test_decode_child_killed(stack: Running, photo: bytes, good: dict[str, str]) -> None:
+    phone = Phone(stack.address("api"))
+    upload = await phone.send(photo)
+    worker = stack.pid("pixel-worker")
+    await phone.complete(upload)
+    await asyncio.sleep(0.08)
+    children = Path(f"/proc/{worker}/task").glob("*/children")
+    for child in {pid for listed in children for pid in listed.read_text().split()}:
+        os.kill(int(child), signal.SIGKILL)
+    assert (await phone.settled(upload["assetId"]))["state"] == "ready"
+    assert stack.pid("pixel-worker") == worker
+    assert await digests(stack, upload["assetId"], phone) == good
+
+
+async def test_children_die_with_their_worker(stack: Running) -> None:
+    worker = stack.pid("pixel-worker")
+    children = {pid for listed in Path(f"/proc/{worker}/task").glob("*/children") for pid in listed.read_text().split()}
+    assert children
+    old = stack.kill("pixel-worker")
+    async with asyncio.timeout(5):
+        while any(Path(f"/proc/{child}/exe").exists() for child in children):
+            await asyncio.sleep(0.05)
+    await stack.back("pixel-worker", old)
+
+
+async def test_api_killed_during_complete(stack: Running, photo: bytes, good: dict[str, str]) -> None:
+    phone = Phone(stack.address("api"))
+    upload = await phone.send(photo)
+    completing = [asyncio.create_task(phone.complete(upload)) for _ in range(8)]
+    await asyncio.sleep(0.01)
+    old = stack.kill("api")
+    await asyncio.gather(*completing)
+    await stack.back("api", old)
+    assert (await phone.settled(upload["assetId"]))["state"] == "ready"
+    assert await digests(stack, upload["assetId"], phone) == good
+    rows = await stack.query("SELECT count(*) FROM assets a JOIN uploads u ON u.asset_id = a.id")
+    made = await stack.query("SELECT count(*) FROM assets")
+    assert rows[0][0] == made[0][0]
+
+
+async def test_edge_and_origin_killed_during_a_miss(stack: Running, photo: bytes) -> None:
+    phone = Phone(stack.address("api"))
+    upload = await phone.send(photo)
+    await phone.complete(upload)
+    await phone.settled(upload["assetId"])
+    (url,) = await phone.addresses(upload["assetId"], [1600], "avif")
+    fetching = asyncio.create_task(fetch(url))
+    await asyncio.sleep(0.1)
+    old = stack.kill("origin")
+    first = await fetching
+    await stack.back("origin", old)
+    fetching = [asyncio.create_task(fetch(url)) for _ in range(10)]
+    old = stack.kill("edge")
+    assert {hashlib.sha256(data).digest() for data in await asyncio.gather(*fetching)} == {
+        hashlib.sha256(first).digest()
+    }
+    await stack.back("edge", old)
+
+
+async def test_record_worker_and_dispatcher_killed(stack: Running, photo: bytes, good: dict[str, str]) -> None:
+    phone = Phone(stack.address("api"))
+    upload = await phone.send(photo)
+    killed = {"dispatcher": stack.kill("dispatcher")}
+    await phone.complete(upload)
+    killed["record-worker"] = stack.kill("record-worker")
+    assert (await phone.settled(upload["assetId"]))["state"] == "ready"
+    for part, old in killed.items():
+        await stack.back(part, old)
+    assert await digests(stack, upload["assetId"], phone) == good
+
+
+@pytest.mark.parametrize("server", ["nats", "postgres", "s3"])
+async def test_server_killed(stack: Running, photo: bytes, good: dict[str, str], server: str) -> None:
+    """kill -9 right after completion; Postgres away is 503 with Retry-After, and the work is done afterwards."""
+    phone = Phone(stack.address("api"))
+    upload = await phone.send(photo)
+    await phone.complete(upload)
+    old = stack.kill(server)
+    if server == "postgres":
+        async with httpx.AsyncClient(base_url=stack.address("api")) as client:
+            answer = await client.get("/v1/assets", headers=phone.auth)
+            if answer.status_code != 200:  # the supervisor may have been quicker
+                assert (answer.status_code, answer.headers["retry-after"].isdigit()) == (503, True)
+    assert (await phone.settled(upload["assetId"]))["state"] == "ready"
+    await stack.back(server, old)
+    assert await digests(stack, upload["assetId"], phone) == good
+
+
+@pytest.mark.parametrize(
+    ("name", "reasons"),
+    [
+        ("bomb-header-65500.jpg", {"truncated", "too-many-pixels"}),
+        ("bomb-header-200000.tif", {"too-many-pixels", "truncated"}),
+        ("bad-truncated-22mp.jpg", {"truncated"}),
+        ("half", {"truncated"}),
+        ("text", {"not-an-image"}),
+        ("bad-truncated.heic", {"truncated", "corrupt"}),
+        ("crash-libheif.heic", {"truncated", "corrupt", "not-an-image", "unsupported-coding"}),
+    ],
+)
+async def test_hostile_file_is_rejected_with_a_reason(
+    stack: Running, photos: Path, photo: bytes, name: str, reasons: set[str]
+) -> None:
+    made = {"half": photo[: len(photo) // 2], "text": b"this is no photo\n" * 100}
+    data = made[name] if name in made else (photos / name).read_bytes()
+    worker = stack.pid("pixel-worker")
+    phone = Phone(stack.address("api"))
+    upload = await phone.send(data)
+    await phone.complete(upload)
+    asset = await phone.settled(upload["assetId"])
+    assert (asset["state"], asset["reason"] in reasons) == ("rejected", True), asset
+    assert stack.pid("pixel-worker") == worker
+
+
+async def test_nothing_private_leaves(stack: Running, photos: Path) -> None:
+    """GPS in, none out: no rendition has EXIF or XMP, no answer has a place."""
+    data = (photos / "large-02-pixel-path.jpg").read_bytes()
+    assert b"Exif" in data[:100]
+    phone = Phone(stack.address("api"))
+    upload = await phone.send(data)
+    await phone.complete(upload)
+    asset = await phone.settled(upload["assetId"])
+    assert "gps" not in json.dumps(asset).lower()
+    for format_ in ("jpg", "webp", "avif"):
+        for url in await phone.addresses(upload["assetId"], [400], format_):
+            body = await fetch(url)
+            assert not any(word in body for word in (b"Exif", b"http://ns.adobe.com", b"GPS", b"Google", b"Pixel"))
+
+
+async def test_demo_goes_the_whole_way(stack: Running, photos: Path) -> None:
+    run = await asyncio.to_thread(
+        subprocess.run,
+        [TIRAGE, "demo", "--json", "--data", stack.folder / "data", "--photo", photos / "orient-land-6.jpg"],
+        capture_output=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    (told,) = json.loads(run.stdout)
+    assert told["state"] == "ready"
+    assert [image["side"] for image in told["images"]] == [200, 400, 800, 1600]
+    assert all(image["width"] > image["height"] for image in told["images"])
+
+
+async def test_event_stream_tells_the_story_in_order(stack: Running, photo: bytes) -> None:
+    phone = Phone(stack.address("api"))
+    upload = await phone.send(photo)
+    await phone.complete(upload)
+    await phone.settled(upload["assetId"])
+    wanted = [
+        "upload.opened",
+        "upload.verifying",
+        "asset.created",
+        "asset.validated",
+        "upload.completed",
+        "asset.preview_ready",
+        "asset.ready",
+    ]
+    async with asyncio.timeout(20):
+        while True:
+            page = (await phone.call("GET", "/v1/events")).json()
+            if len(page["events"]) >= len(wanted):
+                break
+    assert [event["type"] for event in page["events"]] == wanted
