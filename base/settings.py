@@ -117,9 +117,10 @@ class Reader:
     def keys(self, name: str, size: int = 32) -> Keys:
         """`id:base64,…` of exactly `size` bytes each; empty, doubled or malformed lists are faults."""
         found: list[tuple[str, Secret[bytes]]] = []
-        for part in filter(None, (p.strip() for p in self.text(name).split(","))):
-            key_id, colon, encoded = part.partition(":")
-            if not (colon and key_id.isalnum() and key_id.islower() and len(key_id) <= 8):
+        raw = self.text(name)
+        for part in (p.strip() for p in raw.split(",")) if raw else ():
+            key_id, _, encoded = part.partition(":")
+            if not (encoded and key_id.isalnum() and key_id.islower() and len(key_id) <= 8):
                 self.fault(f"{name} must be a list of id:base64 with ids of up to 8 lower-case letters and digits")
                 continue
             found.append((key_id, Secret(self._decode(name, encoded, size))))

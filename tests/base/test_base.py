@@ -49,7 +49,19 @@ class TestSettings:
         assert number == 3
 
     @pytest.mark.parametrize(
-        "value", ["", "k1", f"k1:{KEY},k1:{KEY}", f"K1:{KEY}", f"k1:{KEY[:20]}", f"toolongid1:{KEY}"]
+        "value",
+        [
+            "",
+            "k1",
+            "k1:",
+            ",",
+            f"k1:{KEY},",
+            f"k1:{KEY},k2:",
+            f"k1:{KEY},k1:{KEY}",
+            f"K1:{KEY}",
+            f"k1:{KEY[:20]}",
+            f"toolongid1:{KEY}",
+        ],
     )
     def test_malformed_key_lists_stop_the_start(self, value: str) -> None:
         read = Reader({"K": value})

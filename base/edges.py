@@ -1,0 +1,110 @@
+"""What the rest of the system tells an edge: here is a rendition, this asset is erased, that share is revoked.
+
+A call is signed, so an edge needs no list of callers: `Authorization: Tirage KID:TIME:MAC`, where MAC is HMAC-SHA256
+over method, path, time and the body's SHA-256. Every call may be sent again: the same call twice changes nothing more.
+"""
+
+import hashlib
+import hmac
+import re
+import time
+from base64 import b64encode
+from typing import Final
+
+import httpx
+import msgspec
+
+from base.errors import ServiceUnavailable
+from base.settings import Keys
+
+PURGE: Final = "/-/purge"
+RENDITIONS: Final = "/-/renditions/"
+WINDOW_S: Final = 300
+_HEADER: Final = re.compile(r"Tirage ([a-z0-9]{1,8}):([0-9]{10}):([0-9a-f]{64})")
+
+
+class Purge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Erased assets and revoked shares, by TypeID."""
+
+    assets: tuple[str, ...] = ()
+    shares: tuple[str, ...] = ()
+
+
+class Purged(msgspec.Struct, frozen=True, kw_only=True):
+    """What an edge removed for one asset: files and bytes."""
+
+    asset: str
+    files: int
+    bytes: int
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """An edge's word that from `at` (UNIX time) on it serves none of it; written to its disk before it is given."""
+
+    node: str
+    at: int
+    assets: tuple[Purged, ...]
+    shares: tuple[str, ...]
+
+
+def authorise(keys: Keys, method: str, path: str, body_sha256: str, now: int) -> str:
+    """The Authorization header of a call at UNIX time `now`; `body_sha256` is hex."""
+    kid, key = keys.current
+    return f"Tirage {kid}:{now}:{_mac(key.reveal(), method, path, body_sha256, now)}"
+
+
+def is_authorised(keys: Keys, header: str, method: str, path: str, body_sha256: str, now: int) -> bool:
+    """Whether a call is signed by one of `keys`, for this body, within five minutes of `now`."""
+    found = _HEADER.fullmatch(header)
+    key = keys.find(found[1]) if found else None
+    if found is None or key is None:
+        return False
+    expected = _mac(key, method, path, body_sha256, int(found[2]))
+    return hmac.compare_digest(expected, found[3]) and abs(int(found[2]) - now) <= WINDOW_S
+
+
+def _mac(key: bytes, method: str, path: str, body_sha256: str, at: int) -> str:
+    return hmac.digest(key, f"{method}\n{path}\n{at}\n{body_sha256}".encode(), "sha256").hex()
+
+
+def repr_digest(sha256: bytes) -> str:
+    """The value of a Repr-Digest field (RFC 9530)."""
+    return f"sha-256=:{b64encode(sha256).decode()}:"
+
+
+class EdgeClient:
+    """Calls to one edge node; raises `ServiceUnavailable` when it does not do what was asked."""
+
+    def __init__(self, url: str, keys: Keys, timeout_s: int = 10) -> None:
+        self._keys = keys
+        self._client = httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(timeout_s, connect=2))
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self._client.aclose()
+
+    async def push(self, asset: str, recipe: str, extension: str, data: bytes) -> bool:
+        """Hand over a rendition; False when the edge will not have it (erased, or other bytes stand already)."""
+        status, _ = await self._call("PUT", f"{RENDITIONS}{asset}/{recipe}.{extension}", data)
+        return status in (200, 201)
+
+    async def purge(self, purge: Purge) -> Receipt:
+        """Make the edge forget; its receipt."""
+        status, body = await self._call("POST", PURGE, msgspec.json.encode(purge))
+        if status != 200:
+            raise ServiceUnavailable(f"the edge answered {status} to a purge")
+        return msgspec.json.decode(body, type=Receipt)
+
+    async def _call(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        digest = hashlib.sha256(body)
+        headers = {
+            "authorization": authorise(self._keys, method, path, digest.hexdigest(), int(time.time())),
+            "repr-digest": repr_digest(digest.digest()),
+        }
+        try:
+            answer = await self._client.request(method, path, content=body, headers=headers)
+        except httpx.HTTPError as error:
+            raise ServiceUnavailable("the edge does not answer") from error
+        if answer.status_code in (401, 503) or answer.status_code >= 500:
+            raise ServiceUnavailable(f"the edge answered {answer.status_code}")
+        return answer.status_code, answer.content
