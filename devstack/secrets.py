@@ -23,6 +23,8 @@ def _make() -> dict[str, str]:
         "kek": f"k1:{_key()}",
         "token_keys": f"t1:{_key()}",
         "url_keys": f"u1:{_key()}",
+        "edge_push_keys": f"p1:{_key()}",
+        "edge_purge_keys": f"g1:{_key()}",
         "result_key": _key(),
     }
     for role in ("admin", *ROLES):

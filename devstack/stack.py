@@ -167,6 +167,8 @@ class Stack:
             "TIRAGE_TOKEN_KEYS": secrets["token_keys"],
             "TIRAGE_URL_KEYS": secrets["url_keys"],
             "TIRAGE_RESULT_KEY": secrets["result_key"],
+            "TIRAGE_EDGE_PUSH_KEYS": secrets["edge_push_keys"],
+            "TIRAGE_EDGE_PURGE_KEYS": secrets["edge_purge_keys"],
             "TIRAGE_EDGE_CACHE": str(self.folder / "edge-cache"),
         }
         for role in ROLES:

@@ -10,8 +10,10 @@ from base.objects import ObjectStore
 from base.settings import SettingsError
 from edge.node.app import EdgeNode
 from edge.node.cache import DiskCache
+from edge.node.control import Control
+from edge.node.denied import Denied
 from edge.node.settings import EdgeSettings, load, ring_of
-from edge.node.sources import Bucket, Origin
+from edge.node.sources import Bucket, Origin, Source
 from tirage.serving import require_free, serve_asgi
 
 
@@ -29,8 +31,10 @@ def edge() -> None:
 
 async def _serve(settings: EdgeSettings) -> None:
     store, origin = ObjectStore(settings.store), Origin(settings.origin_url)
-    cache = DiskCache(settings.cache, settings.cache_bytes)
-    node = EdgeNode(ring_of(settings.keys), cache, [Bucket(store, settings.derivatives), origin])
+    cache, denied = DiskCache(settings.cache, settings.cache_bytes), Denied(settings.denied)
+    control = Control(settings.node, settings.push_keys, settings.purge_keys, cache, denied)
+    sources: list[Source] = [Bucket(store, settings.derivatives), origin]
+    node = EdgeNode(ring_of(settings.keys), cache, sources, denied, control)
     await serve_asgi(node, settings.host, settings.port)
     await origin.close()
     store.close()

@@ -1,11 +1,14 @@
 """The disk cache: immutable files named by key and content digest, bounded by size, least recently used out first.
 
 A file is written beside its place and renamed into it. After a restart each file's bytes are checked against the digest
-in its name before it is served for the first time, so that nothing torn by a crash is ever sent.
+in its name before it is served for the first time, so that nothing torn by a crash is ever sent. The first part of a
+name is its asset's, so that everything of an asset can be found and removed.
 """
 
 import asyncio
+import contextlib
 import hashlib
+import itertools
 import os
 import time
 from collections import OrderedDict, deque
@@ -15,6 +18,8 @@ from typing import Final
 import msgspec
 
 GRACE_S: Final = 10.0  # an evicted file may still be on its way to somebody
+ASSET_DIGITS: Final = 16
+NAME_DIGITS: Final = 48
 
 
 class Entry(msgspec.Struct):
@@ -33,6 +38,8 @@ class DiskCache:
         self._folder, self._limit = folder, limit
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._leaving: deque[tuple[float, Path]] = deque()
+        self._by_asset: dict[str, set[str]] = {}
+        self._writes = itertools.count()
         self.size = 0
         folder.mkdir(parents=True, exist_ok=True)
         self._scan()
@@ -41,15 +48,20 @@ class DiskCache:
         found = []
         for path in self._folder.glob("??/*"):
             name, _, digest = path.name.partition("-")
-            if len(name) != 32 or len(digest) != 64:
+            if len(name) != NAME_DIGITS or len(digest) != 64:
                 path.unlink(missing_ok=True)  # a write that a crash cut short
                 continue
             status = path.stat()
             found.append((status.st_atime, name, Entry(path, status.st_size, digest, False)))
         for _, name, entry in sorted(found, key=lambda f: f[0]):
-            self._entries[name] = entry
-            self.size += entry.size
+            self._drop(name)  # an older version of the same key that a crash left behind
+            self._add(name, entry)
         self._evict()
+
+    def _add(self, name: str, entry: Entry) -> None:
+        self._entries[name] = entry
+        self._by_asset.setdefault(name[:ASSET_DIGITS], set()).add(name)
+        self.size += entry.size
 
     async def get(self, key: str) -> Entry | None:
         """The file of a key, marked as used; a file that is not what its name says is dropped."""
@@ -57,28 +69,43 @@ class DiskCache:
         entry = self._entries.get(name)
         if entry is None:
             return None
-        self._entries.move_to_end(name)
-        if not entry.checked:
-            if not await asyncio.to_thread(_is_right, entry):
+        if not (entry.checked and _is_there(entry)) and not await asyncio.to_thread(_is_right, entry):
+            if self._entries.get(name) is entry:
                 self._drop(name)
-                return None
-            entry.checked = True
+            return None
+        entry.checked = True
+        if name in self._entries:
+            self._entries.move_to_end(name)
         return entry
 
     async def put(self, key: str, data: bytes) -> Entry:
         """Keep the bytes of a key."""
-        name, digest = _name(key), hashlib.sha256(data).hexdigest()
+        digest = await asyncio.to_thread(_digest, data)
+        name = _name(key)
         path = self._folder / name[:2] / f"{name}-{digest}"
-        await asyncio.to_thread(_write, path, data)
-        old = self._entries.pop(name, None)
-        if old is not None:
-            self.size -= old.size
-            if old.path != path:
-                self._leave(old.path)
-        entry = self._entries[name] = Entry(path, len(data), digest, True)
-        self.size += entry.size
+        await asyncio.to_thread(_write, path, data, next(self._writes))
+        old = self._entries.get(name)
+        if old is not None and old.path == path:
+            old.checked = True
+            return old
+        self._drop(name)
+        entry = Entry(path, len(data), digest, True)
+        self._add(name, entry)
         self._evict()
         return entry
+
+    def purge(self, asset: str) -> tuple[int, int]:
+        """Remove every file of an asset from the disk, now; how many files and bytes that were."""
+        digits = _name(f"{asset}/")[:ASSET_DIGITS]
+        count = size = 0
+        for name in list(self._by_asset.get(digits, ())):
+            entry = self._entries[name]
+            count, size = count + 1, size + entry.size
+            self._drop(name)
+        for _, path in self._leaving:
+            if path.name.startswith(digits):
+                path.unlink(missing_ok=True)
+        return count, size
 
     def drop(self, key: str) -> bool:
         """Forget a key; whether it was there."""
@@ -88,6 +115,10 @@ class DiskCache:
         entry = self._entries.pop(name, None)
         if entry is None:
             return False
+        names = self._by_asset[name[:ASSET_DIGITS]]
+        names.discard(name)
+        if not names:
+            del self._by_asset[name[:ASSET_DIGITS]]
         self.size -= entry.size
         self._leave(entry.path)
         return True
@@ -101,23 +132,38 @@ class DiskCache:
         self._leaving.append((now + GRACE_S, path))
         while self._leaving and self._leaving[0][0] <= now:
             _, gone = self._leaving.popleft()
-            if not any(entry.path == gone for entry in self._entries.values()):
+            back = self._entries.get(gone.name[:NAME_DIGITS])
+            if back is None or back.path != gone:
                 gone.unlink(missing_ok=True)
 
 
 def _name(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()[:32]
+    asset = key.partition("/")[0]
+    return _digest(asset.encode())[:ASSET_DIGITS] + _digest(key.encode())[: NAME_DIGITS - ASSET_DIGITS]
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _is_there(entry: Entry) -> bool:
+    return os.access(entry.path, os.R_OK)
 
 
 def _is_right(entry: Entry) -> bool:
     try:
-        return hashlib.sha256(entry.path.read_bytes()).hexdigest() == entry.digest
+        return _digest(entry.path.read_bytes()) == entry.digest
     except FileNotFoundError:
         return False
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, number: int) -> None:
     path.parent.mkdir(exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-    fresh.write_bytes(data)
-    fresh.replace(path)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.{number}.new")
+    try:
+        fresh.write_bytes(data)
+        fresh.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise

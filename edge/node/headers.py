@@ -1,7 +1,8 @@
 """What an edge says about bytes it sends, and what a client may ask of them.
 
-Cache-Control and immutable: RFC 9111, RFC 8246. CDN-Cache-Control: RFC 9213. Cache-Status: RFC 9211. Repr-Digest:
-RFC 9530. Conditions and ranges: RFC 9110 sections 13 and 14; one range a request, others are answered whole.
+Cache-Control: RFC 9111, immutable: RFC 8246, staleness: RFC 5861. CDN-Cache-Control: RFC 9213. Cache-Status: RFC 9211.
+Repr-Digest: RFC 9530. Conditions and ranges: RFC 9110 sections 13 and 14; one range a request, others are answered
+whole.
 """
 
 import base64
@@ -13,6 +14,7 @@ from imagecore.signing import Lifetime, Verified
 YEAR_S: Final = 31_536_000
 SHARE_S: Final = 300
 CDN_S: Final = 300
+STALE_S: Final = 604_800
 TYPES: Final = {"jpg": b"image/jpeg", "webp": b"image/webp", "avif": b"image/avif"}
 _RANGE: Final = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
 
@@ -29,7 +31,8 @@ ALWAYS: Final[Headers] = [
 def lifetime_headers(path: Verified, now: int) -> Headers:
     """How long browsers and CDNs may keep it: never longer than the path lives."""
     if path.lifetime is Lifetime.DURABLE:
-        kept, shared = f"public, max-age={YEAR_S}, immutable", f"max-age={YEAR_S}"
+        stale = f"stale-while-revalidate={CDN_S}, stale-if-error={STALE_S}"
+        kept, shared = f"public, max-age={YEAR_S}, immutable", f"max-age={YEAR_S}, {stale}"
     elif path.lifetime is Lifetime.SHARE:
         kept, shared = f"public, max-age={SHARE_S}", f"max-age={SHARE_S}"
     else:

@@ -19,7 +19,12 @@ VARIABLES: Final = {
 
 
 class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What an edge node may know. `cache_bytes` bounds the files on disk."""
+    """What an edge node may know.
+
+    `cache_bytes` bounds the files on disk; `denied` is the file of revoked shares and erased assets, kept apart from
+    the cache, which may be emptied; `node` names it in receipts. Workers push with one list of keys, home purges with
+    the other.
+    """
 
     region: str
     host: str
@@ -30,6 +35,10 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     origin_url: str
     cache: Path
     cache_bytes: int
+    denied: Path
+    node: str
+    push_keys: Keys
+    purge_keys: Keys
 
 
 def read_ring_keys(read: Reader) -> dict[Lifetime, Keys]:
@@ -45,16 +54,22 @@ def ring_of(keys: Mapping[Lifetime, Keys]) -> Ring:
 def load(env: Mapping[str, str]) -> EdgeSettings:
     """Settings from the environment; raises `SettingsError` with all faults."""
     read = Reader(env)
+    region, port = read.text("TIRAGE_REGION", "home"), read.number("TIRAGE_EDGE_PORT", 8001, 1, 65_535)
+    cache = Path(read.text("TIRAGE_EDGE_CACHE"))
     settings = EdgeSettings(
-        region=read.text("TIRAGE_REGION", "home"),
+        region=region,
         host=read.text("TIRAGE_EDGE_HOST", "127.0.0.1"),
-        port=read.number("TIRAGE_EDGE_PORT", 8001, 1, 65_535),
+        port=port,
         keys=read_ring_keys(read),
         store=read_store(read, "EDGE"),
         derivatives=read.text("TIRAGE_BUCKET_DERIVATIVES"),
         origin_url=read.url("TIRAGE_ORIGIN_URL", frozenset({"http", "https"})).rstrip("/"),
-        cache=Path(read.text("TIRAGE_EDGE_CACHE")),
+        cache=cache,
         cache_bytes=read.number("TIRAGE_EDGE_CACHE_MIB", 2048, 1, 1_000_000) * MIB,
+        denied=Path(read.text("TIRAGE_EDGE_DENIED", f"{cache}.denied")),
+        node=read.text("TIRAGE_EDGE_NODE", f"{region}-{port}"),
+        push_keys=read.keys("TIRAGE_EDGE_PUSH_KEYS"),
+        purge_keys=read.keys("TIRAGE_EDGE_PURGE_KEYS"),
     )
     read.finish()
     return settings

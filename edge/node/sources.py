@@ -14,6 +14,7 @@ from base.errors import ServiceUnavailable
 from base.objects import ObjectAbsent, ObjectStore
 
 ORIGIN_TIMEOUT_S: Final = 30
+RETRY_S: Final = 0.2
 _DIGEST: Final = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
 
 
@@ -78,10 +79,7 @@ class Origin:
         await self._client.aclose()
 
     async def get(self, key: str, path: str) -> bytes | None:
-        try:
-            answer = await self._client.get(path)
-        except httpx.HTTPError as error:
-            raise ServiceUnavailable("the origin does not answer") from error
+        answer = await self._ask(path)
         if answer.status_code == 200:
             return _checked(answer)
         if answer.status_code == 410:
@@ -91,6 +89,17 @@ class Origin:
         if answer.status_code == 404:
             return None
         raise ServiceUnavailable(f"the origin answered {answer.status_code}")
+
+    async def _ask(self, path: str) -> httpx.Response:
+        """The origin's answer; when it dies over it, another one's."""
+        for is_last in (False, True):
+            try:
+                return await self._client.get(path)
+            except httpx.HTTPError as error:
+                if is_last or isinstance(error, httpx.TimeoutException):
+                    raise ServiceUnavailable("the origin does not answer") from error
+                await asyncio.sleep(RETRY_S)
+        raise AssertionError("not reached")
 
 
 def _checked(answer: httpx.Response) -> bytes:

@@ -17,7 +17,7 @@ from prometheus_client import Counter
 from base import keys, telemetry
 from base.errors import ServiceUnavailable
 from base.objects import Buckets, ObjectAbsent, ObjectExists, ObjectStore
-from edge.node.app import Send, lifespan, refuse
+from edge.node.answers import Send, lifespan, refuse
 from edge.node.headers import TYPES
 from edge.node.sources import Found, Gone, Overloaded, SingleFlight
 from edge.origin.leases import LEASE_S, Leases

@@ -1,0 +1,272 @@
+"""A real edge node over the wire: what workers push, what home purges, what a kill -9 leaves."""
+
+import hashlib
+import os
+import random
+import socket
+import subprocess
+import sysconfig
+import time
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uuid_utils
+from typeid import TypeID
+
+from base.edges import PURGE, RENDITIONS, EdgeClient, Purge, authorise, repr_digest
+from base.errors import ServiceUnavailable
+from base.ids import new_id
+from base.settings import Keys, Reader, Secret
+from edge.node.settings import ring_of
+from imagecore import recipe as recipes
+from imagecore.signing import Durable, Lifetime, Ring, Share
+
+RECIPE = recipes.text(recipes.rung(400, "lv8187a"))
+DATA = random.Random(3).randbytes(500_000)
+WRONG = Keys([("p1", Secret(bytes(range(32))))])
+
+
+def fresh_id(prefix: str) -> str:
+    return str(TypeID.from_uuid(uuid_utils.UUID(bytes=new_id().bytes), prefix=prefix))
+
+
+def keys_of(env: dict[str, str], name: str) -> Keys:
+    return Reader(env).keys(name)
+
+
+@pytest.fixture(scope="module")
+def edge(start: Any) -> Any:
+    return start("edge")
+
+
+@pytest.fixture(scope="module")
+def ring(stack_env: dict[str, str]) -> Ring:
+    """Verifying keys of this stack sign as well: the test is the minter."""
+    names = {Lifetime.EPHEMERAL: "EPHEMERAL", Lifetime.SHARE: "SHARE", Lifetime.DURABLE: "DURABLE"}
+    return ring_of({life: keys_of(stack_env, f"TIRAGE_EDGE_KEYS_{name}") for life, name in names.items()})
+
+
+@pytest.fixture
+async def worker(edge: Any) -> Any:
+    client = EdgeClient(edge.url, keys_of(edge.env, "TIRAGE_EDGE_PUSH_KEYS"))
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+async def home(edge: Any) -> Any:
+    client = EdgeClient(edge.url, keys_of(edge.env, "TIRAGE_EDGE_PURGE_KEYS"))
+    yield client
+    await client.close()
+
+
+def get(edge: Any, path: str, **headers: str) -> httpx.Response:
+    return httpx.get(edge.url + path, headers=headers)
+
+
+class TestPush:
+    async def test_pushed_bytes_are_a_hit(self, edge: Any, ring: Ring, worker: EdgeClient) -> None:
+        asset = fresh_id("ast")
+        assert await worker.push(asset, RECIPE, "jpg", DATA)
+        assert await worker.push(asset, RECIPE, "jpg", DATA)
+        answer = get(edge, ring.sign(Durable(asset=asset, recipe=RECIPE)))
+        assert (answer.status_code, answer.content) == (200, DATA)
+        assert answer.headers["cache-status"] == "tirage-edge; hit"
+        assert not any("amz" in name or "seaweed" in name for name in answer.headers)
+
+    async def test_what_stands_is_never_replaced(self, edge: Any, ring: Ring, worker: EdgeClient) -> None:
+        asset = fresh_id("ast")
+        assert await worker.push(asset, RECIPE, "jpg", DATA)
+        assert not await worker.push(asset, RECIPE, "jpg", DATA[1:])
+        assert get(edge, ring.sign(Durable(asset=asset, recipe=RECIPE))).content == DATA
+
+    @pytest.mark.parametrize(
+        ("change", "status"),
+        [
+            ({"keys": WRONG}, 401),
+            ({"keys": "TIRAGE_EDGE_PURGE_KEYS"}, 401),
+            ({"at": -400}, 401),
+            ({"at": 400}, 401),
+            ({"signed_path": RENDITIONS + "x"}, 401),
+            ({"signed_body": b"other"}, 401),
+            ({"authorization": None}, 401),
+            ({"body": DATA[1:]}, 400),
+            ({"extension": "webp"}, 400),
+            ({"recipe": RECIPE.replace("400x400", "0400x400")}, 400),
+            ({"query": "?a=1"}, 405),
+            ({"method": "POST"}, 404),
+        ],
+        ids=str,
+    )
+    async def test_a_false_call_changes_nothing(self, edge: Any, change: dict[str, Any], status: int) -> None:
+        asset = fresh_id("ast")
+        answer = self.call(edge, asset, change)
+        assert answer.status_code == status
+        assert [file for file in _files(edge) if file.name.startswith(_prefix(asset))] == []
+
+    def call(self, edge: Any, asset: str, change: dict[str, Any]) -> httpx.Response:
+        keys = change.get("keys", "TIRAGE_EDGE_PUSH_KEYS")
+        keys = keys_of(edge.env, keys) if isinstance(keys, str) else keys
+        method = change.get("method", "PUT")
+        path = f"{RENDITIONS}{asset}/{change.get('recipe', RECIPE)}.{change.get('extension', 'jpg')}"
+        signed = hashlib.sha256(change.get("signed_body", DATA)).hexdigest()
+        now = int(time.time()) + change.get("at", 0)
+        headers = {
+            "authorization": authorise(keys, method, change.get("signed_path", path), signed, now),
+            "repr-digest": repr_digest(hashlib.sha256(DATA).digest()),
+        }
+        if "authorization" in change:
+            del headers["authorization"]
+        url = edge.url + path + change.get("query", "")
+        return httpx.request(method, url, content=change.get("body", DATA), headers=headers)
+
+    async def test_a_worker_cannot_purge(self, worker: EdgeClient) -> None:
+        with pytest.raises(ServiceUnavailable, match="401"):
+            await worker.purge(Purge(shares=(fresh_id("shr"),)))
+
+
+class TestPurge:
+    async def test_an_erased_asset_is_gone_for_good(
+        self, edge: Any, ring: Ring, worker: EdgeClient, home: EdgeClient
+    ) -> None:
+        asset, other = fresh_id("ast"), fresh_id("ast")
+        for each in (asset, other):
+            assert await worker.push(each, RECIPE, "jpg", DATA)
+        receipt = await home.purge(Purge(assets=(asset,)))
+        assert [(p.asset, p.files, p.bytes) for p in receipt.assets] == [(asset, 1, len(DATA))]
+        assert receipt.node == f"home-{edge.port}"
+        assert [file for file in _files(edge) if file.name.startswith(_prefix(asset))] == []
+        assert not await worker.push(asset, RECIPE, "jpg", DATA)
+        edge.kill()
+        edge.start()
+        gone = get(edge, ring.sign(Durable(asset=asset, recipe=RECIPE)))
+        assert (gone.status_code, gone.text) == (410, "erased\n")
+        assert get(edge, ring.sign(Durable(asset=other, recipe=RECIPE))).content == DATA
+        again = await home.purge(Purge(assets=(asset,)))
+        assert [(p.files, p.bytes) for p in again.assets] == [(0, 0)]
+
+    async def test_a_revoked_share_leaves_other_ways_open(
+        self, edge: Any, ring: Ring, worker: EdgeClient, home: EdgeClient
+    ) -> None:
+        asset, share, other = fresh_id("ast"), fresh_id("shr"), fresh_id("shr")
+        assert await worker.push(asset, RECIPE, "jpg", DATA)
+        paths = [ring.sign(Share(asset=asset, recipe=RECIPE, share=each)) for each in (share, other)]
+        assert [get(edge, path).status_code for path in paths] == [200, 200]
+        assert (await home.purge(Purge(shares=(share,)))).shares == (share,)
+        assert [get(edge, path).status_code for path in paths] == [410, 200]
+        edge.kill()
+        edge.start()
+        assert [get(edge, path).status_code for path in paths] == [410, 200]
+
+    @pytest.mark.parametrize(
+        "body", [b"", b"[]", b'{"assets":["../x"]}', b'{"shares":["ast_01m86bj0xee1ere2xz744049w7"]}', b'{"owner":"x"}']
+    )
+    async def test_a_malformed_purge_changes_nothing(self, edge: Any, body: bytes) -> None:
+        keys, digest = keys_of(edge.env, "TIRAGE_EDGE_PURGE_KEYS"), hashlib.sha256(body)
+        headers = {
+            "authorization": authorise(keys, "POST", PURGE, digest.hexdigest(), int(time.time())),
+            "repr-digest": repr_digest(digest.digest()),
+        }
+        before = Path(edge.env["TIRAGE_EDGE_CACHE"] + ".denied").read_bytes()
+        assert httpx.post(edge.url + PURGE, content=body, headers=headers).status_code == 400
+        assert Path(edge.env["TIRAGE_EDGE_CACHE"] + ".denied").read_bytes() == before
+
+
+class TestWire:
+    """What only a real server shows: raw bytes of a path, files sent by the server, ranges, restarts."""
+
+    async def test_whole_part_head_and_known(self, edge: Any, ring: Ring, worker: EdgeClient) -> None:
+        asset = fresh_id("ast")
+        await worker.push(asset, RECIPE, "jpg", DATA)
+        path = ring.sign(Durable(asset=asset, recipe=RECIPE))
+        whole = get(edge, path)
+        assert whole.content == DATA
+        assert whole.headers["repr-digest"] == f"sha-256=:{b64encode(hashlib.sha256(DATA).digest()).decode()}:"
+        part = get(edge, path, range="bytes=1000-400999")
+        assert (part.status_code, part.content) == (206, DATA[1000:401_000])
+        head = httpx.head(edge.url + path)
+        assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(DATA)), b"")
+        assert get(edge, path, **{"if-none-match": whole.headers["etag"]}).status_code == 304
+
+    async def test_one_spelling_on_the_wire(self, edge: Any, ring: Ring, worker: EdgeClient) -> None:
+        asset = fresh_id("ast")
+        await worker.push(asset, RECIPE, "jpg", DATA)
+        path = ring.sign(Durable(asset=asset, recipe=RECIPE))
+        random_, wrong = random.Random(11), {path + "?a", path + "??", path.replace("/d/", "/%64/"), "/." + path}
+        while len(wrong) < 1500:
+            at, one = random_.randrange(len(path)), random_.choice("abcdef0123456789._-~/%?AZ")
+            wrong |= {path[:at] + one + path[at:], path[:at] + one + path[at + 1 :], path[:at] + path[at + 1 :]}
+        wrong = {each for each in wrong if each.startswith("/") and each.removesuffix("?") != path}
+        with socket.create_connection(("127.0.0.1", edge.port)) as wire:
+            seen = {_status(wire, each) for each in sorted(wrong)}
+            assert seen == {404}
+            assert _status(wire, path, "HEAD") == 200
+
+    async def test_what_the_server_hides_from_us_costs_nothing(self, edge: Any, ring: Ring, worker: EdgeClient) -> None:
+        """granian drops an empty query and a fragment before an application sees them (docs/adr/0010).
+
+        Such a spelling is answered from the same file; nothing more is fetched, rendered or kept for it.
+        """
+        asset = fresh_id("ast")
+        await worker.push(asset, RECIPE, "jpg", DATA)
+        path = ring.sign(Durable(asset=asset, recipe=RECIPE))
+        before = _files(edge)
+        with socket.create_connection(("127.0.0.1", edge.port)) as wire:
+            assert [_status(wire, path + hidden, "HEAD") for hidden in ("?", "#a")] == [200, 200]
+        assert _files(edge) == before
+
+    async def test_cache_survives_a_kill_and_checks_what_it_finds(
+        self, edge: Any, ring: Ring, worker: EdgeClient
+    ) -> None:
+        kept, torn = fresh_id("ast"), fresh_id("ast")
+        for asset in (kept, torn):
+            await worker.push(asset, RECIPE, "jpg", DATA)
+        edge.kill()
+        file = next(file for file in _files(edge) if file.name.startswith(_prefix(torn)))
+        os.truncate(file, 1000)
+        edge.start()
+        paths = [ring.sign(Durable(asset=asset, recipe=RECIPE)) for asset in (kept, torn)]
+        first, second = [get(edge, path) for path in paths]
+        assert (first.status_code, first.content) == (200, DATA)
+        assert second.status_code in (404, 503)  # it was in no bucket, and this stack has no origin
+
+    @pytest.mark.parametrize(
+        ("variables", "words"),
+        [
+            ({}, ["in use"]),
+            (
+                {"TIRAGE_EDGE_KEYS_SHARE": "", "TIRAGE_EDGE_PUSH_KEYS": "p1:", "TIRAGE_EDGE_CACHE_MIB": "0"},
+                ["TIRAGE_EDGE_KEYS_SHARE is not set", "TIRAGE_EDGE_PUSH_KEYS", "TIRAGE_EDGE_CACHE_MIB"],
+            ),
+        ],
+        ids=["taken-port", "faults"],
+    )
+    async def test_does_not_start(self, edge: Any, variables: dict[str, str], words: list[str]) -> None:
+        command = [Path(sysconfig.get_path("scripts")) / "tirage", "edge"]
+        run = subprocess.run(command, env={**edge.env, **variables}, capture_output=True, text=True, timeout=30)
+        assert run.returncode != 0
+        assert [word for word in words if word not in run.stderr] == []
+
+
+def _prefix(asset: str) -> str:
+    """How the names of an asset's files begin."""
+    return hashlib.sha256(asset.encode()).hexdigest()[:16]
+
+
+def _files(edge: Any) -> set[Path]:
+    return {path for path in Path(edge.env["TIRAGE_EDGE_CACHE"]).rglob("*") if path.is_file()}
+
+
+def _status(wire: socket.socket, path: str, method: str = "GET") -> int:
+    wire.sendall(f"{method} {path} HTTP/1.1\r\nhost: edge\r\n\r\n".encode())
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += wire.recv(4096)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = int(next(line.split(b":")[1] for line in head.lower().splitlines() if line.startswith(b"content-length")))
+    while method == "GET" and len(body) < length:
+        body += wire.recv(4096)
+    return int(answer.split()[1])
