@@ -59,6 +59,8 @@ class Stack:
         self.servers: dict[str, Part] = {}
         self.processes: dict[str, Part] = {}
         self._keeper: Keeper | None = None
+        self._migration = Child("migrate", self.folder)
+        self._is_migrating = False
 
     def claim(self) -> None:
         """Take the folder and its ports, and end what a killed supervisor left; raises `AlreadyUp`, `StartFailed`."""
@@ -88,7 +90,7 @@ class Stack:
 
     def _every_child(self) -> list[Child]:
         """Whatever may have been left running: Tirage's processes before the servers."""
-        processes = [Child(process.name, self.folder) for process in PROCESSES]
+        processes = [Child(name, self.folder) for name in (*(process.name for process in PROCESSES), "migrate")]
         ends = {"postgres": (signal.SIGINT, 10), "nats": (signal.SIGTERM, 5), "s3": (signal.SIGTERM, 2)}
         return [*processes, *(Child(name, self.folder, how, grace) for name, (how, grace) in ends.items())]
 
@@ -114,18 +116,22 @@ class Stack:
         }
         self.servers = {name: server for name, server in every.items() if REPLACED_BY[name] not in self._given}
 
-    def start_servers(self, say: Say, *, tied: bool = False) -> None:
-        """Start the servers that no URL replaces, together; raises `StartFailed` with everything stopped again."""
+    def start_servers(self, say: Say, *, tied: bool = False, migrate: bool = False) -> None:
+        """Start the servers that no URL replaces, together; raises `StartFailed` with everything stopped again.
+
+        `migrate` begins the migrations as soon as Postgres is there, while the store is still starting.
+        """
         self._check_given()
         for attempt in (1, 2, 3):
             try:
-                self._start_servers(say, tied=tied)
+                self._start_servers(say, tied=tied, migrate=migrate)
                 return
             except StartFailed:
                 lost = any("in use" in server.child.tail(20) for server in self.servers.values())
-                end_all(server.child for server in self.servers.values())
+                end_all([self._migration, *(server.child for server in self.servers.values())])
                 if attempt == 3 or not lost or self.cancel.is_set():
                     raise
+            self._is_migrating = False
             say("a port was taken meanwhile: trying others")
             self._build(afresh=True)
 
@@ -141,13 +147,15 @@ class Stack:
                 "TIRAGE_S3_ENDPOINT replaces the embedded store; these are missing: " + ", ".join(missing)
             )
 
-    def _start_servers(self, say: Say, *, tied: bool) -> None:
+    def _start_servers(self, say: Say, *, tied: bool, migrate: bool) -> None:
         begun = time.monotonic()
         for name in reversed(self.servers):  # the store takes longest, and Postgres works a second before it can start
             self._start(self.servers[name], tied=tied)
         for name, server in self.servers.items():
             wait_ready(server, START_TIMEOUT_S, self.cancel)
             say(f"{name} is up ({time.monotonic() - begun:.1f} s)")
+            if migrate and name == "postgres":
+                self._begin_migration(tied=tied)
 
     def _start(self, part: Part, *, tied: bool) -> None:
         try:
@@ -184,7 +192,7 @@ class Stack:
 
     def start_processes(self, available: Collection[str], say: Say, *, tied: bool = False) -> None:
         """Migrate, then start Tirage's processes whose commands exist; raises `StartFailed`."""
-        self._migrate(say, tied=tied)
+        self._finish_migration(say, tied=tied)
         env = self.environment()
         for process in PROCESSES:
             if process.command[0] in available and process.url not in self._given:
@@ -194,16 +202,20 @@ class Stack:
             wait_ready(part, START_TIMEOUT_S, self.cancel)
             say(f"{name} is up")
 
-    def _migrate(self, say: Say, *, tied: bool) -> None:
-        child = Child("migrate", self.folder)
-        env = self.environment()
-        variables = plain_env([("TIRAGE_DATABASE_URL", env["TIRAGE_DATABASE_URL"])])
-        child.start([tirage_command(), "migrate"], variables, tied=tied)
-        deadline = time.monotonic() + MIGRATE_TIMEOUT_S
+    def _begin_migration(self, *, tied: bool) -> None:
+        variables = plain_env([("TIRAGE_DATABASE_URL", self.environment()["TIRAGE_DATABASE_URL"])])
+        self._migration.start([tirage_command(), "migrate"], variables, tied=tied)
+        self._is_migrating = True
+
+    def _finish_migration(self, say: Say, *, tied: bool) -> None:
+        if not self._is_migrating:
+            self._begin_migration(tied=tied)
+        child, deadline = self._migration, time.monotonic() + MIGRATE_TIMEOUT_S
         while child.returncode is None and time.monotonic() < deadline and not self.cancel.wait(0.05):
             pass
         code = child.returncode
         end_all([child])
+        self._is_migrating = False
         if self.cancel.is_set():
             raise StartFailed("the start was cancelled")
         if code != 0:
@@ -222,6 +234,7 @@ class Stack:
 
     def stop(self, say: Say) -> None:
         """Stop everything cleanly: Tirage's processes first, then the servers."""
+        end_all([self._migration])
         for parts in (self.processes, self.servers):
             end_all(part.child for part in parts.values())
             if parts:

@@ -72,7 +72,7 @@ def up(data: Path, detach: bool, demo: bool, tied: bool) -> None:
 def _bring_up(stack: Stack, tied: bool) -> None:
     begun = time.monotonic()
     stack.write_state("starting")
-    stack.start_servers(_say, tied=tied)
+    stack.start_servers(_say, tied=tied, migrate=True)
     stack.start_processes(COMMANDS, _say, tied=tied)
     stack.write_state("up")
     _say(f"up in {time.monotonic() - begun:.1f} s; data in {stack.folder}")
