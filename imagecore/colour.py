@@ -129,7 +129,7 @@ def convert(image: Image, target: Profile, rendering: Rendering = DEFAULT, *, wi
     """
     reading = reading_of(image)
     if reading.profile.sha256 == target.sha256 and space_of(image) is target.space:
-        return vips.with_profile(_depth(image, wide=wide), target.data)
+        return vips.with_profile(at_depth(image, wide=wide), target.data)
     source = image
     if space_of(image) is Space.GRAY and reading.profile.space is not Space.GRAY:
         source = _as_rgb(image)
@@ -150,7 +150,7 @@ def _as_rgb(image: Image) -> Image:
         return image.colourspace("rgb16" if image.format == "ushort" else "srgb")
 
 
-def _depth(image: Image, *, wide: bool) -> Image:
+def at_depth(image: Image, *, wide: bool) -> Image:
     """The same numbers at 8 or 16 bit a sample."""
     is_wide = image.format == "ushort"
     if is_wide == wide:

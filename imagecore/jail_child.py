@@ -25,6 +25,7 @@ OPERATIONS: Final[dict[str, str]] = {
     "ingest": "imagecore.render:ingest",
     "render": "imagecore.render:operation",
     "analyse": "imagecore.analyse:operation",
+    "master": "imagecore.masters:operation",
     "render_file": "imagecore.render:file_operation",
 }
 

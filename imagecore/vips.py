@@ -5,7 +5,7 @@ to a default that could change. Pixels are lazy: wrap everything up to the encod
 """
 
 import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
@@ -114,6 +114,12 @@ def from_pixels(data: Any, width: int, height: int, bands: int, *, wide: bool, o
         image = pyvips.Image.new_from_memory(data, width, height, bands, "ushort" if wide else "uchar")
     image._references.append(owner)
     return image
+
+
+def matrix(rows: Sequence[Sequence[int]], scale: int) -> Image:
+    """A convolution kernel of integers with its divisor."""
+    with failures():
+        return pyvips.Image.new_from_array([list(row) for row in rows], scale=scale)
 
 
 def in_memory(image: Image) -> Image:
