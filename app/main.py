@@ -6,8 +6,9 @@ from typing import Any
 from litestar import Controller, Litestar
 
 from app.assets.routes import AssetController, ImageController
+from app.erasure.routes import ErasureController
 from app.identity.domain import RefreshTokens
-from app.identity.routes import DeviceController, MeController
+from app.identity.routes import DeviceController
 from app.identity.service import IdentityService, Lifetimes
 from app.kernel.access import AccessTokens
 from app.services import Services
@@ -78,7 +79,7 @@ def _controllers(
     return [
         mounted(HealthController, readiness=readiness),
         mounted(DeviceController, identity=identity),
-        mounted(MeController, identity=identity),
+        mounted(ErasureController, identity=identity, erasure=services.erasure),
         mounted(UploadController, uploads=services.uploads, idempotency=services.idempotency),
         mounted(AssetController, assets=services.assets),
         mounted(ImageController, assets=services.assets),

@@ -4,6 +4,7 @@ import asyncio
 
 from app.assets.service import Assets
 from app.delivery.service import Minter, MintSettings
+from app.erasure.service import Erasure
 from app.kernel.db import Database
 from app.kernel.idempotency import Idempotency
 from app.kernel.persons import PersonKeys
@@ -30,6 +31,7 @@ class Services:
         minter = None if minting is None else Minter(minting, settings.region, self.clock)
         self.assets = Assets(self.db, self.spine, minter)
         self.uploads = Uploads(self.db, self.spine, self.store, settings.buckets, self.assets, self.clock)
+        self.erasure = Erasure(self.db, self.spine, self.persons, self.assets, self.uploads)
 
     async def start(self) -> None:
         """Open the database pool; raises `ServiceUnavailable`."""

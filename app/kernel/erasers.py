@@ -1,10 +1,10 @@
-"""Erasers: every slice that keeps something of an owner says how it goes (`app/erasers.py` is the table)."""
+"""What stays after an erasure (`app/erasure/service.py` has the table of everything that names an owner)."""
 
 import msgspec
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that stays after an erasure, for the receipt: what, a code for why, and until when (ISO date)."""
+    """Something that stays, for the receipt: what, a code for why, and until when (ISO date or `unlimited`)."""
 
     what: str
     reason: str

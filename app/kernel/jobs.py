@@ -353,6 +353,22 @@ async def failed(tx: Transaction, job_id: UUID, attempt: int, reason: str, *, fi
     await _again_or_park(tx, row, reason, _delay(attempt))
 
 
+FORGET_STEPS: Final = "UPDATE step_runs SET body = '{}' WHERE job_id = $1"
+FORGET_OWNER: Final = """
+UPDATE step_runs SET body = '{}' FROM jobs WHERE jobs.id = step_runs.job_id AND jobs.owner_id = $1
+"""
+
+
+async def forget_steps(tx: Transaction, job_id: UUID) -> None:
+    """Empty what a job's steps told of a picture; that they ran, and how long, stays."""
+    await tx.execute(FORGET_STEPS, job_id)
+
+
+async def forget_owner(tx: Transaction, owner_id: UUID) -> None:
+    """Empty what an owner's jobs told of their pictures."""
+    await tx.execute(FORGET_OWNER, owner_id)
+
+
 REPLAY: Final = """
 UPDATE jobs SET state = 'queued', attempt = attempt + 1, max_attempts = max_attempts + attempt, not_before = now(),
        finished_at = NULL

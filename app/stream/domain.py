@@ -57,7 +57,10 @@ PUBLIC: Final[dict[str, Public]] = {
     "session.revoked": Public("session.revoked", 1, "A device has to sign in again.", (_DEVICE, _REASON)),
 }
 
-PRIVATE: Final[dict[str, str]] = {"device.registered": "the device knows; nobody else of the owner is there yet"}
+PRIVATE: Final[dict[str, str]] = {
+    "device.registered": "the device knows; nobody else of the owner is there yet",
+    "owner.erased": "there is nobody left to tell",
+}
 """Event types apps do not see, with the reason."""
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from app.assets.domain import Asset, AssetState
 from app.assets.service import Assets
+from app.kernel import jobs
 from app.kernel.db import Database, Transaction
 from app.kernel.events import Origin, Recorded
 from app.kernel.jobs import JobRow, Plan
@@ -211,6 +212,19 @@ class Uploads:
         upload = await store.lock_by_asset(tx, asset.id)
         if upload is not None and upload.state is UploadState.VERIFYING:
             await self._settle(tx, upload, asset)
+        if asset.state is AssetState.ERASED:
+            await self._undo_late(tx, asset, job)
+
+    async def _undo_late(self, tx: Transaction, asset: Asset, job: JobRow) -> None:
+        """A worker went on after the erasure: what it told is emptied, what it stored is removed."""
+        await jobs.forget_steps(tx, job.id)
+        late = Plan(
+            kind="asset.clean",
+            payload=Clean(asset_id=asset.id),
+            owner_id=asset.owner_id,
+            dedupe=f"asset.clean.late:{asset.id}:{job.id}",
+        )
+        await self._spine.plan(tx, late, cause=job.id)
 
     async def _settle(self, tx: Transaction, upload: Upload, asset: Asset) -> None:
         """Rejected with its asset; completed as soon as that is known to be a photo."""

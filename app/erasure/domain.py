@@ -1,0 +1,27 @@
+"""Erasing a person: at once, on request, with a receipt."""
+
+from datetime import datetime
+from typing import ClassVar
+
+import msgspec
+
+from app.kernel.erasers import Kept
+from app.kernel.events import Event, event
+from base.ids import OwnerId
+
+
+@event
+class OwnerErased(Event, frozen=True, kw_only=True):
+    """A person's key is destroyed and everything of theirs is on its way out."""
+
+    type: ClassVar[str] = "owner.erased"
+    owner_id: OwnerId
+    assets: int
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What an erasure did: when, how many photos go, and what is kept, why and until when."""
+
+    erased_at: datetime
+    assets: int
+    kept: tuple[Kept, ...]

@@ -1,0 +1,82 @@
+"""Erasing a person: one transaction over every slice's eraser, and the key goes last.
+
+`OWNED` is the table of everything that names an owner. A test compares it with the database: a new table with an
+`owner_id` must say which eraser empties it, or why it may stay.
+"""
+
+from typing import Final
+
+from app.assets.service import Assets
+from app.erasure import store
+from app.erasure.domain import OwnerErased, Receipt
+from app.identity import store as identity
+from app.kernel import jobs
+from app.kernel.db import Database, Transaction
+from app.kernel.erasers import Kept
+from app.kernel.events import Origin
+from app.kernel.persons import PersonKeys
+from app.kernel.spine import Spine
+from app.uploads.service import Uploads
+from base.errors import DomainError, Kind
+from base.ids import OwnerId
+
+OWNED: Final[dict[str, str]] = {
+    "assets": "eraser: assets",
+    "uploads": "eraser: uploads",
+    "devices": "eraser: identity",
+    "sessions": "eraser: identity",
+    "idempotency_keys": "eraser: identity",
+    "quotas": "eraser: identity",
+    "person_keys": "eraser: persons, last",
+    "jobs": "eraser: jobs; rows stay with ids only",
+    "events": "kept: ids, codes, amounts and times only, by a closed set of field types",
+    "erasures": "kept: the receipt itself",
+}
+
+KEPT: Final = (
+    Kept(what="events", reason="audit-trail-without-personal-data", until="unlimited"),
+    Kept(what="receipt", reason="proof-of-erasure", until="unlimited"),
+)
+
+
+class NobodyToErase(DomainError):
+    """There is no such owner."""
+
+    code, title, kind = "nobody-to-erase", "There is nobody to erase", Kind.NOT_FOUND
+    next_step = "Begin as a new guest with POST /v1/devices."
+
+
+class Erasure:
+    """The use case."""
+
+    def __init__(self, db: Database, spine: Spine, persons: PersonKeys, assets: Assets, uploads: Uploads) -> None:
+        self._db, self._spine, self._persons = db, spine, persons
+        self._assets, self._uploads = assets, uploads
+
+    async def erase(self, owner_id: OwnerId) -> Receipt:
+        """Erase the caller; asked again, the same receipt. Raises `NobodyToErase`.
+
+        Objects are removed by the jobs that `asset.erased` and `upload.aborted` cause; what a worker still writes
+        afterwards is removed when its answer comes.
+        """
+        async with self._db.transaction() as tx:
+            if not await store.lock(tx, owner_id):
+                raise NobodyToErase()
+            done = await store.read(tx, owner_id)
+            return done if done is not None else await self._erase(tx, owner_id)
+
+    async def _erase(self, tx: Transaction, owner_id: OwnerId) -> Receipt:
+        origin = Origin(actor="owner")
+        gone = await self._assets.erase_all(tx, owner_id, origin)
+        await self._uploads.erase_all(tx, owner_id)
+        await jobs.forget_owner(tx, owner_id)
+        kept = (*KEPT, *await identity.erase(tx, owner_id))
+        await self._spine.record(
+            tx,
+            OwnerErased(owner_id=owner_id, assets=len(gone)),
+            aggregate_id=owner_id,
+            owner_id=owner_id,
+            origin=origin,
+        )
+        await self._persons.destroy(tx, owner_id)
+        return await store.record(tx, owner_id, len(gone), kept)
