@@ -45,7 +45,7 @@ LAXER: Final = (
     "(in production only the record role may); pixel workers and the origin send If-None-Match themselves",
     "Write on a bucket includes its CORS, lifecycle and versioning settings; Read includes listing unfinished uploads",
     "who may read but not list is told 404 for an absent key, where AWS says 403 (production's policies allow listing)",
-    "the filer, volume and master ports have no authentication: they listen on loopback only",
+    "the store's master and its gRPC ports have no authentication: they listen on loopback only",
     "no TLS, and no KMS: originals are encrypted with one key kept in the data folder",
 )
 

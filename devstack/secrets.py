@@ -20,6 +20,7 @@ def _make() -> dict[str, str]:
         "nats_password": secrets.token_urlsafe(24),
         "nats_system_password": secrets.token_urlsafe(24),
         "s3_sse": secrets.token_hex(32),
+        "s3_internal": secrets.token_hex(32),
         "kek": f"k1:{_key()}",
         "token_keys": f"t1:{_key()}",
         "url_keys": f"u1:{_key()}",

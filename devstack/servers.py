@@ -195,11 +195,11 @@ class S3:
     name: Final = "s3"
 
     def __init__(
-        self, folder: Path, ports: Mapping[str, int], sse_key: str, keys: Keys, buckets: Mapping[str, str]
+        self, folder: Path, ports: Mapping[str, int], secrets: Mapping[str, str], keys: Keys, buckets: Mapping[str, str]
     ) -> None:
         self.child = Child(self.name, folder, signal.SIGTERM, 2)  # it takes 15 s by itself and loses nothing
         self.buckets = dict(buckets)
-        self._folder, self._ports, self._sse_key, self._keys = folder, ports, sse_key, keys
+        self._folder, self._ports, self._secrets, self._keys = folder, ports, secrets, keys
         self._admin: Any = None
         self._is_set_up = False
 
@@ -240,8 +240,14 @@ class S3:
             "filer.localSocket": "run/filer.sock",
         }
         command: list[str | Path] = [_program("weed", self.child), "-logtostderr=true", "server", "-filer", "-s3"]
-        env = plain_env({"GOMEMLIMIT": "200MiB", "WEED_S3_SSE_KEY": self._sse_key}.items())
-        self.child.start([*command, *(f"-{name}={value}" for name, value in flags.items())], env, tied=tied)
+        arguments = [f"-{name}={value}" for name, value in flags.items()]
+        self.child.start([*command, *arguments], self._environment(), tied=tied)
+
+    def _environment(self) -> dict[str, str]:
+        """With the key that originals are encrypted with, and those that its parts sign their inner requests with."""
+        signed = ("SIGNING", "SIGNING_READ", "FILER_SIGNING", "FILER_SIGNING_READ")
+        inner = {f"WEED_JWT_{use}_KEY": self._secrets["s3_internal"] for use in signed}
+        return plain_env([("GOMEMLIMIT", "200MiB"), ("WEED_S3_SSE_KEY", self._secrets["s3_sse"]), *inner.items()])
 
     def is_ready(self) -> bool:
         """It answers, its buckets are as they should be, and it takes objects, which comes a second later."""

@@ -112,7 +112,7 @@ class Stack:
             "nats": Nats(
                 self.folder, ports["nats"], secrets["nats_password"], secrets["nats_system_password"], self.region
             ),
-            "s3": S3(self.folder, s3_ports, secrets["s3_sse"], keys, buckets),
+            "s3": S3(self.folder, s3_ports, secrets, keys, buckets),
         }
         self.servers = {name: server for name, server in every.items() if REPLACED_BY[name] not in self._given}
 

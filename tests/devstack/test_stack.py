@@ -13,14 +13,18 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import asyncpg
 import nats
 import pytest
 
 from devstack.child import StartFailed, started_at
+from devstack.ports import GRPC_OFFSET, is_free
 from devstack.s3 import client
-from devstack.stack import AlreadyUp, Stack
+from devstack.stack import PORTS, AlreadyUp, Stack
 
 NOBODY = 65534
 OwnStack = Callable[..., Stack]
@@ -331,14 +335,44 @@ class TestFailing:
 
 
 def test_servers_listen_on_loopback_only(stack_env: dict[str, str]) -> None:
-    """Every port of the session's stack is bound to 127.0.0.1 alone, so another loopback address is free."""
-    ports = [
-        stack_env[name].rpartition(":")[2].partition("/")[0] for name in ("TIRAGE_DATABASE_URL", "TIRAGE_NATS_URL")
-    ]
-    ports.append(stack_env["TIRAGE_S3_ENDPOINT"].rpartition(":")[2])
-    for port in map(int, ports):
+    """Whatever of the slot is taken on 127.0.0.1 is free on another loopback address, SeaweedFS's gRPC as well."""
+    first = urlsplit(stack_env["TIRAGE_DATABASE_URL"]).port or 0
+    slot = [port + more for port in range(first, first + len(PORTS)) for more in (0, GRPC_OFFSET)]
+    taken = [port for port in slot if not is_free(port)]
+    assert len(taken) == 2 + 4 * 2  # Postgres, NATS, and SeaweedFS's four with gRPC
+    for port in taken:
         with socket.socket() as other:
             other.bind(("127.0.0.2", port))
+
+
+def test_the_store_has_no_side_door(own_stack: OwnStack, tmp_path: Path) -> None:
+    """What is behind the S3 gateway gives and takes nothing without a token."""
+    given = {"TIRAGE_NATS_URL": "nats://elsewhere", "TIRAGE_DATABASE_URL": "postgresql://elsewhere/x"}
+    env = own_stack(given=given).environment()
+    bucket = env["TIRAGE_BUCKET_STAGING"]
+    store = client(env["TIRAGE_S3_ENDPOINT"], (env["TIRAGE_S3_API_ACCESS_KEY"], env["TIRAGE_S3_API_SECRET_KEY"]))
+    store.put_object(Bucket=bucket, Key="k", Body=b"x")
+    ports = json.loads((tmp_path / "stack" / "ports.json").read_text())
+    filer = f"http://127.0.0.1:{ports['s3_filer']}/buckets/{bucket}"
+    with urlopen(f"http://127.0.0.1:{ports['s3_master']}/dir/assign", timeout=5) as answer:
+        volume = f"http://127.0.0.1:{ports['s3_volume']}/{json.load(answer)['fid']}"
+    attempts = [
+        ("GET", f"{filer}/k"),
+        ("DELETE", f"{filer}/k"),
+        ("PUT", f"{filer}/new"),
+        ("PUT", volume),
+        ("GET", volume),
+    ]
+    assert [status_of(method, url) for method, url in attempts] == [401] * 5
+    assert store.get_object(Bucket=bucket, Key="k")["Body"].read() == b"x"
+
+
+def status_of(method: str, url: str) -> int:
+    try:
+        with urlopen(Request(url, method=method, data=b"x" if method == "PUT" else None), timeout=5) as answer:
+            return int(answer.status)
+    except HTTPError as error:
+        return error.code
 
 
 def test_the_whole_process_group_goes_with_a_killed_parent(tmp_path: Path) -> None:
