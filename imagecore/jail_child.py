@@ -26,6 +26,7 @@ OPERATIONS: Final[dict[str, str]] = {
     "render": "imagecore.render:operation",
     "analyse": "imagecore.analyse:operation",
     "master": "imagecore.masters:operation",
+    "verify": "imagecore.verify:operation",
     "render_file": "imagecore.render:file_operation",
 }
 

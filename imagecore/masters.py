@@ -15,7 +15,7 @@ from typing import Final, Literal, cast
 
 import msgspec
 
-from imagecore import colour, engine, geometry, proof, vips
+from imagecore import colour, containers, engine, geometry, heif, proof, vips
 from imagecore.classes import MASTER_PPI, ClassName, Format, OutputClass, Sharpening
 from imagecore.colour import Profile
 from imagecore.errors import OutOfBounds, PixelFailure
@@ -191,6 +191,7 @@ def make(raw: bytes, recipe: MasterRecipe, target: Profile) -> Master:
     """
     if target.sha256 != recipe.profile_sha256:
         raise OutOfBounds(f"the recipe pins another profile than {target.sha256}")
+    _refuse_hdr(raw)
     original = load(raw)
     geometry.check_box(recipe.part, original.width, original.height)
     reading = colour.reading_of(original)
@@ -216,6 +217,15 @@ def make(raw: bytes, recipe: MasterRecipe, target: Profile) -> Master:
     )
     manifest = Manifest(source=source, recipe=recipe, engine=revision(), engine_parts=engine.parts(), output=output)
     return Master(data, manifest)
+
+
+def _refuse_hdr(raw: bytes) -> None:
+    """PQ and HLG (ITU-T H.273 transfer 16 and 18) read as if they were SDR would print dull and dark."""
+    kind = containers.sniff(raw)
+    header = heif.read(raw) if kind in {"heic", "avif"} else containers.png(raw) if kind == "png" else None
+    cicp = header.cicp if header else None
+    if cicp is not None and cicp[1] in {16, 18}:
+        raise PixelFailure("an HDR original needs tone mapping, which masters do not have")
 
 
 def _rendering(original: Image, recipe: MasterRecipe, target: Profile) -> Rendering:

@@ -5,12 +5,14 @@ colour is stated, and judging it is left to people.
 """
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 
 import msgspec
 
 from imagecore import colour, masters, vips
 from imagecore.colour import Profile
+from imagecore.jail_wire import Output
 from imagecore.load import load
 from imagecore.masters import Manifest
 
@@ -55,3 +57,16 @@ def largest_difference(one: bytes, other: bytes) -> int | None:
         return None
     with vips.failures():
         return -int(-100 * colour.to_lab(first).dE00(colour.to_lab(second)).max() // 1)
+
+
+def operation(params: bytes, inputs: Sequence[bytes]) -> Iterator[Output]:
+    """The jail's `verify`: manifest as JSON, original, profile and master in; the report as JSON out."""
+    manifest = masters.decode(params)
+    target = colour.pinned(manifest.recipe.profile, inputs[1], manifest.recipe.profile_sha256)
+    report = verify(inputs[2], manifest, inputs[0], target)
+    yield Output(name="report", data=msgspec.json.encode(report))
+
+
+def decode(data: bytes) -> Report:
+    """A report from an untrusted child's JSON; raises `msgspec.ValidationError`."""
+    return msgspec.json.decode(data, type=Report)

@@ -14,12 +14,14 @@ COMMANDS: Final[dict[str, str]] = {
     "down": "tirage.stack:down",
     "edge": "tirage.delivery:edge",
     "jobs": "tirage.work:jobs",
+    "master": "tirage.masters:master",
     "migrate": "tirage.database:migrate",
     "origin": "tirage.origin:origin",
     "reset": "tirage.stack:reset",
     "scheduler": "tirage.work:scheduler",
     "status": "tirage.stack:status",
     "up": "tirage.stack:up",
+    "verify": "tirage.masters:verify",
     "worker": "tirage.main:worker",
 }
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from imagecore import classes, colour, masters, verify, vips
 from imagecore.classes import ClassName
 from imagecore.colour import Profile
-from imagecore.errors import OutOfBounds
+from imagecore.errors import OutOfBounds, PixelFailure
 from imagecore.geometry import Box as Part
 from imagecore.icc import Intent, Rendering, Space
 from imagecore.jail import Jail
@@ -227,6 +227,11 @@ class TestColour:
     def test_gray_original_stays_neutral(self, photos: Path) -> None:
         found = pixels(make((photos / "icc-gray-profile-34mp-text.jpg").read_bytes())).astype(int)
         assert np.abs(found[:, :, 0] - found[:, :, 2]).max() <= 2
+
+    def test_hdr_is_refused_not_printed_dull(self, photos: Path) -> None:
+        recipe = masters.plan(classes.named("standard"), (3681, 5594), SMALL["standard"])
+        with pytest.raises(PixelFailure, match="tone mapping"):
+            masters.make((photos / "avif-10bit-hdr-p3-20mp.avif").read_bytes(), recipe, colour.named("srgb"))
 
     def test_another_profile_than_pinned(self) -> None:
         recipe = masters.plan(classes.named("standard"), (300, 200), SMALL["standard"])

@@ -1,0 +1,135 @@
+"""`tirage master` and `tirage verify`: a print master with its manifest beside it, and the proof of one.
+
+Both look at files only inside the jail.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+
+from imagecore import classes, colour, facts, inspect, masters
+from imagecore import verify as verification
+from imagecore.colour import Profile
+from imagecore.errors import ImageError
+from imagecore.facts import Verdict
+from imagecore.jail import Jail
+
+DEADLINE_S: Final = 600
+_SIZE: Final = re.compile(r"([0-9]{1,5}(?:\.[0-9]{1,3})?)x([0-9]{1,5}(?:\.[0-9]{1,3})?)(mm)?")
+_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+class Unusable(click.ClickException):
+    """Neither made nor judged: the file, or this machine, is not fit for it."""
+
+    exit_code = 3
+
+
+class Size(click.ParamType[tuple[int, int]]):
+    """`210x297mm` as micrometres."""
+
+    name = "WxHmm"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        found = _SIZE.fullmatch(value)
+        if found is None:
+            self.fail(f"{value!r} is not a size like 210x297mm", param, ctx)
+        width, height = (int(Decimal(side) * 1000) for side in found.groups()[:2])
+        return width, height
+
+
+def sidecar(master: Path) -> Path:
+    """Where a master's manifest lies."""
+    return master.with_name(master.name + ".json")
+
+
+@click.command()
+@click.argument("file", type=_FILE)
+@click.option("--class", "class_", required=True, type=click.Choice([str(c) for c in classes.ClassName]))
+@click.option("--size", required=True, type=Size(), help="The trim: what is left after cutting.")
+@click.option("--profile", help="srgb, adobe-rgb, fogra39, display-p3, or an ICC file (default: the class's own).")
+@click.option("--fit", type=click.Choice(["cover", "whole"]), default="cover", show_default=True)
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path))
+def master(file: Path, class_: str, size: tuple[int, int], profile: str | None, fit: masters.Fit, output: Path) -> None:
+    """Make the print master of FILE at OUT, and its manifest at OUT.json."""
+    raw = file.read_bytes()
+    with _failing(), Jail.open(masters.LIMITS, preload=("inspect", "master")) as jail:
+        kind = classes.named(class_)
+        target = _profile(profile or kind.targets[0])
+        recipe = masters.plan(kind, _sides(jail, raw), size, fit=fit, profile=target)
+        (made,) = jail.run("master", masters.encode_recipe(recipe), [raw, target.data], DEADLINE_S)
+    output.write_bytes(made.data)
+    shipped = target.name in colour.SHIPPED
+    files = {"original": _relative(file, output), "profile": None if shipped else _relative(Path(target.name), output)}
+    told = {**json.loads(made.facts), "files": files}
+    sidecar(output).write_text(json.dumps(told, sort_keys=True, separators=(",", ":")) + "\n")
+    manifest = masters.decode(made.facts)
+    click.echo(f"{output}: {recipe.width} x {recipe.height} px, {target.name}, {len(made.data)} bytes")
+    click.echo(f"sha256 {manifest.output.sha256}, engine {manifest.engine}")
+
+
+@click.command()
+@click.argument("master_file", metavar="MASTER", type=_FILE)
+@click.option("--original", type=_FILE, help="The original (default: where the manifest says it was).")
+@click.option("--profile", help="The ICC file, where the manifest names one that has moved.")
+@click.pass_context
+def verify(ctx: click.Context, master_file: Path, original: Path | None, profile: str | None) -> None:
+    """Make MASTER again and compare. Exit 0: same bytes; 1: not that master; 2: another engine; 3: cannot tell."""
+    try:
+        told = sidecar(master_file).read_bytes()
+        files = json.loads(told).get("files", {})
+        manifest = masters.decode(told)
+        source = (original or master_file.parent / files.get("original", "")).read_bytes()
+    except (OSError, ValueError, msgspec.DecodeError) as error:
+        raise Unusable(f"{master_file} cannot be verified: {error}") from error
+    with _failing(), Jail.open(masters.LIMITS, preload=("verify",)) as jail:
+        named = profile or (str(master_file.parent / files["profile"]) if files.get("profile") else None)
+        target = _profile(named or manifest.recipe.profile)
+        inputs = [source, target.data, master_file.read_bytes()]
+        (output,) = jail.run("verify", masters.encode(manifest), inputs, DEADLINE_S)
+    report = verification.decode(output.data)
+    difference = "" if report.largest is None else f"; largest ΔE2000 {report.largest // 100}.{report.largest % 100:02}"
+    click.echo(f"{master_file}: {report.verdict.name.lower().replace('_', ' ')}: {report.reason}{difference}")
+    ctx.exit(int(report.verdict))
+
+
+@contextlib.contextmanager
+def _failing() -> Any:
+    """The image core's errors as one line and exit status 3."""
+    try:
+        yield
+    except (ImageError, OSError) as error:
+        raise Unusable(str(error)) from error
+
+
+def _sides(jail: Jail, raw: bytes) -> tuple[int, int]:
+    """The upright sides of an accepted photo; a click error names the reason for a refused one."""
+    (output,) = jail.run("inspect", msgspec.msgpack.encode(inspect.Params()), [raw], DEADLINE_S)
+    report = facts.parse_report(output.data)
+    width, height = report.facts.width, report.facts.height
+    if report.verdict is not Verdict.ACCEPT or width is None or height is None:
+        raise Unusable(f"not a photo to print: {report.reason}")
+    return width, height
+
+
+def _profile(name: str) -> Profile:
+    """A shipped profile by name, or any by its file; its hash goes into the manifest."""
+    if name in colour.SHIPPED:
+        return colour.named(name)
+    data = Path(name).read_bytes()
+    return colour.pinned(name, data, hashlib.sha256(data).hexdigest())
+
+
+def _relative(file: Path, output: Path) -> str:
+    """How to find `file` from beside the master."""
+    return os.path.relpath(file.resolve(), output.resolve().parent)
