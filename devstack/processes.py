@@ -150,7 +150,14 @@ PROCESSES: Final = (
             "TIRAGE_BUCKET_DERIVATIVES",
             *_key_of("EDGE"),
         ),
-        tuning=(*STORE_TUNING, "TIRAGE_EDGE_HOST", "TIRAGE_EDGE_CACHE_MIB", "TIRAGE_EDGE_DENIED", "TIRAGE_EDGE_NODE"),
+        tuning=(
+            *STORE_TUNING,
+            "TIRAGE_EDGE_HOST",
+            "TIRAGE_EDGE_CACHE_MIB",
+            "TIRAGE_EDGE_DENIED",
+            "TIRAGE_EDGE_NODE",
+            "TIRAGE_EDGE_METRICS_PORT",
+        ),
         listens="EDGE",
     ),
 )

@@ -14,7 +14,7 @@ from edge.node.control import Control
 from edge.node.denied import Denied
 from edge.node.settings import EdgeSettings, load, ring_of
 from edge.node.sources import Bucket, Origin, Source
-from tirage.serving import require_free, serve_asgi
+from tirage.serving import require_free, serve_asgi, serve_metrics
 
 
 @click.command()
@@ -25,6 +25,7 @@ def edge() -> None:
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
     require_free(settings.host, settings.port)
+    serve_metrics(settings.host, settings.metrics_port)
     telemetry.configure_logs("edge")
     uvloop.run(_serve(settings))
 

@@ -16,7 +16,7 @@ from edge.origin.settings import OriginSettings, load
 from imagecore import engine
 from imagecore.errors import JailUnavailable
 from imagecore.jail import Jail
-from tirage.serving import require_free, serve_asgi
+from tirage.serving import require_free, serve_asgi, serve_metrics
 
 
 @click.command()
@@ -27,6 +27,7 @@ def origin() -> None:
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
     require_free(settings.host, settings.port)
+    serve_metrics(settings.host, settings.metrics_port)
     telemetry.configure_logs("origin")
     try:
         uvloop.run(_serve_origin(settings))

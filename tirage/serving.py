@@ -8,6 +8,7 @@ from typing import Any
 import click
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
+from prometheus_client import start_http_server
 
 
 def is_free(host: str, port: int) -> bool:
@@ -25,6 +26,13 @@ def require_free(host: str, port: int) -> None:
     """End with a clear word when the port is taken."""
     if not is_free(host, port):
         raise click.ClickException(f"port {port} of {host} is in use")
+
+
+def serve_metrics(host: str, port: int) -> None:
+    """Prometheus' text on a thread of its own, so that it is answered however busy the loop is; 0 is none."""
+    if port:
+        require_free(host, port)
+        start_http_server(port, host)
 
 
 async def serve_asgi(app: Any, host: str, port: int) -> None:

@@ -23,7 +23,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     `cache_bytes` bounds the files on disk; `denied` is the file of revoked shares and erased assets, kept apart from
     the cache, which may be emptied; `node` names it in receipts. Workers push with one list of keys, home purges with
-    the other.
+    the other. Metrics are served on `metrics_port` by a thread of their own, where it is not 0.
     """
 
     region: str
@@ -39,6 +39,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     node: str
     push_keys: Keys
     purge_keys: Keys
+    metrics_port: int
 
 
 def read_ring_keys(read: Reader) -> dict[Lifetime, Keys]:
@@ -70,6 +71,7 @@ def load(env: Mapping[str, str]) -> EdgeSettings:
         node=read.text("TIRAGE_EDGE_NODE", f"{region}-{port}"),
         push_keys=read.keys("TIRAGE_EDGE_PUSH_KEYS"),
         purge_keys=read.keys("TIRAGE_EDGE_PURGE_KEYS"),
+        metrics_port=read.number("TIRAGE_EDGE_METRICS_PORT", 0, 0, 65_535),
     )
     read.finish()
     return settings

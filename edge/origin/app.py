@@ -1,7 +1,7 @@
 """The origin: renders what an edge misses, once a key in the region, from the stored ancestor. It has no database.
 
-The signed path is the authorisation, verified here once more. Waiters and renders are bounded: beyond them the answer
-is 503 with Retry-After, long before this process suffers.
+The signed path is the authorisation, verified here once more. Requests inside are bounded by number, renders by their
+predicted cost: beyond either the answer is 503 with Retry-After, long before this process suffers.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from base import keys, telemetry
 from base.errors import ServiceUnavailable
@@ -20,6 +20,7 @@ from base.objects import Buckets, ObjectAbsent, ObjectExists, ObjectStore
 from edge.node.answers import Send, lifespan, refuse
 from edge.node.headers import TYPES
 from edge.node.sources import Found, Gone, Overloaded, SingleFlight
+from edge.origin.admission import Admission, predicted_ms
 from edge.origin.leases import LEASE_S, Leases
 from imagecore import recipe as recipes
 from imagecore.signing import Ring, Verified
@@ -28,11 +29,12 @@ log = telemetry.logger(__name__)
 
 LOOK_EVERY_S: Final = 0.05
 RENDERS: Final = Counter("tirage_origin_renders_total", "Renditions made, by outcome", ("outcome",))
+RENDERING: Final = Gauge("tirage_origin_rendering", "Renditions being made or waiting for their turn here")
 
 Render = Callable[[recipes.Recipe, bytes, bytes, int], Awaitable[bytes]]
 """Make a rendition from the ancestor and the facts file within so many seconds.
 
-Raises `Unmakeable`, `ServiceUnavailable`.
+Raises `Unmakeable`, `NotHere`, `ServiceUnavailable`.
 """
 
 
@@ -44,8 +46,12 @@ class Unmakeable(Exception):
         self.code = code
 
 
+class NotHere(Exception):
+    """An origin cannot make it, others can: the parent is the original itself."""
+
+
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """Renders at once, waiters beyond them, and seconds for one render."""
+    """Renders at once, requests inside at once, and seconds for one render (or for waiting to begin it)."""
 
     renders: int
     waiting: int
@@ -68,6 +74,7 @@ class OriginApp:
         self._ring, self._store, self._buckets, self._leases = ring, store, buckets, leases
         self._engine, self._render, self._bounds = engine, render, bounds
         self._slots = asyncio.Semaphore(bounds.renders)
+        self._admission = Admission(bounds.renders, 1000 * bounds.deadline_s)
         self._inside = 0
         self._flights = SingleFlight()
 
@@ -88,57 +95,77 @@ class OriginApp:
         await self._answer(path, send)
 
     async def _answer(self, path: Verified, send: Send) -> None:
-        key = keys.derivative(path.asset, path.recipe, path.extension)
         try:
-            found, _ = await self._flights.run(key, lambda: self._make(key, path))
+            data = await self._bounded(path)
         except Gone as gone:
             await refuse(send, 410, gone.code.encode(), [(b"tirage-reason", gone.code.encode())])
+        except NotHere:
+            await refuse(send, 404, b"needs-original", [])
         except Overloaded as busy:
             await refuse(send, 503, b"overloaded", [(b"retry-after", b"%d" % busy.retry_after_s)])
         except ServiceUnavailable:
             await refuse(send, 503, b"unavailable", [(b"retry-after", b"1")])
         else:
-            assert found is not None
-            await _send(send, path.extension, found.data)
+            await _send(send, path.extension, data)
+
+    async def _bounded(self, path: Verified) -> bytes:
+        if self._inside >= self._bounds.waiting:
+            raise Overloaded(1)
+        key = keys.derivative(path.asset, path.recipe, path.extension)
+        self._inside += 1
+        try:
+            found, _ = await self._flights.run(key, lambda: self._make(key, path))
+        finally:
+            self._inside -= 1
+        assert found is not None
+        return found.data
 
     async def _make(self, key: str, path: Verified) -> Found:
         """The rendition: stored already, rendered by another, or rendered here."""
         recipe = recipes.parse(path.recipe)
         if recipe.engine != self._engine:
             raise Gone("engine-retired")
-        if self._inside >= self._bounds.renders + self._bounds.waiting:
-            raise Overloaded(1 + self._inside // (4 * self._bounds.renders))
-        self._inside += 1
-        try:
-            deadline = time.monotonic() + LEASE_S + self._bounds.deadline_s
-            while time.monotonic() < deadline:
-                stored = await self._stored(key)
-                if stored is not None:
-                    return Found(stored, "bucket")
-                if await self._leases.take(key):
+        # A leader waits for its turn and then renders; if it dies, the next one does.
+        deadline = time.monotonic() + LEASE_S + 2 * self._bounds.deadline_s
+        while time.monotonic() < deadline:
+            stored = await self._stored(key)
+            if stored is not None:
+                return Found(stored, "bucket")
+            lease = await self._leases.take(key)
+            if lease is not None:
+                try:
                     return Found(await self._lead(key, path, recipe), "render")
-                await asyncio.sleep(LOOK_EVERY_S)
-            raise ServiceUnavailable("another renderer does not finish")
-        finally:
-            self._inside -= 1
+                finally:
+                    await lease.release()
+            await asyncio.sleep(LOOK_EVERY_S)
+        raise ServiceUnavailable("another renderer does not finish")
 
     async def _lead(self, key: str, path: Verified, recipe: recipes.Recipe) -> bytes:
-        try:
+        with self._admission.take(predicted_ms(recipe)), RENDERING.track_inprogress():
+            stored = await self._stored(key)  # the leader before us may have finished between our two looks
+            if stored is not None:
+                return stored
             async with self._slots:
-                ancestor, facts = await self._parent(path.asset, recipe)
-                data = await self._render(recipe, ancestor, facts, self._bounds.deadline_s)
+                data = await self._rendered(path, recipe)
             try:
                 kind = TYPES[path.extension].decode()
                 await self._store.put_new(self._buckets.derivatives, key, data, kind)
             except ObjectExists:
                 data = await self._stored(key) or data
-            RENDERS.labels("made").inc()
             return data
+
+    async def _rendered(self, path: Verified, recipe: recipes.Recipe) -> bytes:
+        ancestor, facts = await self._parent(path.asset, recipe)
+        try:
+            data = await self._render(recipe, ancestor, facts, self._bounds.deadline_s)
         except Unmakeable as unmakeable:
             RENDERS.labels("unmakeable").inc()
             raise Gone(unmakeable.code) from unmakeable
-        finally:
-            await self._leases.release(key)
+        except ServiceUnavailable:
+            RENDERS.labels("failed").inc()
+            raise
+        RENDERS.labels("made").inc()
+        return data
 
     async def _parent(self, asset: str, recipe: recipes.Recipe) -> tuple[bytes, bytes]:
         bucket = self._buckets.ancestors

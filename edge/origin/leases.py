@@ -1,52 +1,89 @@
-"""Leases: one renderer a key in the whole region, by a NATS KV entry that ends by itself.
+"""Leases: one renderer a key in the whole region, by a NATS KV entry that ends by itself unless it is renewed.
 
 A lease is advice, not a lock: the object store's If-None-Match decides which bytes stand, and bytes are a function of
-the key. So a dead leader costs one lease time, and a queue that is away costs a second render at most.
+the key. So a dead leader costs one lease time, and a queue that is away costs a render a process at most.
 """
 
 import asyncio
+import contextlib
 import hashlib
+import time
 from typing import Any, Final
 
 import nats
 from nats.errors import Error as NatsError
-from nats.js.errors import BucketNotFoundError, KeyWrongLastSequenceError
+from nats.js.errors import BucketNotFoundError, KeyNotFoundError, KeyWrongLastSequenceError
 
 from base import telemetry
 
 log = telemetry.logger(__name__)
 
-LEASE_S: Final = 15
+LEASE_S: Final = 4
+RENEW_S: Final = 1.0
+CONNECT_S: Final = 2
+AWAY_S: Final = 5.0  # after a failure nobody waits for the queue again before that
 _ERRORS: Final = (NatsError, OSError, TimeoutError, asyncio.TimeoutError)
+
+
+class Lease:
+    """A key held by this process; renewed until `release`. `is_held` is False where the queue was away."""
+
+    def __init__(self, kv: Any, name: str, revision: int) -> None:
+        self._kv, self._name, self._revision = kv, name, revision
+        self._renewing = asyncio.create_task(self._renew()) if kv is not None else None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether others can see it."""
+        return self._renewing is not None and not self._renewing.done()
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_S)
+            try:
+                self._revision = await self._kv.update(self._name, b"1", last=self._revision)
+            except KeyWrongLastSequenceError:
+                log.warning("lease_lost")
+                return
+            except _ERRORS as error:
+                log.warning("lease_not_renewed", error=type(error).__name__)
+
+    async def release(self) -> None:
+        """The rendition is stored (or failed): let others try. A lease that somebody else took meanwhile stays."""
+        if self._renewing is None:
+            return
+        self._renewing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._renewing
+        with contextlib.suppress(*_ERRORS):
+            await self._kv.delete(self._name, last=self._revision)
 
 
 class Leases:
     """Leases of one region."""
 
     def __init__(self, url: str, region: str) -> None:
-        self._url, self._bucket = url, f"LEASES-{region}"
+        self._url, self._bucket = url, f"RENDERS-{region}"
         self._connection: Any = None
         self._kv: Any = None
+        self._opening = asyncio.Lock()
+        self._away_until = 0.0
 
-    async def take(self, key: str) -> bool:
-        """Whether this caller renders; True as well when the queue is away."""
+    async def take(self, key: str) -> Lease | None:
+        """A lease for the caller, who then renders; None when somebody else has it.
+
+        When the queue is away, a lease that nobody sees: better two renders than none.
+        """
+        name = hashlib.sha256(key.encode()).hexdigest()[:40]
         try:
             kv = await self._open()
-            await kv.create(_name(key), b"1")
-        except KeyWrongLastSequenceError:
-            return False
+            return Lease(kv, name, await kv.create(name, b"1"))
+        except (KeyWrongLastSequenceError, KeyNotFoundError):  # not found: it ended between two looks
+            return None
         except _ERRORS as error:
             log.warning("leases_away", error=type(error).__name__)
-            self._kv = None
-        return True
-
-    async def release(self, key: str) -> None:
-        """The rendition is stored (or failed): let others try."""
-        try:
-            if self._kv is not None:
-                await self._kv.purge(_name(key))
-        except _ERRORS:
-            self._kv = None
+            self._kv, self._away_until = None, time.monotonic() + AWAY_S
+            return Lease(None, name, 0)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -54,22 +91,21 @@ class Leases:
             await self._connection.close()
 
     async def _open(self) -> Any:
-        if self._kv is None:
+        if self._kv is None and time.monotonic() < self._away_until:
+            raise ConnectionError("the queue was away a moment ago")
+        async with self._opening:
             if self._connection is None:
-                self._connection = await nats.connect(
-                    self._url, connect_timeout=1, max_reconnect_attempts=-1, error_cb=_quiet
-                )
-            js = self._connection.jetstream(timeout=1)
-            try:
-                self._kv = await js.key_value(self._bucket)
-            except BucketNotFoundError:
-                self._kv = await js.create_key_value(bucket=self._bucket, ttl=LEASE_S, history=1)
-        return self._kv
+                # Without a time limit nats-py tries for ever where it may reconnect for ever.
+                connecting = nats.connect(self._url, connect_timeout=1, max_reconnect_attempts=-1, error_cb=_quiet)
+                self._connection = await asyncio.wait_for(connecting, CONNECT_S)
+            if self._kv is None:
+                js = self._connection.jetstream(timeout=1)
+                try:
+                    self._kv = await js.key_value(self._bucket)
+                except BucketNotFoundError:
+                    self._kv = await js.create_key_value(bucket=self._bucket, ttl=LEASE_S, history=1)
+            return self._kv
 
 
 async def _quiet(error: Exception) -> None:
     log.warning("leases_error", error=type(error).__name__)
-
-
-def _name(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()[:40]

@@ -3,7 +3,7 @@
 import msgspec
 
 from base.errors import ServiceUnavailable
-from edge.origin.app import Unmakeable
+from edge.origin.app import NotHere, Unmakeable
 from imagecore import recipe as recipes
 from imagecore.errors import ImageError, OutOfBounds
 from imagecore.facts import parse
@@ -18,13 +18,13 @@ class JailRenderer:
         self._jail = jail
 
     async def __call__(self, recipe: recipes.Recipe, ancestor: bytes, facts: bytes, deadline_s: int) -> bytes:
-        """The rendition's bytes; raises `Unmakeable`, `ServiceUnavailable`."""
+        """The rendition's bytes; raises `Unmakeable`, `NotHere`, `ServiceUnavailable`."""
         try:
             parent = parent_of(recipe, parse(facts))
         except OutOfBounds as error:
             raise Unmakeable("outside-the-picture") from error
         if parent != "ancestor":
-            raise Unmakeable("needs-original")
+            raise NotHere("needs-original")
         params = msgspec.msgpack.encode({"recipe": recipes.text(recipe), "facts": facts})
         try:
             outputs = [output async for output in self._jail.arun("render", params, [ancestor], deadline_s)]

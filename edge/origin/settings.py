@@ -11,7 +11,11 @@ from imagecore.signing import Lifetime
 
 
 class OriginSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What an origin may know. `renders` run at once; `waiting` more may wait, others are told to come back."""
+    """What an origin may know.
+
+    `renders` run at once; `waiting` requests may be inside, others are told to come back; `deadline_s` is for one
+    render. Metrics are served on `metrics_port` by a thread of their own, where it is not 0.
+    """
 
     region: str
     host: str
@@ -23,6 +27,7 @@ class OriginSettings(msgspec.Struct, frozen=True, kw_only=True):
     renders: int
     waiting: int
     deadline_s: int
+    metrics_port: int
 
 
 def load(env: Mapping[str, str]) -> OriginSettings:
@@ -37,8 +42,9 @@ def load(env: Mapping[str, str]) -> OriginSettings:
         store=read_store(read, "ORIGIN"),
         buckets=read_buckets(read),
         renders=read.number("TIRAGE_ORIGIN_RENDERS", 2, 1, 64),
-        waiting=read.number("TIRAGE_ORIGIN_WAITING", 64, 0, 10_000),
+        waiting=read.number("TIRAGE_ORIGIN_WAITING", 512, 1, 10_000),
         deadline_s=read.number("TIRAGE_ORIGIN_DEADLINE", 10, 1, 120),
+        metrics_port=read.number("TIRAGE_ORIGIN_METRICS_PORT", 0, 0, 65_535),
     )
     read.finish()
     return settings

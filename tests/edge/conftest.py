@@ -21,6 +21,12 @@ def free_port() -> int:
         return port
 
 
+@pytest.fixture(scope="session")
+def free_ports() -> Callable[[], int]:
+    """A function that gives a free port."""
+    return free_port
+
+
 class Running:
     """One `tirage NAME` process; `kill` is kill -9, `start` begins it again with the same settings."""
 
