@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Final
 
 BENCHES: Final[dict[str, str]] = {
+    "line": "loadtests.bench.line",
+    "spine": "loadtests.bench.spine",
     "stack": "loadtests.bench.stack",
 }
 RESULTS: Final = Path("bench-results")

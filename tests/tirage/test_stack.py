@@ -160,7 +160,8 @@ def test_ctrl_c_while_starting_stops_what_was_started(data: Path) -> None:
     command = [TIRAGE, "up", "--data", str(data), "--tied"]
     process = subprocess.Popen(command, env=BARE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    assert "postgres is up" in process.stdout.readline()
+    first = process.stdout.readline()
+    assert "postgres is up" in first, process.communicate(timeout=30)
     process.send_signal(signal.SIGINT)
     said, error = process.communicate(timeout=30)
     assert process.returncode == 1
