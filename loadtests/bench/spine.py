@@ -119,9 +119,8 @@ async def _costs(db: Database) -> dict[str, float]:
         await tx.execute("CREATE TABLE bare (id uuid PRIMARY KEY, state text NOT NULL)")
         await tx.execute("CREATE TABLE guarded (id uuid PRIMARY KEY, state text NOT NULL)")
         await tx.execute("SELECT guard_states('guarded', 'bench')")
-        await tx.execute(
-            "INSERT INTO transitions VALUES ('bench', '', 'a', NULL), ('bench', 'a', 'b', NULL), ('bench', 'b', 'a', NULL)"
-        )
+        for old, new in (("", "a"), ("a", "b"), ("b", "a")):
+            await tx.execute("INSERT INTO transitions VALUES ('bench', $1, $2, NULL)", old, new)
         row = uuid4()
         for table in ("bare", "guarded"):
             await tx.execute(f"INSERT INTO {table} VALUES ($1, 'a')", row)

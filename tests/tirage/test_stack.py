@@ -22,6 +22,8 @@ TIRAGE = str(Path(sysconfig.get_path("scripts")) / "tirage")
 BARE = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
 EXPECTED = {"postgres", "nats", "s3", *(p.name for p in PROCESSES if p.command[0] in COMMANDS)}
 
+pytestmark = pytest.mark.xdist_group("stack")  # one stack is carried from test to test, in this order
+
 
 def tirage(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
