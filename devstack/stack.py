@@ -68,6 +68,9 @@ class Stack:
         try:
             self._secrets = load_or_make(self.folder)
             self._build(afresh=False)
+        except (OSError, ValueError) as error:
+            self._lock.release()
+            raise StartFailed(f"{self.folder}: secrets.json or ports.json cannot be used: {error}") from error
         except BaseException:
             self._lock.release()
             raise

@@ -24,6 +24,7 @@ from app.services import Services
 from app.settings import load
 from base.objects import Buckets, ObjectStore, ObjectStoreSettings
 from base.settings import Secret
+from devstack.child import StartFailed
 from devstack.stack import Stack
 from tirage.keys import edge_keys
 
@@ -46,8 +47,11 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = Path(tempfile.mkdtemp(prefix="tirage-test-"))
     stack = Stack(folder, {}, edge_keys)
     _held.update(stack=stack, folder=folder)
-    stack.claim()
-    stack.start_servers(lambda _: None, tied=True)
+    try:
+        stack.claim()
+        stack.start_servers(lambda _: None, tied=True)
+    except StartFailed as error:
+        pytest.exit(f"the tests' own stack did not start\n{error}", returncode=3)
     env = stack.environment()
     asyncio.run(_make_template(env["TIRAGE_DATABASE_URL"]))
     os.environ[STACK] = json.dumps(env)

@@ -299,6 +299,16 @@ class TestFailing:
         with pytest.raises(StartFailed, match="cannot use"):
             Stack(tmp_path / "file" / "data", {}).claim()
 
+    def test_damaged_secrets_are_never_made_anew(self, tmp_path: Path) -> None:
+        (tmp_path / "secrets.json").write_text("{")
+        with pytest.raises(StartFailed, match=r"secrets\.json"):
+            Stack(tmp_path, {}).claim()
+        assert (tmp_path / "secrets.json").read_text() == "{"
+        (tmp_path / "secrets.json").unlink()
+        again = Stack(tmp_path, {})
+        again.claim()
+        again.stop(lambda _: None)
+
     def test_a_folder_in_use(self, tmp_path: Path) -> None:
         first = Stack(tmp_path, {})
         first.claim()
@@ -386,3 +396,6 @@ def test_the_whole_process_group_goes_with_a_killed_parent(tmp_path: Path) -> No
         deadline -= 1
         signal.sigtimedwait([], 0.01)
     assert [started_at(pid) for pid in pids] == ["", "", ""]
+    swept = Stack(tmp_path, {})  # takes the folder over, and the dead store's sockets with it
+    swept.claim()
+    swept.stop(lambda _: None)

@@ -18,6 +18,8 @@ from devstack.child import started_at
 from devstack.processes import PROCESSES
 from tirage.main import COMMANDS
 
+pytestmark = pytest.mark.xdist_group("whole stack")  # one worker, so that it is started once
+
 TIRAGE = str(Path(sysconfig.get_path("scripts")) / "tirage")
 BARE = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
 EXPECTED = {"postgres", "nats", "s3", *(p.name for p in PROCESSES if p.command[0] in COMMANDS)}
@@ -49,17 +51,36 @@ def pids_of(data: Path) -> dict[str, int]:
     return {name: part["pid"] for name, part in status_of(data)["parts"].items()}
 
 
-@pytest.fixture(scope="module")
-def data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A stack that was started with `--detach`; the tests below follow one another."""
-    if request.config.option.no_stack:
-        pytest.skip("no stack (--no-stack)")
-    folder = tmp_path_factory.mktemp("commands") / "data"
+def start(folder: Path) -> str:
     ran = tirage("up", "--detach", "--data", str(folder))
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert [f"{name} is up" in ran.stdout for name in EXPECTED] == [True] * len(EXPECTED)
-    yield folder
+    return ran.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the one stack that the tests below share, in whatever order they run."""
+    if request.config.option.no_stack:
+        pytest.skip("no stack (--no-stack)")
+    made = tmp_path_factory.mktemp("commands") / "data"
+    yield made
+    tirage("down", "--data", str(made))
+
+
+@pytest.fixture
+def data(folder: Path) -> Path:
+    """The folder with its stack up."""
+    if not status_of(folder)["up"]:
+        said = start(folder)
+        assert [f"{name} is up" in said for name in EXPECTED] == [True] * len(EXPECTED)
+    return folder
+
+
+@pytest.fixture
+def stopped(folder: Path) -> Path:
+    """The folder with its stack down."""
     tirage("down", "--data", str(folder))
+    return folder
 
 
 def test_status_shows_every_part(data: Path) -> None:
@@ -127,8 +148,7 @@ def test_a_killed_supervisor_blocks_nothing(data: Path) -> None:
     assert comes_true(lambda: tirage("status", "--data", str(data)).returncode == 1)
     left = {name: part["pid"] for name, part in before["parts"].items()}
     assert started_at(left["postgres"]) == before["parts"]["postgres"]["started"]
-    ran = tirage("up", "--detach", "--data", str(data))
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    start(data)
     after = status_of(data)
     assert after["up"] is True
     assert {n: p["address"] for n, p in after["parts"].items()} == {n: p["address"] for n, p in before["parts"].items()}
@@ -144,22 +164,22 @@ def test_down_ends_everything_and_keeps_the_data(data: Path) -> None:
     assert tirage("down", "--data", str(data)).stdout == "tirage: nothing is up\n"
 
 
-def test_a_part_that_fails_says_why_and_where(data: Path) -> None:
+def test_a_part_that_fails_says_why_and_where(stopped: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        ran = tirage("up", "--detach", "--data", str(data), TIRAGE_API_PORT=str(port))
+        ran = tirage("up", "--detach", "--data", str(stopped), TIRAGE_API_PORT=str(port))
     assert ran.returncode == 1
     said = ran.stdout + ran.stderr
     assert "api: ended with code 1 while starting" in said
-    assert f"log: {data}/logs/api.log" in said
+    assert f"log: {stopped}/logs/api.log" in said
     assert f"port {port} of 127.0.0.1 is in use" in said
-    assert list((data / "run").glob("*.pid")) == []
+    assert list((stopped / "run").glob("*.pid")) == []
 
 
-def test_ctrl_c_while_starting_stops_what_was_started(data: Path) -> None:
-    command = [TIRAGE, "up", "--data", str(data), "--tied"]
+def test_ctrl_c_while_starting_stops_what_was_started(stopped: Path) -> None:
+    command = [TIRAGE, "up", "--data", str(stopped), "--tied"]
     process = subprocess.Popen(command, env=BARE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     first = process.stdout.readline()
@@ -169,15 +189,18 @@ def test_ctrl_c_while_starting_stops_what_was_started(data: Path) -> None:
     assert process.returncode == 1
     assert "the start was cancelled" in error
     assert "stopped" in said
-    assert list((data / "run").glob("*.pid")) == []
+    assert list((stopped / "run").glob("*.pid")) == []
 
 
-def test_reset_asks_and_removes(data: Path) -> None:
-    assert tirage("reset", "--data", str(data)).returncode == 1
-    assert (data / "secrets.json").exists()
-    assert tirage("reset", "--yes", "--data", str(data)).stdout == "tirage: removed\n"
-    assert not data.exists()
-    assert tirage("reset", "--yes", "--data", str(data)).stdout == "tirage: there is nothing to remove\n"
+def test_reset_asks_and_removes(stopped: Path) -> None:
+    stopped.mkdir(exist_ok=True)
+    for name in ("up.lock", "secrets.json"):  # a stack was here
+        (stopped / name).touch()
+    assert tirage("reset", "--data", str(stopped)).returncode == 1
+    assert (stopped / "secrets.json").exists()
+    assert tirage("reset", "--yes", "--data", str(stopped)).stdout == "tirage: removed\n"
+    assert not stopped.exists()
+    assert tirage("reset", "--yes", "--data", str(stopped)).stdout == "tirage: there is nothing to remove\n"
 
 
 def test_reset_leaves_a_folder_that_is_no_stack(tmp_path: Path) -> None:
