@@ -1,0 +1,280 @@
+"""The scripts for other edges, each run by its own kind of engine over the vector file (make interop)."""
+
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imagecore.signing import Durable, Lifetime, Ring
+
+pytestmark = pytest.mark.interop
+
+FUNCTIONS = Path(__file__).parents[2] / "edge" / "functions"
+VECTORS = json.loads((FUNCTIONS / "vectors.json").read_text())
+CASES: list[dict[str, str]] = VECTORS["cases"]
+TOLD = {"good": "good", "refused": "refused", "expired": "gone", "revoked": "gone"}
+STATUS = {"good": 200, "refused": 404, "expired": 410, "revoked": 410}
+DATA = b"picture" * 6000
+
+
+def install(*packages: str) -> None:
+    """Debian packages, where they are missing; says so."""
+    known = [subprocess.run(["dpkg", "-s", package], capture_output=True).returncode for package in packages]
+    if any(known):
+        print(f"installing {', '.join(packages)}")
+        subprocess.run(["apt-get", "install", "-y", "-q", *packages], check=True, capture_output=True)
+
+
+def ring_of_vectors() -> Ring:
+    """The vectors' keys sign as well: the test mints paths of its own."""
+    keys: dict[Lifetime, list[tuple[str, bytes]]] = {}
+    for name, key in VECTORS["keys"].items():
+        life, _, kid = name.partition(".")
+        keys.setdefault(Lifetime(life), []).append((kid, bytes.fromhex(key)))
+    return Ring(keys)
+
+
+def verdict(ring: Ring, target: str) -> str:
+    found = ring.verify(target.encode(), VECTORS["now"])
+    if found is None:
+        return "refused"
+    return "expired" if found.expired else "revoked" if found.share in VECTORS["denied"] else "good"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    if shutil.which("node") is None:
+        install("nodejs")
+    folder = tmp_path_factory.mktemp("functions")
+    shutil.copy(FUNCTIONS / "cloudfront.js", folder)
+    shutil.copy(FUNCTIONS / "worker.js", folder / "worker.mjs")
+    runner = Path(__file__).with_name("functions_runner.mjs")
+    command = ["node", runner, folder, FUNCTIONS / "vectors.json"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    found: list[dict[str, Any]] = json.loads(run.stdout)
+    assert len(found) == len(CASES)
+    return found
+
+
+class TestScripts:
+    def test_cloudfront_has_the_same_verdicts(self, results: list[dict[str, Any]]) -> None:
+        told = [(case["path"], TOLD[case["verdict"]]) for case in CASES]
+        assert [(path, result["cloudfront"]) for (path, _), result in zip(told, results, strict=True)] == told
+
+    def test_worker_has_the_same_verdicts(self, results: list[dict[str, Any]]) -> None:
+        """For the target that its platform hands it, which is the one sent but for dot segments and the like."""
+        ring, same = ring_of_vectors(), 0
+        for case, result in zip(CASES, results, strict=True):
+            target = result["worker"]["target"]
+            same += target == case["path"]
+            expected = case["verdict"] if target == case["path"] else verdict(ring, target)
+            assert (target, result["worker"]["status"]) == (target, TOLD[expected])
+        assert same >= 500
+
+    def test_worker_tells_all_four_apart(self, results: list[dict[str, Any]]) -> None:
+        assert [result["verdict"] for result in results] == [case["verdict"] for case in CASES]
+
+    def test_without_keys_everything_is_refused(self, results: list[dict[str, Any]]) -> None:
+        assert Counter(result["unconfigured"] for result in results) == {"refused": len(CASES)}
+
+
+class Upstream(ThreadingHTTPServer):
+    """Counts what it is asked; slow enough to be asked twice if nobody waits; can be told to fail."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+        self.is_failing = False
+        super().__init__(("127.0.0.1", 0), Answer)
+
+
+class Answer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Upstream
+
+    def do_GET(self) -> None:
+        self.server.asked[self.path] += 1
+        time.sleep(0.1)
+        self.send_response(503 if self.server.is_failing else 200)
+        for name, value in (
+            ("Content-Type", "image/jpeg"),
+            ("Content-Length", str(len(DATA))),
+            ("Cache-Control", "private, max-age=3, immutable"),
+            ("Cache-Status", "tirage-edge; hit"),
+            ("ETag", '"abc"'),
+        ):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(DATA)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class Nginx:
+    def __init__(self, folder: Path, upstream: int, keys: dict[str, str], denied: list[str]) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.folder = folder
+        text = (FUNCTIONS / "nginx.conf").read_text()
+        for name, value in {
+            "LISTEN": f"127.0.0.1:{self.port}",
+            "UPSTREAM": f"127.0.0.1:{upstream}",
+            "CACHE": str(folder),
+            "FUNCTIONS": str(FUNCTIONS),
+            "KEYS": str(folder / "keys.map"),
+            "DENIED": str(folder / "denied.map"),
+        }.items():
+            text = text.replace(f"${{{name}}}", value)
+        text = text.replace("load_module modules/", "load_module /usr/lib/nginx/modules/")
+        (folder / "nginx.conf").write_text("user root;\n" + text)
+        (folder / "denied.map").write_text("".join(f"{id_} 1;\n" for id_ in denied))
+        (folder / "keys.map").write_text("".join(f'{name} "{key}";\n' for name, key in keys.items()))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """At the vectors' own time: no expiry of the file is left to the real clock."""
+        then = datetime.fromtimestamp(VECTORS["now"], UTC).strftime("@%Y-%m-%d %H:%M:%S")
+        library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+        env = {"PATH": "/usr/sbin:/usr/bin", "TZ": "UTC", "FAKETIME": then, "LD_PRELOAD": str(library)}
+        command = ["nginx", "-c", str(self.folder / "nginx.conf"), "-g", "daemon off;"]
+        with (self.folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(command, env=env, stderr=log)
+
+    def wait(self) -> None:
+        for _ in range(200):
+            try:
+                socket.create_connection(("127.0.0.1", self.port)).close()
+            except OSError:
+                assert self.process is not None
+                assert self.process.poll() is None, (self.folder / "log").read_text()
+                time.sleep(0.05)
+            else:
+                return
+        raise AssertionError("nginx does not listen")
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(20)
+
+    def ask(self, target: str, *headers: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
+        """One request with the target as it is: no client may tidy it up."""
+        with socket.create_connection(("127.0.0.1", self.port)) as wire:
+            head = "".join(f"{header}\r\n" for header in ("host: edge", "connection: close", *headers))
+            wire.sendall(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode())
+            answer = b""
+            while part := wire.recv(65536):
+                answer += part
+        first, _, body = answer.partition(b"\r\n\r\n")
+        status, *lines = first.decode().split("\r\n")
+        found = dict(line.lower().split(": ", 1) for line in lines)
+        return int(status.split()[1]), found, body
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    server = Upstream()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def nginx(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    install("nginx", "libnginx-mod-http-js", "faketime")
+    folder = tmp_path_factory.mktemp("nginx")
+    started = Nginx(folder, upstream.server_port, VECTORS["keys"], VECTORS["denied"])
+    started.start()
+    started.wait()
+    yield started
+    started.stop()
+
+
+class TestNginx:
+    def good(self, lifetime: str, nth: int = 0) -> str:
+        found = [c["path"] for c in CASES if c["verdict"] == "good" and c["path"].startswith(f"/{lifetime}/u2/")]
+        return found[nth]
+
+    def test_same_verdicts(self, nginx: Nginx, upstream: Upstream) -> None:
+        before = sum(upstream.asked.values())
+        wrong = []
+        sendable = [case for case in CASES if not set(case["path"]) & set(" \n") and case["path"].isascii()]
+        for case in sendable:
+            status = nginx.ask(case["path"], method="HEAD")[0]
+            # nginx itself refuses some targets that are no URI at all, before any script.
+            if status != STATUS[case["verdict"]] and not (case["verdict"] == "refused" and status == 400):
+                wrong.append((case["path"], case["verdict"], status))
+        assert wrong == []
+        assert len(sendable) >= 500
+        renditions = {path.split("/")[-2] for path in (c["path"] for c in sendable if c["verdict"] == "good")}
+        assert sum(upstream.asked.values()) - before <= len(renditions)
+
+    def test_an_empty_query_is_another_spelling(self, nginx: Nginx) -> None:
+        assert [nginx.ask(self.good("d") + more)[0] for more in ("", "?", "#", "?a")] == [200, 404, 404, 404]
+
+    def test_many_cold_requests_are_one(self, nginx: Nginx, upstream: Upstream) -> None:
+        fresh = ring_of_vectors().sign(Durable(asset="ast_" + "0" * 26, recipe=self.good("d").split("/")[-2]))
+        asked = sum(upstream.asked.values())
+        statuses: list[int] = []
+        threads = [threading.Thread(target=lambda: statuses.append(nginx.ask(fresh)[0])) for _ in range(40)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert Counter(statuses) == {200: 40}
+        assert sum(upstream.asked.values()) - asked == 1
+
+    def test_what_a_client_may_keep_is_its_own_path_s(self, nginx: Nginx) -> None:
+        durable, shared, ephemeral = (nginx.ask(self.good(life))[1]["cache-control"] for life in "dse")
+        assert durable == "public, max-age=31536000, immutable"
+        assert shared == "public, max-age=300"
+        assert ephemeral.startswith("private, max-age=")
+        assert 0 < int(ephemeral.split("=")[1].split(",")[0]) <= 1600
+        assert nginx.ask("/x")[1]["cache-control"] == "max-age=60"
+
+    def test_range_and_revalidation(self, nginx: Nginx) -> None:
+        path = self.good("d")
+        status, headers, body = nginx.ask(path, "range: bytes=7-13")
+        assert (status, body) == (206, DATA[7:14])
+        assert nginx.ask(path, 'if-none-match: "abc"')[0] == 304
+        assert headers["cache-status"] == "tirage-nginx; detail=hit"
+        assert nginx.ask(path, method="DELETE")[0] == 403
+
+    def test_what_it_has_it_serves_while_upstream_fails(self, nginx: Nginx, upstream: Upstream) -> None:
+        assert nginx.ask(self.good("d"))[0] == 200
+        upstream.is_failing = True
+        try:
+            assert nginx.ask(self.good("d"))[2] == DATA
+        finally:
+            upstream.is_failing = False
+
+    @pytest.mark.parametrize("keys", [{}, {"d.u2": ""}, {"d.u2": "00"}], ids=str)
+    def test_without_a_good_key_everything_is_refused(self, tmp_path: Path, nginx: Nginx, keys: dict[str, str]) -> None:
+        other = Nginx(tmp_path, 1, keys, [])
+        other.start()
+        try:
+            other.wait()
+            assert {other.ask(self.good(life))[0] for life in "esd"} == {404}
+        finally:
+            other.stop()
+
+    def test_does_not_start_without_a_key_file(self, tmp_path: Path, nginx: Nginx) -> None:
+        other = Nginx(tmp_path, 1, {}, [])
+        (tmp_path / "keys.map").unlink()
+        other.start()
+        assert other.process is not None
+        assert other.process.wait(20) != 0
