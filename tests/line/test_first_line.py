@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -340,6 +341,18 @@ async def test_server_killed(stack: Running, photo: bytes, good: dict[str, str],
     assert (await phone.settled(upload["assetId"]))["state"] == "ready"
     await stack.back(server, old)
     assert await digests(stack, upload["assetId"], phone) == good
+
+
+async def test_queue_loses_its_data_under_load(stack: Running, photos: Path) -> None:
+    """The folder of JetStream is deleted while photos are on their way: everything converges from the rows."""
+    phone, names = Phone(stack.address("api")), ["orient-land-1.jpg", "orient-land-6.jpg", "neardup-koala-l.jpg"]
+    uploads = [await phone.send((photos / name).read_bytes()) for name in names]
+    await asyncio.gather(*(phone.complete(upload) for upload in uploads))
+    old = stack.kill("nats")
+    shutil.rmtree(stack.folder / "data" / "nats")
+    for upload in uploads:
+        assert (await phone.settled(upload["assetId"]))["state"] == "ready"
+    await stack.back("nats", old)
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import httpx
 import msgspec
 import pytest
 
@@ -17,6 +19,7 @@ from app.kernel import alerts, jobs
 from app.kernel.db import Database
 from app.kernel.jobs import JobState, Plan
 from app.reactions import KINDS
+from base import ids
 from devstack.processes import PROCESSES
 from tasks.queue import Queue
 
@@ -35,15 +38,15 @@ class Region:
 
     def __init__(self, env: dict[str, str], db: Database) -> None:
         self.name, self._db = f"f{uuid4().hex[:10]}", db
-        self._env = {**env, "TIRAGE_REGION": self.name}
+        self.env = {**env, "TIRAGE_REGION": self.name}
         self.running: list[subprocess.Popen[bytes]] = []
 
     def start(self, kind: str, moment: str | None = None) -> subprocess.Popen[bytes]:
         """A process of this kind with just its own variables; with a moment, one that dies there."""
         process = next(p for p in PROCESSES if p.name == kind)
         begin = [sys.executable, str(CRASHING), moment] if moment else [str(TIRAGE)]
-        region = [] if kind == "scheduler" else ["--region", self.name]
-        env = {"PATH": os.environ["PATH"], **{name: self._env[name] for name in process.variables}}
+        region = [] if kind in ("scheduler", "api") else ["--region", self.name]
+        env = {"PATH": os.environ["PATH"], **{name: self.env[name] for name in process.variables}}
         started = subprocess.Popen(
             [*begin, *process.command, *region], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -169,3 +172,39 @@ async def test_a_pixel_worker_knows_no_database(region: Region, env: dict[str, s
         "import sys, tirage.pixels;print([m for m in sys.modules if m.split('.')[0] in {'app', 'piccolo', 'asyncpg'}])"
     )
     assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+async def test_api_dies_after_the_commit_before_the_answer(region: Region, env: dict[str, str], db: Database) -> None:
+    """The same call with the same key gives the answer that was lost; the effect is there once."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    region.env["TIRAGE_API_PORT"] = str(port)
+    base = f"http://127.0.0.1:{port}"
+    body = {"bytes": 5, "contentType": "image/jpeg"}
+    dying = region.start("api", "committed-not-answered")
+    async with httpx.AsyncClient(base_url=base, timeout=10) as client:
+        grant = await _answer(client, "/v1/devices", {"platform": "ios"}, {})
+        headers = {"authorization": f"Bearer {grant.json()['accessToken']}", "idempotency-key": uuid4().hex}
+        with pytest.raises(httpx.HTTPError):
+            await client.post("/v1/uploads", json=body, headers=headers)
+        await region.dies(dying)
+        async with db.transaction() as tx:
+            lost = await tx.value("SELECT id FROM uploads")
+        region.start("api")
+        again = await _answer(client, "/v1/uploads", body, headers)
+    assert again.status_code == 201
+    assert again.headers["idempotency-replayed"] == "true"
+    assert ids.decode("upload", again.json()["id"]) == lost
+    async with db.transaction() as tx:
+        assert await tx.value("SELECT count(*) FROM uploads") == 1
+
+
+async def _answer(
+    client: httpx.AsyncClient, path: str, body: dict[str, object], headers: dict[str, str]
+) -> httpx.Response:
+    async with asyncio.timeout(30):
+        while True:
+            with contextlib.suppress(httpx.HTTPError):
+                return await client.post(path, json=body, headers=headers)
+            await asyncio.sleep(0.1)
