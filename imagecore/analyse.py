@@ -19,7 +19,7 @@ REVISION: Final = 1
 """Raised when the same photo gets other findings: another model, threshold or measure."""
 
 LIMITS: Final = Limits(memory_mb=1400, output_mb=16, jobs=200)
-MOST_PIXELS: Final = 4096
+MOST_PIXELS: Final = 3072
 """Quality looks at no more than this many columns and rows, from the middle."""
 _GRID: Final = 8
 _LEAST: Final = quality.TILE + 2
@@ -27,8 +27,20 @@ _LEAST: Final = quality.TILE + 2
 
 def analyse(raw: bytes, ancestor: bytes | None = None) -> Analysis:
     """The findings; a stored `ancestor` of the same photo saves a decode. Raises `Rejected`, `PixelFailure`."""
-    rgb = proxy(load(ancestor or raw))
+    rgb = proxy(_small(ancestor or raw))
     return Analysis(revision=REVISION, faces=faces.find(rgb), text=text.find(rgb), quality=quality_of(raw))
+
+
+def _small(raw: bytes) -> vips.Image:
+    """The upright picture, at least twice the models' size where it is larger; a JPEG shrinks while it is decoded."""
+    if containers.sniff(raw) != "jpeg":
+        return load(raw)
+    whole = vips.open_buffer(raw)
+    room = max(whole.width, whole.height) // (2 * models.PROXY)
+    shrink = next((factor for factor in (8, 4, 2) if room >= factor), 1)
+    # Upright only once it is small: turning needs the whole picture in memory.
+    with vips.failures():
+        return vips.bare(vips.in_memory(vips.open_jpeg(raw, fail_on="none", shrink=shrink)).autorot())
 
 
 def proxy(image: vips.Image) -> Any:
@@ -52,7 +64,7 @@ def quality_of(raw: bytes) -> Quality | None:
         part = image.crop(left, top, width, height)
         gray = part.colourspace("b-w").extract_band(0)
         level = gray if gray.format == "uchar" else (gray / 257).cast("uchar")
-        return quality.measure(bytes(level.write_to_memory()), width, height)
+        return quality.measure(memoryview(level.write_to_memory()), width, height)
 
 
 def operation(_: bytes, inputs: Sequence[bytes]) -> Iterator[Output]:

@@ -64,7 +64,8 @@ def session(model: Model) -> Session | None:
         return None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.enable_cpu_mem_arena = False
+    # Arenas and memory patterns keep a block for every shape ever seen.
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     options.log_severity_level = 4
     return onnxruntime.InferenceSession(_opened(data), options, providers=["CPUExecutionProvider"])
 

@@ -43,7 +43,7 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     mean: int
 
 
-def _measure(gray: bytes, width: int, height: int, tiles: "array[int]", phases: "array[int]") -> int:
+def _measure(gray: bytes | memoryview, width: int, height: int, tiles: "array[int]", phases: "array[int]") -> int:
     """Add the sums of each whole tile to `tiles` (six a tile) and of each phase to `phases` (8 columns, 8 rows)."""
     across, below = (width - 2) >> 5, (height - 2) >> 5
     for y in range(1, height - 1):
@@ -71,7 +71,7 @@ def _measure(gray: bytes, width: int, height: int, tiles: "array[int]", phases: 
     return 0
 
 
-def sums(gray: bytes, width: int, height: int) -> tuple[list[tuple[int, ...]], list[int]]:
+def sums(gray: bytes | memoryview, width: int, height: int) -> tuple[list[tuple[int, ...]], list[int]]:
     """(six sums a tile, sixteen phase sums) of a gray picture, one byte a pixel, row by row.
 
     Raises `ValueError` unless `gray` has width x height bytes and holds at least one tile.
@@ -85,7 +85,7 @@ def sums(gray: bytes, width: int, height: int) -> tuple[list[tuple[int, ...]], l
     return [tuple(flat[_SUMS * i : _SUMS * (i + 1)]) for i in range(count)], phases.tolist()
 
 
-def measure(gray: bytes, width: int, height: int) -> Quality:
+def measure(gray: bytes | memoryview, width: int, height: int) -> Quality:
     """The quality of a gray picture (sRGB luma) at its own scale; raises `ValueError` as `sums`."""
     tiles, phases = sums(gray, width, height)
     area = len(tiles) * TILE * TILE

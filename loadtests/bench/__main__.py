@@ -9,6 +9,7 @@ from typing import Final
 BENCHES: Final[dict[str, str]] = {
     "line": "loadtests.bench.line",
     "spine": "loadtests.bench.spine",
+    "masters": "loadtests.bench.masters",
     "stack": "loadtests.bench.stack",
 }
 RESULTS: Final = Path("bench-results")
