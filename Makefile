@@ -27,6 +27,9 @@ soak: .venv/built ## Long proofs, by rotating seed
 bench: .venv/built ## Benchmarks, interleaved with peers; medians of ratios
 	@$(BIN)/python -m loadtests.bench
 
+gallery: .venv/built ## Write gallery/index.html: prints, proofs and crops to look at
+	@$(BIN)/tirage gallery
+
 fmt: .venv/built ## Format
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix-only -q .
 

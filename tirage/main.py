@@ -13,6 +13,7 @@ COMMANDS: Final[dict[str, str]] = {
     "dispatcher": "tirage.work:dispatcher",
     "down": "tirage.stack:down",
     "edge": "tirage.delivery:edge",
+    "gallery": "tirage.gallery:gallery",
     "jobs": "tirage.work:jobs",
     "master": "tirage.masters:master",
     "migrate": "tirage.database:migrate",
