@@ -1,0 +1,102 @@
+"""Ancestor, ladder and placeholder: upright, clean, and the same bytes at ingest as at an origin a year later."""
+
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from imagecore import engine
+from imagecore import recipe as recipes
+from imagecore.jail import Jail
+from imagecore.jail_wire import Output
+
+PARAMS = msgspec.msgpack.encode({"recipes": [], "extension": None})
+
+
+def ingest(jail: Jail, raw: bytes, *texts: str) -> list[Output]:
+    params = msgspec.msgpack.encode({"recipes": list(texts), "extension": None}) if texts else PARAMS
+    return list(jail.run("ingest", params, [raw], 60))
+
+
+def named(outputs: list[Output], name: str) -> bytes:
+    return next(o.data for o in outputs if o.name == name)
+
+
+class TestLadder:
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_every_orientation_comes_out_upright(self, pixel_jail: Jail, photos: Path, orientation: int) -> None:
+        outputs = ingest(pixel_jail, (photos / f"orient-land-{orientation}.jpg").read_bytes())
+        rungs = [o.data for o in outputs if o.name == "rendition"]
+        upright = Image.open(io.BytesIO(rungs[0])).convert("L").resize((24, 16))
+        reference = ingest(pixel_jail, (photos / "orient-land-1.jpg").read_bytes())
+        expected = Image.open(io.BytesIO(next(o.data for o in reference if o.name == "rendition"))).convert("L")
+        pairs = zip(upright.tobytes(), expected.resize((24, 16)).tobytes(), strict=True)
+        assert sum(abs(a - b) for a, b in pairs) / (24 * 16) < 6
+        for side, data in zip(recipes.RUNGS, rungs, strict=True):
+            width, height = Image.open(io.BytesIO(data)).size
+            assert width > height
+            assert width <= side
+
+    def test_nothing_private_and_a_profile(self, pixel_jail: Jail, photos: Path) -> None:
+        outputs = ingest(pixel_jail, (photos / "large-02-pixel-path.jpg").read_bytes())
+        for output in outputs:
+            if output.name in ("ancestor", "rendition"):
+                image = Image.open(io.BytesIO(output.data))
+                assert not image.getexif()
+                assert set(image.info) <= {"icc_profile", "jfif", "jfif_version", "jfif_unit", "jfif_density"}
+                assert image.info["icc_profile"]
+
+    @pytest.mark.parametrize("name", ["large-03-iphone-xs-p3-rotated.jpg", "heic-two-images.heic", "png-alpha.png"])
+    def test_same_bytes_again_and_from_the_stored_ancestor(self, pixel_jail: Jail, photos: Path, name: str) -> None:
+        raw = (photos / name).read_bytes()
+        first, again = ingest(pixel_jail, raw), ingest(pixel_jail, raw)
+        assert [o.data for o in first] == [o.data for o in again]
+        ancestor, facts = named(first, "ancestor"), named(first, "facts")
+        for output in first:
+            if output.name == "rendition":
+                text = msgspec.json.decode(output.facts)["recipe"]
+                params = msgspec.msgpack.encode({"recipe": text, "facts": facts})
+                (later,) = pixel_jail.run("render", params, [ancestor], 60)
+                assert hashlib.sha256(later.data).digest() == hashlib.sha256(output.data).digest()
+
+    @pytest.mark.parametrize(("format_", "kind"), [("webp", "WEBP"), ("avif", "AVIF")])
+    def test_other_encodings(self, pixel_jail: Jail, photos: Path, format_: recipes.Format, kind: str) -> None:
+        text = recipes.text(recipes.rung(400, engine.revision(), format_))
+        outputs = ingest(pixel_jail, (photos / "orient-land-6.jpg").read_bytes(), text)
+        made = [o.data for o in outputs if o.name == "rendition"]
+        assert len(made) == 1
+        assert (made[0][8:12] == b"WEBP") if kind == "WEBP" else (b"avif" in made[0][:32])
+        assert b"Exif" not in made[0]
+
+
+LANES = ["pure", "compiled"]
+
+
+class TestThumbHash:
+    @given(st.integers(1, 100), st.integers(1, 100), st.randoms(use_true_random=False))
+    @settings(max_examples=25, deadline=None)
+    def test_pure_and_compiled_are_equal(
+        self, kernel: Callable[[str, str], ModuleType], width: int, height: int, random: object
+    ) -> None:
+        pixels = bytes(random.getrandbits(8) for _ in range(width * height * 3))  # type: ignore[attr-defined]
+        assert kernel("thumbhash", "pure").encode(width, height, pixels) == kernel("thumbhash", "compiled").encode(
+            width, height, pixels
+        )
+
+    @pytest.mark.parametrize("lane", LANES)
+    def test_average_and_aspect_are_in_it(self, kernel: Callable[[str, str], ModuleType], lane: str) -> None:
+        """ThumbHash's header: 6 bits of average luminance, a landscape flag, and few bytes whatever the picture."""
+        module = kernel("thumbhash", lane)
+        for level in (0, 64, 128, 192, 255):
+            encoded = module.encode(60, 40, bytes([level]) * (60 * 40 * 3))
+            assert abs((encoded[0] & 63) - round(level / 255 * 63)) <= 1
+            assert encoded[4] & 0x80
+            assert len(encoded) <= 25
+        assert not module.encode(40, 60, bytes(40 * 60 * 3))[4] & 0x80
