@@ -85,11 +85,12 @@ def changed(path: str, random_: random.Random) -> str:
 
 
 class TestSpelling:
-    async def test_ten_thousand_mutations_cost_no_io(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("count", [10_000, pytest.param(100_000, marks=pytest.mark.soak)])
+    async def test_mutations_cost_no_io(self, tmp_path: Path, count: int) -> None:
         source, random_ = Counting(), random.Random(7)
         edge = node(tmp_path, source)
         mutations: set[str] = set()
-        while len(mutations) < 10_000:
+        while len(mutations) < count:
             once = changed(GOOD, random_)
             mutations |= {m for m in (once, changed(once, random_)) if m != GOOD}
         others = {GOOD.replace("_", escape) for escape in ("%5f", "%5F")} | {"/" + GOOD, GOOD + "/", GOOD.upper()}
