@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 BENCHES: Final[dict[str, str]] = {
+    "edge": "loadtests.bench.edge",
     "line": "loadtests.bench.line",
     "spine": "loadtests.bench.spine",
     "masters": "loadtests.bench.masters",
