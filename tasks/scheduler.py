@@ -20,6 +20,7 @@ SCHEDULES: Final[dict[str, int]] = {
     # job kind: every so many seconds
     "events.partitions": 86_400,
     "uploads.expire": 300,
+    "idempotency.reap": 3_600,
 }
 
 

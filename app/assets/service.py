@@ -106,7 +106,7 @@ class Assets:
         """Apply one step of ingest; the asset as it is afterwards, locked."""
         origin = Origin(actor="system", cause=job.id)
         asset = await _locked(tx, asset_id)
-        if asset.state not in LIVING:
+        if asset.state not in LIVING or result.outcome is Outcome.LOST:
             return asset
         if result.outcome is Outcome.REFUSED:
             await self._reject(tx, asset, result.reason or "unusable", origin)

@@ -97,6 +97,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None
 
 
+# Called for ok, refused and lost answers, never for failed ones; a lost one has no body.
 Applier = Callable[[Transaction, JobRow, Result], Awaitable[None]]
 
 _FIELDS: Final = """id, kind, region, lane, owner_id, payload::text AS payload, state, attempt, max_attempts,
@@ -252,9 +253,13 @@ LOCK: Final = f"SELECT {_FIELDS} FROM jobs WHERE id = $1 FOR UPDATE"  # noqa: S6
 FINISH: Final = "UPDATE jobs SET state = 'done', outcome = $2, last_reason = $3, finished_at = now() WHERE id = $1"
 STEPS_BEFORE: Final = "SELECT count(*) FROM step_runs WHERE job_id = $1 AND outcome = 'ok'"
 STEP: Final = """
-INSERT INTO step_runs (job_id, step, attempt, outcome, reason, ms, engine, body, trace_id)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9)
-ON CONFLICT DO NOTHING
+INSERT INTO step_runs AS run (job_id, step, attempt, outcome, reason, ms, engine, body, trace_id)
+SELECT $1, $2, $3, $4::text, $5, $6, $7, $8::jsonb, $9
+WHERE $4::text <> 'ok' OR NOT EXISTS (SELECT FROM step_runs WHERE job_id = $1 AND step = $2 AND outcome = 'ok')
+ON CONFLICT (job_id, step, attempt) DO UPDATE
+SET outcome = excluded.outcome, reason = excluded.reason, ms = excluded.ms, engine = excluded.engine,
+    body = excluded.body, trace_id = excluded.trace_id, recorded_at = now()
+WHERE run.outcome <> 'ok' AND excluded.outcome = 'ok'
 RETURNING job_id
 """
 
@@ -296,16 +301,21 @@ async def apply(tx: Transaction, key: bytes, result: Result, appliers: Mapping[s
         return Applied.LATE
     if result.outcome is Outcome.OK and await tx.value(STEPS_BEFORE, row.id) < result.index:
         return Applied.EARLY
-    if await _record_step(tx, result) is None:
+    if result.outcome in (Outcome.FAILED, Outcome.LOST) and not _ends_attempt(row, result):
+        return Applied.LATE
+    if await _record_step(tx, result) is None and result.outcome is Outcome.OK:
         return await _repeated(tx, row, result)
     if result.outcome is Outcome.FAILED:
-        if result.attempt != row.attempt:
-            return Applied.LATE
         await _again_or_park(tx, row, result.reason or "failed", _delay(row.attempt))
         return Applied.APPLIED
     await appliers[row.kind](tx, row, result)
     await _close(tx, row, result)
     return Applied.APPLIED
+
+
+def _ends_attempt(row: JobRow, result: Result) -> bool:
+    """Whether the row still waits for this attempt: an older one's failure must not end the newer."""
+    return result.attempt == row.attempt and row.state is not JobState.PARKED
 
 
 async def _record_step(tx: Transaction, result: Result) -> Any:
@@ -326,7 +336,7 @@ async def _record_step(tx: Transaction, result: Result) -> Any:
 
 async def _repeated(tx: Transaction, row: JobRow, result: Result) -> Applied:
     """The step was applied before; its attempt may still have to be closed."""
-    if result.last and result.outcome is Outcome.OK:
+    if result.last:
         await finish(tx, row.id)
     return Applied.REPEATED
 

@@ -5,10 +5,12 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
+import pytest
 
 from app.kernel import alerts, jobs
 from app.kernel.db import Database, Transaction
-from app.kernel.jobs import JobKind, JobState, Plan
+from app.kernel.jobs import Applied, JobKind, JobRow, JobState, Plan
+from base.jobs import Outcome, Result, signed
 
 KIND = JobKind(name="t.kind", lane="record", time_limit_s=5, max_attempts=3)
 
@@ -178,3 +180,96 @@ class TestAlerts:
             assert not await alerts.close(tx, found["s"].id)
             await alerts.alert(tx, "r", alerts.Severity.WARNING, "s")
             assert {a.subject: a.count for a in await alerts.open_alerts(tx)} == {"s": 1, "other": 1}
+
+
+class Answers:
+    """One published job, and its answers as a worker would sign them."""
+
+    KEY = b"k" * 32
+
+    def __init__(self, db: Database, job: UUID) -> None:
+        self.db, self.job = db, job
+        self.applied: list[tuple[str, Outcome]] = []
+
+    @classmethod
+    async def to_a_new_job(cls, db: Database) -> "Answers":
+        async with db.transaction() as tx:
+            job = await plan(tx)
+            await publish(tx)
+        assert job is not None
+        return cls(db, job)
+
+    async def row(self) -> JobRow:
+        async with self.db.transaction() as tx:
+            row = await jobs.lock(tx, self.job)
+        assert row is not None
+        return row
+
+    async def give(self, outcome: Outcome, step: str = "one", attempt: int = 1, *, last: bool = True) -> Applied:
+        result = Result(
+            job_id=self.job,
+            kind=KIND.name,
+            attempt=attempt,
+            step=step,
+            index=("one", "two").index(step),
+            last=last,
+            outcome=outcome,
+            reason=None if outcome is Outcome.OK else "test",
+            ms=1,
+            engine=None,
+            body=b"{}",
+        )
+        nonce = (await self.row()).nonce
+        async with self.db.transaction() as tx:
+            return await jobs.apply(tx, self.KEY, signed(self.KEY, nonce, result), {KIND.name: self._apply})
+
+    async def _apply(self, tx: Transaction, job: JobRow, result: Result) -> None:
+        self.applied.append((result.step, result.outcome))
+
+
+class TestApply:
+    """Answers in the orders that lost acknowledgements and dying workers make."""
+
+    @pytest.mark.parametrize("before", [Outcome.FAILED, Outcome.LOST])
+    async def test_success_after_another_answer_of_its_attempt_is_applied(self, db: Database, before: Outcome) -> None:
+        """The message came again after its answer, and this time the work went well."""
+        answers = await Answers.to_a_new_job(db)
+        await answers.give(before)
+        assert await answers.give(Outcome.OK) is Applied.APPLIED
+        assert answers.applied[-1] == ("one", Outcome.OK)
+        assert (await answers.row()).state is JobState.DONE
+
+    async def test_success_is_applied_once_over_two_attempts(self, db: Database) -> None:
+        answers = await Answers.to_a_new_job(db)
+        assert await answers.give(Outcome.OK, last=False) is Applied.APPLIED
+        assert await answers.give(Outcome.OK, attempt=2, last=False) is Applied.REPEATED
+        assert answers.applied == [("one", Outcome.OK)]
+
+    async def test_killed_after_a_recorded_step_is_parked(self, db: Database) -> None:
+        """The message was written before that step was recorded, so the answer names the step as undone."""
+        answers = await Answers.to_a_new_job(db)
+        await answers.give(Outcome.OK, last=False)
+        assert await answers.give(Outcome.LOST) is Applied.APPLIED
+        assert (await answers.row()).state is JobState.PARKED
+
+    async def test_failed_after_a_recorded_step_is_tried_again(self, db: Database) -> None:
+        answers = await Answers.to_a_new_job(db)
+        await answers.give(Outcome.OK, last=False)
+        assert await answers.give(Outcome.FAILED) is Applied.APPLIED
+        row = await answers.row()
+        assert (row.state, row.attempt) == (JobState.QUEUED, 2)
+
+    @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.LOST])
+    async def test_an_older_attempts_failure_does_not_end_the_newer(self, db: Database, outcome: Outcome) -> None:
+        answers = await Answers.to_a_new_job(db)
+        await answers.give(Outcome.FAILED)
+        assert await answers.give(outcome) is Applied.LATE
+        row = await answers.row()
+        assert (row.state, row.attempt) == (JobState.QUEUED, 2)
+
+    async def test_lost_twice_raises_one_alert(self, db: Database) -> None:
+        answers = await Answers.to_a_new_job(db)
+        assert await answers.give(Outcome.LOST) is Applied.APPLIED
+        assert await answers.give(Outcome.LOST) is Applied.LATE
+        async with db.transaction() as tx:
+            assert [a.count for a in await alerts.open_alerts(tx)] == [1]

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from app.handlers import appliers
-from app.kernel import jobs
+from app.kernel import alerts, jobs
 from app.kernel.db import Database
 from app.services import Services
 from app.uploads.service import Clean
@@ -221,6 +221,10 @@ async def answer_ingest(
             await jobs.apply(tx, secret, signed(secret, row.nonce, result), appliers(services))
 
 
+class Nothing(msgspec.Struct, frozen=True):
+    """The body of an answer that tells nothing."""
+
+
 def validated(sha256: str = DIGEST) -> tuple[str, Outcome, None, msgspec.Struct]:
     facts = msgspec.Raw(b'{"width":40}')
     body = ingest.Validated(
@@ -293,6 +297,22 @@ class TestIngestAnswers:
         session = (await client.get(f"/v1/uploads/{upload['id']}", headers=auth)).json()["upload"]
         assert (asset["state"], asset["reason"]) == ("rejected", "not-an-image")
         assert (session["state"], session["reason"]) == ("rejected", "not-an-image")
+
+    @pytest.mark.parametrize("done", [0, 1, 2])
+    async def test_photo_that_kills_its_workers_is_parked_and_waits(
+        self, client: httpx.AsyncClient, guest: Guest, services: Services, done: int
+    ) -> None:
+        """Killed in any step: an operator is told, and a later attempt still succeeds."""
+        auth = (await guest())["auth"]
+        upload = await sent(client, auth)
+        answers = [validated(), previews("first_previews"), previews("previews")]
+        await answer_ingest(services, upload["assetId"], *answers[:done])
+        await answer_ingest(services, upload["assetId"], (answers[done][0], Outcome.LOST, "worker-lost", Nothing()))
+        async with services.db.transaction() as tx:
+            assert await tx.value("SELECT state FROM jobs WHERE kind = 'asset.ingest'") == "parked"
+            assert [a.rule for a in await alerts.open_alerts(tx)] == ["job-parked"]
+        await answer_ingest(services, upload["assetId"], *answers[done:])
+        assert (await client.get(f"/v1/assets/{upload['assetId']}", headers=auth)).json()["state"] == "ready"
 
     async def test_erased_photo_is_gone_and_late_answers_change_nothing(
         self,
