@@ -3,8 +3,10 @@
 python crashing.py MOMENT dispatcher --region R
 """
 
+import atexit
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 STATUS = 86
@@ -46,6 +48,9 @@ def arm(moment: str) -> None:
         from app.kernel.idempotency import Idempotency
 
         after(Idempotency, "once")
+    elif moment.startswith("modules:"):
+        told = Path(moment.removeprefix("modules:"))
+        atexit.register(lambda: told.write_text("\n".join(sys.modules)))
     elif moment == "kills-its-worker":
         from tasks.pixel import handlers
 
