@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from litestar import Controller, Litestar
+from litestar.config.cors import CORSConfig
 
 from app.assets.routes import AssetController, ImageController
 from app.erasure.routes import ErasureController
@@ -21,7 +22,9 @@ from app.web import openapi, problems
 from app.web.frame import Frame
 from app.web.guards import Gate, mounted
 from app.web.health import HealthController, Readiness
+from app.web.metrics import MetricsController
 from app.web.requests import ApiRequest
+from app.web.settings import WebSettings
 from base.clock import Clock
 
 
@@ -56,12 +59,16 @@ def create_app(settings: ApiSettings, clock: Clock | None = None) -> Api:
     stream = StreamService(services.db, hub, services.clock, web.heartbeat_s)
     readiness = Readiness(services.db, services.store, settings.app.buckets.originals)
     app = Api(
-        route_handlers=_controllers(services, identity, stream, readiness),
+        route_handlers=[
+            *_controllers(services, identity, stream, readiness),
+            mounted(MetricsController, scrapers=web.scrapers),
+        ],
         guards=[Gate(access, web.limits).admit],
         exception_handlers=problems.HANDLERS,
         request_class=ApiRequest,
         request_max_body_size=web.limits.body,
         openapi_config=openapi.config(),
+        cors_config=_cors(web),
         type_encoders={datetime: _utc},
         on_startup=[services.start, hub.start],
         on_shutdown=[hub.stop, services.stop],
@@ -85,6 +92,21 @@ def _controllers(
         mounted(ImageController, assets=services.assets),
         mounted(StreamController, stream=stream),
     ]
+
+
+def _cors(web: WebSettings) -> CORSConfig | None:
+    """Which web origins may call; none by default. No cookies are used, so no credentials are allowed."""
+    if not web.origins:
+        return None
+    return CORSConfig(
+        allow_origins=list(web.origins),
+        allow_methods=["GET", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID", "traceparent"],
+        expose_headers=[
+            *("Idempotency-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id", "X-Trace-Id")
+        ],
+        max_age=600,
+    )
 
 
 def _utc(value: datetime) -> str:

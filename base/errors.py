@@ -60,7 +60,7 @@ class ServiceUnavailable(DomainError):
     """A part we need (database, queue, object store) does not answer now."""
 
     code, title, kind = "service-unavailable", "A part of the service is not available", Kind.UNAVAILABLE
-    next_step = "Send the same request again after Retry-After seconds; nothing was changed."
+    next_step = "Send the same request again after Retry-After seconds, with the same Idempotency-Key if it had one."
     retry_after_s = 2
 
 

@@ -54,7 +54,7 @@ def decode(kind: str, text: str) -> UUID:
     try:
         parsed = TypeID.from_string(text)
     except (TypeIDException, ValueError) as error:
-        raise MalformedId(f"not a {kind} id") from error
+        raise MalformedId(f"this is not the id of the kind {kind!r}") from error
     if parsed.prefix != PREFIXES[kind] or str(parsed) != text:
-        raise MalformedId(f"not a {kind} id")
+        raise MalformedId(f"this is not the id of the kind {kind!r}")
     return UUID(bytes=parsed.uuid_bytes)

@@ -61,6 +61,11 @@ class Reader:
         """Add a fault found by a caller's own rule."""
         self._faults.append(text)
 
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What was found wrong so far."""
+        return tuple(self._faults)
+
     def finish(self) -> None:
         """Raise `SettingsError` with all faults, if there are any."""
         if self._faults:

@@ -1,22 +1,42 @@
 """Logs and traces: structured JSON lines without bodies, addresses or tokens, tied together by W3C trace ids."""
 
+import contextlib
 import logging
 import secrets
 import sys
 import traceback
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any, Final
 
 import structlog
 
 _traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
+_per_mille = 1000
 
 HIDDEN: Final = frozenset({"authorization", "token", "secret", "password", "address", "email", "body", "url", "cookie"})
 
 
 def new_traceparent() -> str:
-    """A sampled W3C `traceparent` (Trace Context level 1) with a random trace and span id."""
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+    """A W3C `traceparent` (Trace Context level 1) with a random trace and span id, sampled as `sample` says."""
+    sampled = _per_mille >= 1000 or secrets.randbelow(1000) < _per_mille
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-{'01' if sampled else '00'}"
+
+
+def sample(per_mille: int) -> None:
+    """How many of a thousand traces that begin here are sampled."""
+    global _per_mille
+    _per_mille = per_mille
+
+
+def enter(traceparent: str) -> Token[str | None]:
+    """Make `traceparent` the current one until `leave` is given what this returns."""
+    return _traceparent.set(traceparent)
+
+
+def leave(before: Token[str | None]) -> None:
+    """Go back to what was current before `enter`; in another task than that one there is nothing to go back to."""
+    with contextlib.suppress(ValueError):
+        _traceparent.reset(before)
 
 
 def follow(traceparent: str | None) -> None:

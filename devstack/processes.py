@@ -30,6 +30,7 @@ RECORD: Final = ("TIRAGE_DATABASE_URL", "TIRAGE_KEK", "TIRAGE_RESULT_KEY", *STOR
 EDGE_KEYS: Final = ("TIRAGE_EDGE_KEYS_EPHEMERAL", "TIRAGE_EDGE_KEYS_SHARE", "TIRAGE_EDGE_KEYS_DURABLE")
 
 STORE_TUNING: Final = ("TIRAGE_S3_THREADS", "TIRAGE_S3_CONNECT_TIMEOUT", "TIRAGE_S3_READ_TIMEOUT")
+TRACING: Final = ("TIRAGE_TRACES", "TIRAGE_OTLP_ENDPOINT", "TIRAGE_TRACE_PER_MILLE")
 DATABASE_TUNING: Final = (
     "TIRAGE_DATABASE_POOL_MIN",
     "TIRAGE_DATABASE_POOL_MAX",
@@ -90,7 +91,7 @@ PROCESSES: Final = (
             "TIRAGE_API_URL",
             "TIRAGE_API_PORT",
         ),
-        tuning=("TIRAGE_API_*", "TIRAGE_TOKEN_*", *DATABASE_TUNING, *STORE_TUNING),
+        tuning=("TIRAGE_API_*", "TIRAGE_TOKEN_*", *TRACING, *DATABASE_TUNING, *STORE_TUNING),
         listens="API",
         health="/readyz",
     ),
@@ -98,14 +99,14 @@ PROCESSES: Final = (
         name="dispatcher",
         command=("dispatcher",),
         variables=(*QUEUE, *RECORD, *_key_of("RECORD")),
-        tuning=(*DATABASE_TUNING, *STORE_TUNING),
+        tuning=(*TRACING, *DATABASE_TUNING, *STORE_TUNING),
         by_region=True,
     ),
     Process(
         name="record-worker",
         command=("worker", "record"),
         variables=(*QUEUE, *RECORD, *_key_of("RECORD")),
-        tuning=(*DATABASE_TUNING, *STORE_TUNING),
+        tuning=(*TRACING, *DATABASE_TUNING, *STORE_TUNING),
         by_region=True,
     ),
     Process(
@@ -119,7 +120,7 @@ PROCESSES: Final = (
             "TIRAGE_EDGE_URL",
             "TIRAGE_EDGE_PUSH_KEYS",
         ),
-        tuning=(*STORE_TUNING, "TIRAGE_PIXEL_*"),
+        tuning=(*TRACING, *STORE_TUNING, "TIRAGE_PIXEL_*"),
         by_region=True,
     ),
     Process(

@@ -181,6 +181,7 @@ class Stack:
             "TIRAGE_EDGE_PUSH_KEYS": secrets["edge_push_keys"],
             "TIRAGE_EDGE_PURGE_KEYS": secrets["edge_purge_keys"],
             "TIRAGE_EDGE_CACHE": str(self.folder / "edge-cache"),
+            "TIRAGE_TRACES": str(self.folder / "traces"),
         }
         for role in ROLES:
             for part in ("access", "secret"):

@@ -14,8 +14,8 @@ from granian.server.embed import Server
 from app.main import Api, create_app
 from app.settings import load_api
 from app.web.settings import WebSettings
-from base import telemetry
 from base.settings import SettingsError
+from tirage.observing import observe
 from tirage.serving import require_free
 
 
@@ -27,7 +27,7 @@ def api() -> None:
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
     require_free(settings.web.host, settings.web.port)
-    telemetry.configure_logs("api")
+    observe("api")
     sys.exit(uvloop.run(serve(create_app(settings), settings.web)))
 
 

@@ -7,7 +7,6 @@ import signal
 import click
 import uvloop
 
-from base import telemetry
 from base.jobs import Lane, Plane
 from base.objects import ObjectStore
 from base.settings import SettingsError
@@ -18,6 +17,7 @@ from tasks.pixel.handlers import kinds
 from tasks.pixel.settings import PixelSettings, load
 from tasks.pixel.worker import PixelWorker
 from tasks.queue import Queue
+from tirage.observing import observe
 
 
 @click.command()
@@ -25,7 +25,7 @@ from tasks.queue import Queue
 @click.option("--lanes", default=None, help="NAME=SLOTS,… (default: every pixel lane)")
 def pixel(region: str | None, lanes: str | None) -> None:
     """Run pixel jobs (has no database)."""
-    telemetry.configure_logs("pixel-worker")
+    observe("pixel-worker")
     try:
         settings, wanted = load(os.environ), parse_lanes(lanes, Plane.PIXEL)
     except SettingsError as error:

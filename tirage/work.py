@@ -16,9 +16,10 @@ from app.kernel.db import Database, read_database
 from app.kernel.jobs import JobState
 from app.services import Services
 from app.settings import load
-from base import ids, telemetry
+from base import ids
 from base.jobs import LANES, Plane
 from base.settings import Reader, SettingsError
+from tirage.observing import observe
 
 
 def _until_signalled(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
@@ -55,7 +56,7 @@ def dispatcher(region: str) -> None:
     from tasks.dispatcher import Dispatcher
     from tasks.queue import Queue
 
-    telemetry.configure_logs("dispatcher")
+    observe("dispatcher")
     services, queue = _services(), Queue(_nats_url(), region)
 
     async def work(stop: asyncio.Event) -> None:
@@ -73,7 +74,7 @@ def scheduler(region: str) -> None:
     """Plan housekeeping by the clock."""
     from tasks.scheduler import Scheduler
 
-    telemetry.configure_logs("scheduler")
+    observe("scheduler")
     services = _services()
 
     async def work(stop: asyncio.Event) -> None:
@@ -93,7 +94,7 @@ def record(region: str, lanes: str | None) -> None:
     from tasks.queue import Queue
     from tasks.record.worker import RecordWorker
 
-    telemetry.configure_logs("record-worker")
+    observe("record-worker")
     services, queue = _services(), Queue(_nats_url(), region)
     try:
         wanted = parse_lanes(lanes, Plane.RECORD)

@@ -21,7 +21,7 @@ class AssetController(CustomerController):
     tags = ("assets",)
     assets: Assets
 
-    @get("/", operation_id="ListAssets", summary="List photos")
+    @get("/", operation_id="ListAssets", summary="List photos", responses=fails(ids.MalformedId))
     async def page(
         self,
         who: NamedDependency[Customer],

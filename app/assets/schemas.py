@@ -63,7 +63,8 @@ class MintImages(WireIn, frozen=True, kw_only=True):
     """Which images are wanted."""
 
     asset_ids: Annotated[
-        list[Annotated[str, Meta(max_length=40)]], Meta(description="Photos.", min_length=1, max_length=100)
+        list[Annotated[str, Meta(max_length=40)]],
+        Meta(description="Photos.", min_length=1, max_length=100, examples=[["ast_01h455vb4pex5vsknk084sn02q"]]),
     ]
     sides: Annotated[
         list[Literal[200, 400, 800, 1600]],

@@ -20,7 +20,13 @@ class RefreshToken(WireIn, frozen=True, kw_only=True):
     """A refresh token to be exchanged."""
 
     refresh_token: Annotated[
-        str, Meta(description="The newest refresh token this device was given.", min_length=1, max_length=200)
+        str,
+        Meta(
+            description="The newest refresh token this device was given.",
+            min_length=1,
+            max_length=200,
+            examples=["rt1.AaIM2qPzcn6BI_XOMept5wAAAAHGvOkbvf4z_ThtOOZDerjwBxCB-rn1XbxCrt8EUXUH6g"],
+        ),
     ]
 
 

@@ -8,9 +8,10 @@ from litestar.di import NamedDependency
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 
+from app.stream.domain import SPELLING
 from app.stream.errors import CursorMalformed, EventsGone, StreamsFull, TooManyStreams
 from app.stream.schemas import SSE, EventPage, as_sse
-from app.stream.service import StreamService
+from app.stream.service import LATEST, StreamService
 from app.web.call import call_of
 from app.web.guards import Customer, CustomerController
 from app.web.openapi import fails
@@ -18,7 +19,7 @@ from app.web.openapi import fails
 After = Annotated[
     str | None,
     QueryParameter(
-        max_length=60,
+        schema_extra={"pattern": f"^({LATEST}|{SPELLING})?$"},
         description="Only events after this cursor; none: from the beginning; `latest`: from now on.",
     ),
 ]
@@ -26,7 +27,9 @@ Limit = Annotated[int, QueryParameter(ge=1, le=200, description="At most so many
 LastEventId = Annotated[
     str | None,
     HeaderParameter(
-        name="Last-Event-ID", max_length=60, description="The cursor, as browsers send it; goes before `after`."
+        name="Last-Event-ID",
+        schema_extra={"pattern": f"^({SPELLING})?$"},
+        description="The cursor, as browsers send it; goes before `after`.",
     ),
 ]
 

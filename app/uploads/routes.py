@@ -5,6 +5,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from app.kernel.idempotency import Idempotency, KeyedCall
+from app.kernel.quotas import QuotaExceeded
 from app.uploads.errors import (
     UploadExpiredGone,
     UploadIncomplete,
@@ -34,7 +35,7 @@ class UploadController(CustomerController):
         operation_id="CreateUpload",
         summary="Begin an upload",
         status_code=201,
-        responses=fails(*KEY_ERRORS, UploadTooLarge, UploadReferenceReused),
+        responses=fails(*KEY_ERRORS, UploadTooLarge, UploadReferenceReused, QuotaExceeded),
     )
     async def create(self, data: JSONBody[CreateUpload], call: NamedDependency[KeyedCall]) -> Response[UploadOut]:
         """Open a session for one photo. Ask `…/parts` for where to send the bytes, then `…/complete`."""

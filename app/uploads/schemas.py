@@ -13,7 +13,9 @@ from base import ids
 ContentType = Literal[
     "image/jpeg", "image/heic", "image/heif", "image/png", "image/webp", "image/avif", "image/tiff", "image/gif"
 ]
-Size = Annotated[int, Meta(description=f"The file's size in bytes, at most {MAX_BYTES}.", ge=1, le=2**40)]
+Size = Annotated[
+    int, Meta(description=f"The file's size in bytes, at most {MAX_BYTES}.", ge=1, le=2**40, examples=[3_145_728])
+]
 Digest = Annotated[
     str, Meta(description="The file's SHA-256, hex; storage then refuses other bytes.", pattern="^[0-9a-f]{64}$")
 ]

@@ -8,10 +8,11 @@ import msgspec
 
 from app.assets.domain import Asset, AssetState
 from app.assets.service import Assets
-from app.kernel import jobs
+from app.kernel import jobs, quotas
 from app.kernel.db import Database, Transaction
 from app.kernel.events import Origin, Recorded
 from app.kernel.jobs import JobRow, Plan
+from app.kernel.quotas import Quota
 from app.kernel.spine import Spine
 from app.uploads import store
 from app.uploads.domain import (
@@ -44,6 +45,7 @@ MAX_BYTES: Final = 200 * 1024 * 1024
 LIFETIME: Final = timedelta(days=7)
 GRACE: Final = timedelta(days=7)
 ADDRESS_LIFETIME_S: Final = 900
+A_DAY: Final = Quota("uploads", 20_000)
 OWNER: Final = Origin(actor="owner")
 SYSTEM: Final = Origin(actor="system")
 
@@ -69,18 +71,26 @@ class Uploads:
     """The use cases of upload sessions."""
 
     def __init__(
-        self, db: Database, spine: Spine, objects: ObjectStore, buckets: Buckets, assets: Assets, clock: Clock
+        self,
+        db: Database,
+        spine: Spine,
+        objects: ObjectStore,
+        buckets: Buckets,
+        assets: Assets,
+        clock: Clock,
+        quota: Quota = A_DAY,
     ) -> None:
         self._db, self._spine, self._objects, self._buckets = db, spine, objects, buckets
-        self._assets, self._clock = assets, clock
+        self._assets, self._clock, self._quota = assets, clock, quota
 
     async def open(self, tx: Transaction, owner_id: OwnerId, declared: Declared) -> Upload:
         """Open a session in the caller's transaction; the same client reference gives the living session again.
 
-        Raises `UploadTooLarge`, `UploadReferenceReused`.
+        Raises `UploadTooLarge`, `UploadReferenceReused`, `QuotaExceeded`.
         """
         if declared.bytes > MAX_BYTES:
             raise UploadTooLarge(MAX_BYTES)
+        await quotas.spend(tx, owner_id, self._quota)
         upload_id, asset_id = UploadId(ids.new_id()), AssetId(ids.new_id())
         expires_at = self._clock.now() + LIFETIME
         if not await store.insert(tx, upload_id, owner_id, asset_id, declared, expires_at):

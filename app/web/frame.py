@@ -4,8 +4,6 @@ It stands outside Litestar's routing, so that a 404 of the router has a request 
 """
 
 import asyncio
-import ipaddress
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
@@ -15,9 +13,10 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from app.web import problems, rates
 from app.web.call import Call
-from app.web.settings import Network, WebSettings
-from base import telemetry
-from base.errors import DomainError, Kind
+from app.web.proxies import client_address
+from app.web.settings import WebSettings
+from app.web.slow import TimeLimit
+from base import telemetry, tracing
 
 log = telemetry.logger(__name__)
 
@@ -33,14 +32,6 @@ METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 
 Message = dict[str, Any]
 App = Callable[[Any, Any, Any], Awaitable[None]]
-
-
-class TimeLimit(DomainError):
-    """The request took longer than the limit."""
-
-    code, title, kind = "time-limit", "The request took too long", Kind.UNAVAILABLE
-    next_step = "Send the same request again, with the same Idempotency-Key if it had one; it may have been done."
-    retry_after_s = 5
 
 
 class Frame:
@@ -60,18 +51,21 @@ class Frame:
         client = scope.get("client") or ("", 0)
         address, trusted = client_address(client[0], forwarded, self._proxies)
         secure = (proto if trusted and proto else scope.get("scheme", "http")) == "https"
-        call = Call(secrets.token_hex(8), address, secure, None)
+        call = Call("", address, secure, None)
         scope.setdefault("state", {})["call"] = call
         answer = _Answer(send, call, self._hsts if secure else b"")
         IN_WORK.inc()
-        try:
-            async with asyncio.timeout(self._limit_s) as call.timer:
-                await app(scope, receive, answer)
-        except TimeoutError:
-            await self._too_slow(scope, answer)
-        finally:
-            IN_WORK.dec()
-            self._observe(scope, answer.status, (answer.began or time.perf_counter()) - began)
+        with tracing.span("http", "server") as span:
+            call.request_id = span.span_id
+            try:
+                async with asyncio.timeout(self._limit_s) as call.timer:
+                    await app(scope, receive, answer)
+            except TimeoutError:
+                await self._too_slow(scope, answer)
+            finally:
+                IN_WORK.dec()
+                route = self._observe(scope, answer.status, (answer.began or time.perf_counter()) - began)
+                _describe(span, scope["method"], route, answer.status)
 
     async def _too_slow(self, scope: Any, answer: "_Answer") -> None:
         route = scope.get("path_template", "(none)")
@@ -82,13 +76,24 @@ class Frame:
         problem = problems.of_domain(TimeLimit(), f"urn:tirage:request:{answer.call.request_id}")
         await send_problem(answer, problem)
 
-    def _observe(self, scope: Any, status: int, seconds: float) -> None:
+    def _observe(self, scope: Any, status: int, seconds: float) -> str:
         method = scope["method"] if scope["method"] in METHODS else "other"
-        key = (method, scope.get("path_template", "(none)"), status)
+        route: str = scope.get("path_template", "(none)")
+        key = (method, route, status)
         observer = self._observers.get(key)
         if observer is None:
-            observer = self._observers[key] = SECONDS.labels(key[0], key[1], str(status))
+            observer = self._observers[key] = SECONDS.labels(method, route, str(status))
         observer.observe(seconds)
+        return route
+
+
+def _describe(span: tracing.Span, method: str, route: str, status: int) -> None:
+    """OpenTelemetry's names for HTTP; the route is the template, never the path."""
+    span.name = f"{method if method in METHODS else 'other'} {route}"
+    span.attributes["http.route"] = route
+    span.attributes["http.response.status_code"] = status
+    if status >= 500:
+        span.error = span.error or str(status)
 
 
 class _Answer:
@@ -143,36 +148,3 @@ def _wanted_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str | None,
         elif name == b"x-forwarded-proto":
             proto = value.decode("latin-1").rpartition(",")[2].strip().lower()
     return trace, forwarded, proto
-
-
-def client_address(peer: str, forwarded: list[str], proxies: tuple[Network, ...]) -> tuple[str, bool]:
-    """The nearest address that is not a trusted proxy's, read from the right, and whether the peer is a trusted one.
-
-    IPv6 callers are told apart by their /64, which is what one subscriber has.
-    """
-    if not proxies:
-        return _key(peer), False
-    trusted = _within(peer, proxies)
-    current = peer
-    for hop in reversed(forwarded):
-        if not _within(current, proxies):
-            break
-        current = hop
-    return _key(current), trusted
-
-
-def _within(address: str, networks: tuple[Network, ...]) -> bool:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return any(parsed in network for network in networks if network.version == parsed.version)
-
-
-def _key(address: str) -> str:
-    if ":" not in address:
-        return address
-    try:
-        return str(ipaddress.ip_network(f"{address}/64", strict=False).network_address)
-    except ValueError:
-        return "unknown"

@@ -5,6 +5,7 @@ where it needs the caller; public routes derive from `PublicController`, operato
 """
 
 from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl
 
 import msgspec
 from litestar import Controller, Request
@@ -12,6 +13,7 @@ from litestar.connection import ASGIConnection
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.handlers.base import BaseRouteHandler
+from litestar.params import QueryParameter
 
 from app.kernel.access import AccessTokens, Scope, Unauthenticated
 from app.web.call import Call, call_of, require
@@ -19,6 +21,7 @@ from app.web.keyed import provide_call
 from app.web.rates import Bucket, RateLimited
 from app.web.requests import JSON
 from app.web.settings import Limits
+from base.errors import InvalidInput
 from base.ids import DeviceId, OwnerId
 
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -54,6 +57,8 @@ class Gate:
         self._authenticate(connection, call)
         if not opt.get("free"):
             self._count(connection, call, opt.get("limit"))
+        if connection.scope["query_string"]:
+            _refuse_unknown_queries(connection.scope["query_string"], handler)
         if not opt.get("raw"):
             _refuse_other_bodies(connection)
 
@@ -74,6 +79,18 @@ class Gate:
         call.rate = bucket.take(key)
         if call.rate.wait_s:
             raise RateLimited(call.rate.wait_s)
+
+
+def _refuse_unknown_queries(query: bytes, handler: BaseRouteHandler) -> None:
+    """A misspelt parameter must not pass for one that was left out."""
+    known = {
+        field.kwarg_definition.name or name
+        for name, field in handler.parsed_fn_signature.parameters.items()
+        if isinstance(field.kwarg_definition, QueryParameter)
+    }
+    for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
+        if name not in known:
+            raise InvalidInput("there is no such query parameter", field=name[:40])
 
 
 def _refuse_other_bodies(connection: ASGIConnection[Any, Any, Any, Any]) -> None:

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from litestar import Response, get
+from litestar.openapi.datastructures import ResponseSpec
 from msgspec import Meta
 
 from app.kernel.db import Database
@@ -27,6 +28,9 @@ class ReadyOut(WireOut, frozen=True, kw_only=True):
     database: Annotated[bool, Meta(description="Whether Postgres answers.")]
     store: Annotated[bool, Meta(description="Whether the object store answers.")]
     draining: Annotated[bool, Meta(description="Whether the process is about to end.")]
+
+
+NOT_READY = {503: ResponseSpec(ReadyOut, generate_examples=False, description="Not now; the body says which part.")}
 
 
 class Readiness:
@@ -69,7 +73,7 @@ class HealthController(PublicController):
         """The process answers; nothing else is looked at."""
         return HealthOut(status="alive")
 
-    @get("/readyz", operation_id="Ready", summary="Can requests be served")
+    @get("/readyz", operation_id="Ready", summary="Can requests be served", responses=NOT_READY)
     async def ready(self) -> Response[ReadyOut]:
         """Postgres and the object store answer, and the process is not draining; else 503 with the same body."""
         found = await self.readiness.look()

@@ -5,11 +5,12 @@ decoder (400, 422), the body limit (413), a crash (500). `code` is stable and li
 """
 
 import http
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
+from msgspec import Meta
 
 from app.web.wire import WireOut
 from base import telemetry
@@ -60,29 +61,29 @@ ROUTER: Final[dict[int, Catalogued]] = {
 class FieldError(WireOut, frozen=True, kw_only=True):
     """One thing that is wrong: which field, where, and why."""
 
-    message: str
-    field: str | None
-    source: str | None
+    message: Annotated[str, Meta(description="What is wrong.")]
+    field: Annotated[str | None, Meta(description="The field, as a path into the body or a parameter's name.")]
+    source: Annotated[str | None, Meta(description="`body`, `query`, `path` or `header`.")]
 
 
 class Problem(WireOut, frozen=True, kw_only=True, omit_defaults=True):
     """RFC 9457 problem details with our stable code and what to do next."""
 
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str | None
-    code: str
-    next_step: str
-    trace_id: str | None
-    errors: list[FieldError]
-    retry_after_s: int | None = None
+    type: Annotated[str, Meta(description="`urn:tirage:error:` and the code.")]
+    title: Annotated[str, Meta(description="What kind of problem it is; the same for every one of its code.")]
+    status: Annotated[int, Meta(description="The HTTP status.")]
+    detail: Annotated[str, Meta(description="What happened this time; fit to be shown to a developer.")]
+    instance: Annotated[str | None, Meta(description="This request: `urn:tirage:request:` and its id.")]
+    code: Annotated[str, Meta(description="Stable; decide by it. docs/errors.md lists all.")]
+    next_step: Annotated[str, Meta(description="What to do now.")]
+    trace_id: Annotated[str | None, Meta(description="The trace to quote when asking for help.")]
+    errors: Annotated[list[FieldError], Meta(description="Which fields are wrong, where that is the problem.")]
+    retry_after_s: Annotated[int | None, Meta(description="As `Retry-After`: whole seconds to wait.")] = None
 
 
 def of_domain(error: DomainError, instance: str | None = None) -> Problem:
     """The problem a slice's error makes."""
-    errors = [FieldError(message=str(error), field=error.field, source="body")] if error.field else []
+    errors = [FieldError(message=str(error), field=error.field, source=None)] if error.field else []
     return _problem(
         STATUS[error.kind],
         Catalogued(error.code, error.title, error.next_step),

@@ -36,7 +36,7 @@ class WebSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What an API process needs beyond the common settings. Lifetimes are whole seconds.
 
     `proxies` are the networks whose `X-Forwarded-*` headers are believed; `origins` the web origins that may read
-    answers (CORS).
+    answers (CORS); `scrapers` the networks that may read /metrics.
     """
 
     host: str
@@ -47,6 +47,7 @@ class WebSettings(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     proxies: tuple[Network, ...]
     origins: tuple[str, ...]
+    scrapers: tuple[Network, ...]
     hsts_s: int
     drain_s: int
     heartbeat_s: int
@@ -67,6 +68,7 @@ def read_web(read: Reader) -> WebSettings:
         refresh_ttl_s=read.number("TIRAGE_TOKEN_REFRESH_TTL", 90 * 86_400, 3600, 400 * 86_400),
         limits=_limits(read),
         proxies=_networks(read, "TIRAGE_API_TRUSTED_PROXIES"),
+        scrapers=_networks(read, "TIRAGE_API_METRICS_FROM", "127.0.0.0/8,::1/128"),
         origins=_origins(read, "TIRAGE_API_ORIGINS"),
         hsts_s=read.number("TIRAGE_API_HSTS", 31_536_000, 0, 63_072_000),
         heartbeat_s=read.number("TIRAGE_API_HEARTBEAT", 15, 1, 60),
@@ -100,9 +102,9 @@ def _rate(read: Reader, name: str, burst: int, per_minute: int) -> tuple[int, in
     )
 
 
-def _networks(read: Reader, name: str) -> tuple[Network, ...]:
+def _networks(read: Reader, name: str, default: str = ",") -> tuple[Network, ...]:
     found: list[Network] = []
-    for part in _list(read, name):
+    for part in _list(read, name, default):
         try:
             found.append(ipaddress.ip_network(part))
         except ValueError:
@@ -119,5 +121,5 @@ def _origins(read: Reader, name: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _list(read: Reader, name: str) -> list[str]:
-    return [part.strip() for part in read.text(name, ",").split(",") if part.strip()]
+def _list(read: Reader, name: str, default: str = ",") -> list[str]:
+    return [part.strip() for part in read.text(name, default).split(",") if part.strip()]

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from base import keys
+from base import keys, tracing
 from base.ingest import Ingest, Previews, Refused, Rendition, Validated
 from base.jobs import Job
 from base.objects import Buckets, ObjectAbsent, ObjectExists, ObjectStore
@@ -79,22 +79,23 @@ class Ingestor:
         report = facts = thumbhash = b""
         made: list[Rendition] = []
         params = msgspec.msgpack.encode({"recipes": [recipes.text(r) for r in self._ladder()], "extension": None})
-        async with contextlib.aclosing(self._jail.arun("ingest", params, [raw], DEADLINE_S)) as outputs:
-            async for output in outputs:
-                if output.name == "report":
-                    report = output.data
-                elif output.name == "facts":
-                    facts = output.data
-                elif output.name == "ancestor":
-                    await self._keep_ancestor(told.asset, output.data, facts)
-                    if "validate" not in done:
-                        yield self._done("validate", _validated(digest, report, facts))
-                elif output.name == "thumbhash":
-                    thumbhash = output.data
-                else:
-                    made.append(await self._keep(told.asset, output))
-                    if len(made) == FIRST:
-                        yield self._done("first_previews", _previews(made, thumbhash))
+        with tracing.span("child ingest"):
+            async with contextlib.aclosing(self._jail.arun("ingest", params, [raw], DEADLINE_S)) as outputs:
+                async for output in outputs:
+                    if output.name == "report":
+                        report = output.data
+                    elif output.name == "facts":
+                        facts = output.data
+                    elif output.name == "ancestor":
+                        await self._keep_ancestor(told.asset, output.data, facts)
+                        if "validate" not in done:
+                            yield self._done("validate", _validated(digest, report, facts))
+                    elif output.name == "thumbhash":
+                        thumbhash = output.data
+                    else:
+                        made.append(await self._keep(told.asset, output))
+                        if len(made) == FIRST:
+                            yield self._done("first_previews", _previews(made, thumbhash))
         yield self._done("previews", _previews(made[FIRST:], b""))
 
     async def _rest(self, told: Ingest) -> AsyncGenerator[StepDone, None]:
@@ -109,7 +110,8 @@ class Ingestor:
 
     async def _render(self, asset: str, recipe: recipes.Recipe, facts: bytes, parent: bytes) -> Rendition:
         params = msgspec.msgpack.encode({"recipe": recipes.text(recipe), "facts": facts})
-        outputs = [output async for output in self._jail.arun("render", params, [parent], DEADLINE_S)]
+        with tracing.span("child render"):
+            outputs = [output async for output in self._jail.arun("render", params, [parent], DEADLINE_S)]
         return await self._keep(asset, outputs[0])
 
     async def _original(self, told: Ingest) -> tuple[bytes, str]:

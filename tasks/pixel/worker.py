@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import msgspec
 
-from base import telemetry
+from base import telemetry, tracing
 from base.errors import ServiceUnavailable
 from base.jobs import ENCODER, Job, Lane, Outcome, Result, result_subject, signed
 from tasks import policy
@@ -69,10 +69,11 @@ class PixelWorker:
         job = delivery.job
         telemetry.follow(job.traceparent)
         answer = _Answers(self._queue, self._key, job, self._kinds[job.kind].steps)
-        if delivery.is_lost:
-            await answer.end(Outcome.LOST, "worker-lost")
-        else:
-            await self._attempt(job, answer)
+        with tracing.span(f"job {job.kind}", "consumer", job=str(job.id), lane=job.lane, attempt=job.attempt):
+            if delivery.is_lost:
+                await answer.end(Outcome.LOST, "worker-lost")
+            else:
+                await self._attempt(job, answer)
         delivery.durable = True
 
     async def _attempt(self, job: Job, answer: "_Answers") -> None:

@@ -11,7 +11,7 @@ from app.handlers import HANDLERS, Attempt, Handler, appliers
 from app.kernel import jobs
 from app.kernel.jobs import Applied, Applier, JobState
 from app.services import Services
-from base import telemetry
+from base import telemetry, tracing
 from base.errors import ServiceUnavailable
 from base.jobs import RESULT_DECODER, Job, Lane, Result
 from tasks import policy
@@ -53,13 +53,14 @@ class RecordWorker:
         """One delivery of a record job; durable as soon as Postgres knows how it ended."""
         job = delivery.job
         telemetry.follow(job.traceparent)
-        while not delivery.durable:
-            try:
-                await self._attempt(delivery, job)
-                delivery.durable = True
-            except ServiceUnavailable as error:
-                log.warning("record_job_waits", job=str(job.id), error=str(error))
-                await asyncio.sleep(0.5)
+        with tracing.span(f"job {job.kind}", "consumer", job=str(job.id), lane=job.lane, attempt=job.attempt):
+            while not delivery.durable:
+                try:
+                    await self._attempt(delivery, job)
+                    delivery.durable = True
+                except ServiceUnavailable as error:
+                    log.warning("record_job_waits", job=str(job.id), error=str(error))
+                    await asyncio.sleep(0.5)
 
     async def _attempt(self, delivery: Delivery, job: Job) -> None:
         async with self._services.db.transaction() as tx:
@@ -125,8 +126,10 @@ class RecordWorker:
 
     async def apply(self, result: Result) -> Applied:
         """Apply one result in one transaction."""
-        async with self._services.db.transaction() as tx:
-            applied = await jobs.apply(tx, self._key, result, self._appliers)
+        with tracing.span(f"result {result.kind}", "consumer", job=str(result.job_id), step=result.step) as span:
+            async with self._services.db.transaction() as tx:
+                applied = await jobs.apply(tx, self._key, result, self._appliers)
+            span.attributes["applied"] = applied.value
         if applied is not Applied.APPLIED:
             log.info("result_not_applied", job=str(result.job_id), step=result.step, why=applied.value)
         return applied

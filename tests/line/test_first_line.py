@@ -414,6 +414,33 @@ async def test_demo_goes_the_whole_way(stack: Running, photos: Path) -> None:
     assert all(image["width"] > image["height"] for image in told["images"])
 
 
+async def test_one_trace_shows_request_event_job_child_and_result(stack: Running, photos: Path) -> None:
+    data = ["--json", "--data", stack.folder / "data"]
+    demo = [TIRAGE, "demo", *data, "--photo", photos / "orient-land-3.jpg"]
+    run = await asyncio.to_thread(subprocess.run, demo, capture_output=True, check=True)
+    (told,) = json.loads(run.stdout)
+    (trace,) = [step["trace"] for step in told["steps"] if "complete" in step["step"]]
+    async with asyncio.timeout(20):
+        while True:  # the spans of the last result are written a moment after the photo is ready
+            shown = await asyncio.to_thread(subprocess.run, [TIRAGE, "trace", trace, *data], capture_output=True)
+            assert shown.returncode == 0, shown.stderr
+            lines = json.loads(shown.stdout)
+            if sum(line["name"] == "result asset.ingest" for line in lines) >= 3:
+                break
+    seen = {(line["source"], line["name"]): line["depth"] for line in lines}
+    wanted = [
+        ("api", "POST /v1/uploads/{upload_id}/complete"),
+        ("(event)", "asset.created"),
+        ("(job)", "asset.ingest (preview)"),
+        ("pixel-worker", "job asset.ingest"),
+        ("pixel-worker", "child ingest"),
+        ("record-worker", "result asset.ingest"),
+        ("(event)", "asset.ready"),
+    ]
+    assert [one for one in wanted if one not in seen] == []
+    assert seen[wanted[0]] < seen[wanted[3]] < min(seen[wanted[4]], seen[wanted[5]])
+
+
 async def test_event_stream_tells_the_story_in_order(stack: Running, photo: bytes) -> None:
     phone = Phone(stack.address("api"))
     upload = await phone.send(photo)

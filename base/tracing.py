@@ -1,0 +1,196 @@
+"""Spans: what took how long within a trace, told to a local file and, where configured, to an OpenTelemetry collector.
+
+A span's context is the current `traceparent` (base/telemetry.py), which travels in HTTP headers, job rows, job messages
+and results; so what a job does in another process is a child of the request that caused it. Attributes are codes, ids
+and numbers: nothing personal, no address, no token.
+
+The collector is spoken to by OpenTelemetry's own exporter, imported only where an endpoint is set: it costs more memory
+than the rest of a small process.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from base import telemetry
+from base.settings import Reader
+
+MAX_FILE: Final = 16 * 1024 * 1024
+FLUSH_S: Final = 0.3
+PENDING: Final = 10_000
+
+Attribute = str | int
+
+
+class TraceSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where spans go: files in `folder`, a collector at `otlp` (OTLP over HTTP); neither means that none are made.
+
+    `per_mille` of the traces that begin here are sampled; one that came with a decision keeps it.
+    """
+
+    folder: Path | None
+    otlp: str | None
+    per_mille: int
+
+
+def read_tracing(read: Reader) -> TraceSettings:
+    """Settings from `TIRAGE_TRACES`, `TIRAGE_OTLP_ENDPOINT` and `TIRAGE_TRACE_PER_MILLE`."""
+    folder, otlp = read.text("TIRAGE_TRACES", "-"), read.text("TIRAGE_OTLP_ENDPOINT", "-")
+    if otlp != "-":
+        read.url("TIRAGE_OTLP_ENDPOINT", frozenset({"http", "https"}))
+    return TraceSettings(
+        folder=None if folder == "-" else Path(folder),
+        otlp=None if otlp == "-" else otlp,
+        per_mille=read.number("TIRAGE_TRACE_PER_MILLE", 1000, 0, 1000),
+    )
+
+
+class Span:
+    """A span in work; set `name`, `attributes` and `error` before it ends."""
+
+    __slots__ = ("attributes", "began", "ended", "error", "kind", "name", "parent_id", "span_id", "trace_id")
+
+    def __init__(self, name: str, kind: str, trace_id: str, span_id: str, parent_id: str) -> None:
+        self.name, self.kind = name, kind
+        self.trace_id, self.span_id, self.parent_id = trace_id, span_id, parent_id
+        self.attributes: dict[str, Attribute] = {}
+        self.error: str | None = None
+        self.began = time.time_ns()
+        self.ended = 0
+
+
+Sink = Callable[[Span], None]
+_sinks: list[Sink] = []
+_closers: list[Callable[[], None]] = []
+
+
+@contextlib.contextmanager
+def span(name: str, kind: str = "internal", **attributes: Attribute) -> Iterator[Span]:
+    """Run something as a child of the current context; what runs inside, jobs planned included, is its child."""
+    current = telemetry.traceparent() or telemetry.new_traceparent()
+    _, trace_id, parent_id, flags = current.split("-")
+    made = Span(name, kind, trace_id, secrets.token_hex(8), parent_id)
+    made.attributes.update(attributes)
+    before = telemetry.enter(f"00-{trace_id}-{made.span_id}-{flags}")
+    try:
+        yield made
+    except BaseException as error:
+        made.error = made.error or type(error).__name__
+        raise
+    finally:
+        telemetry.leave(before)
+        made.ended = time.time_ns()
+        if flags == "01":
+            for sink in _sinks:
+                sink(made)
+
+
+def configure(process: str, settings: TraceSettings) -> None:
+    """Begin to tell spans; once a process, after any fork."""
+    telemetry.sample(settings.per_mille)
+    if settings.folder is not None:
+        files = _Files(settings.folder, process)
+        _sinks.append(files.add)
+        _closers.append(files.close)
+    if settings.otlp is not None:
+        sink, close = _collector(process, settings.otlp)
+        _sinks.append(sink)
+        _closers.append(close)
+
+
+def close() -> None:
+    """Tell what is still pending and stop."""
+    _sinks.clear()
+    while _closers:
+        _closers.pop()()
+
+
+class _Files:
+    """One JSON object a line in `PROCESS.PID.jsonl`, written by a thread; the file before is kept as `….1`."""
+
+    def __init__(self, folder: Path, process: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path, self._process = folder / f"{process}.{os.getpid()}.jsonl", process
+        self._pending: list[Span] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
+        self._thread.start()
+
+    def add(self, ended: Span) -> None:
+        """Keep a span for the next flush; when the disk cannot follow, spans are dropped, never requests delayed."""
+        if len(self._pending) < PENDING:
+            self._pending.append(ended)
+
+    def close(self) -> None:
+        """Write what is pending."""
+        self._stop.set()
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        while not self._stop.wait(FLUSH_S):
+            self._flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        lines = "".join(json.dumps(self._line(ended)) + "\n" for ended in pending)
+        with contextlib.suppress(OSError):
+            if self._path.exists() and self._path.stat().st_size > MAX_FILE:
+                self._path.replace(self._path.with_suffix(".jsonl.1"))
+            with self._path.open("a") as out:
+                out.write(lines)
+
+    def _line(self, ended: Span) -> dict[str, Any]:
+        return {
+            "traceId": ended.trace_id,
+            "spanId": ended.span_id,
+            "parentId": ended.parent_id,
+            "process": self._process,
+            "name": ended.name,
+            "kind": ended.kind,
+            "startNs": ended.began,
+            "us": (ended.ended - ended.began) // 1000,
+            "error": ended.error,
+            "attributes": ended.attributes,
+        }
+
+
+def _collector(process: str, endpoint: str) -> tuple[Sink, Callable[[], None]]:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
+    from opentelemetry.trace.status import Status, StatusCode
+
+    resource = Resource.create({"service.name": f"tirage-{process}", "service.instance.id": str(os.getpid())})
+    batches = BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint))
+    sampled = TraceFlags(TraceFlags.SAMPLED)
+
+    def sink(ended: Span) -> None:
+        trace_id = int(ended.trace_id, 16)
+        batches.on_end(
+            ReadableSpan(
+                name=ended.name,
+                context=SpanContext(trace_id, int(ended.span_id, 16), is_remote=False, trace_flags=sampled),
+                parent=SpanContext(trace_id, int(ended.parent_id, 16), is_remote=True, trace_flags=sampled),
+                resource=resource,
+                attributes=ended.attributes,
+                kind=SpanKind[ended.kind.upper()],
+                status=Status(StatusCode.ERROR, ended.error) if ended.error else Status(),
+                start_time=ended.began,
+                end_time=ended.ended,
+            )
+        )
+
+    return sink, batches.shutdown
