@@ -30,7 +30,8 @@ RECORD: Final = ("TIRAGE_DATABASE_URL", "TIRAGE_KEK", "TIRAGE_RESULT_KEY", *STOR
 EDGE_KEYS: Final = ("TIRAGE_EDGE_KEYS_EPHEMERAL", "TIRAGE_EDGE_KEYS_SHARE", "TIRAGE_EDGE_KEYS_DURABLE")
 
 STORE_TUNING: Final = ("TIRAGE_S3_THREADS", "TIRAGE_S3_CONNECT_TIMEOUT", "TIRAGE_S3_READ_TIMEOUT")
-TRACING: Final = ("TIRAGE_TRACES", "TIRAGE_OTLP_ENDPOINT", "TIRAGE_TRACE_PER_MILLE")
+TRACES: Final = "TIRAGE_TRACES"
+TRACING: Final = ("TIRAGE_OTLP_ENDPOINT", "TIRAGE_TRACE_PER_MILLE")
 DATABASE_TUNING: Final = (
     "TIRAGE_DATABASE_POOL_MIN",
     "TIRAGE_DATABASE_POOL_MAX",
@@ -82,6 +83,7 @@ PROCESSES: Final = (
         name="api",
         command=("api",),
         variables=(
+            TRACES,
             "TIRAGE_REGION",
             *RECORD,
             *_key_of("API"),
@@ -98,14 +100,14 @@ PROCESSES: Final = (
     Process(
         name="dispatcher",
         command=("dispatcher",),
-        variables=(*QUEUE, *RECORD, *_key_of("RECORD")),
+        variables=(TRACES, *QUEUE, *RECORD, *_key_of("RECORD")),
         tuning=(*TRACING, *DATABASE_TUNING, *STORE_TUNING),
         by_region=True,
     ),
     Process(
         name="record-worker",
         command=("worker", "record"),
-        variables=(*QUEUE, *RECORD, *_key_of("RECORD")),
+        variables=(TRACES, *QUEUE, *RECORD, *_key_of("RECORD")),
         tuning=(*TRACING, *DATABASE_TUNING, *STORE_TUNING),
         by_region=True,
     ),
@@ -113,6 +115,7 @@ PROCESSES: Final = (
         name="pixel-worker",
         command=("worker", "pixel"),
         variables=(
+            TRACES,
             *QUEUE,
             "TIRAGE_RESULT_KEY",
             *STORE,
@@ -126,8 +129,8 @@ PROCESSES: Final = (
     Process(
         name="scheduler",
         command=("scheduler",),
-        variables=("TIRAGE_REGION", *RECORD, *_key_of("RECORD")),
-        tuning=(*DATABASE_TUNING, *STORE_TUNING),
+        variables=(TRACES, "TIRAGE_REGION", *RECORD, *_key_of("RECORD")),
+        tuning=(*TRACING, *DATABASE_TUNING, *STORE_TUNING),
     ),
     Process(
         name="origin",
