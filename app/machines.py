@@ -5,6 +5,7 @@ from typing import Any, Final
 from app.assets import domain as assets
 from app.kernel import jobs
 from app.kernel.states import Machine
+from app.orders import domain as orders
 from app.uploads import domain as uploads
 
-MACHINES: Final[tuple[Machine[Any], ...]] = (jobs.MACHINE, uploads.MACHINE, assets.MACHINE)
+MACHINES: Final[tuple[Machine[Any], ...]] = (jobs.MACHINE, uploads.MACHINE, assets.MACHINE, orders.MACHINE)

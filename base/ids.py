@@ -18,6 +18,17 @@ JobId = NewType("JobId", UUID)
 EventId = NewType("EventId", UUID)
 AlertId = NewType("AlertId", UUID)
 OrderId = NewType("OrderId", UUID)
+OrderLineId = NewType("OrderLineId", UUID)
+ProductId = NewType("ProductId", UUID)
+DraftId = NewType("DraftId", UUID)
+ItemId = NewType("ItemId", UUID)
+QuoteId = NewType("QuoteId", UUID)
+PaymentId = NewType("PaymentId", UUID)
+RefundId = NewType("RefundId", UUID)
+FulfilmentId = NewType("FulfilmentId", UUID)
+ShipmentId = NewType("ShipmentId", UUID)
+WebhookId = NewType("WebhookId", UUID)
+CaseId = NewType("CaseId", UUID)
 
 PREFIXES: Final[dict[str, str]] = {
     "owner": "own",
@@ -29,6 +40,17 @@ PREFIXES: Final[dict[str, str]] = {
     "event": "evt",
     "alert": "alr",
     "order": "ord",
+    "order_line": "oln",
+    "product": "prd",
+    "draft": "drf",
+    "item": "itm",
+    "quote": "quo",
+    "payment": "pay",
+    "refund": "rfd",
+    "fulfilment": "ful",
+    "shipment": "shp",
+    "webhook": "whk",
+    "case": "cas",
 }
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 import click
 
+import app.machines
 import app.main  # noqa: F401 defines every error and event
 from app.kernel.events import EVENT_TYPES
 from app.kernel.idempotency import KEYED, LIFETIME_DAYS, UNKEYED
@@ -99,7 +100,8 @@ def _fields(type_: str) -> str:
 
 
 def _name(hint: object) -> str:
-    return {"int": "number", "Code": "code"}.get(getattr(hint, "__name__", ""), "code")
+    names = {"int": "number", "Money": "money", "datetime": "time", "date": "date", "bool": "truth value"}
+    return names.get(getattr(hint, "__name__", ""), "code")
 
 
 PAGES: Final[dict[str, Callable[[], str]]] = {"errors.md": errors_page, "events.md": events_page}

@@ -38,6 +38,12 @@ _WIDTH: Final = ("width", "width", "")
 _HEIGHT: Final = ("height", "height", "")
 _FIRST: Final = ("firstId", "first_id", "asset")
 _DEVICE: Final = ("deviceId", "device_id", "device")
+_ORDER: Final = ("orderId", "order_id", "order")
+_DRAFT: Final = ("draftId", "draft_id", "draft")
+_QUOTE: Final = ("quoteId", "quote_id", "quote")
+_TOTAL: Final = ("total", "total", "")
+_PAID: Final = ("paid", "paid", "")
+_CANCELLABLE: Final = ("cancellableUntil", "cancellable_until", "")
 
 PUBLIC: Final[dict[str, Public]] = {
     "upload.opened": Public("upload.opened", 1, "An upload session is open.", (_UPLOAD, _ASSET, _BYTES)),
@@ -55,6 +61,12 @@ PUBLIC: Final[dict[str, Public]] = {
     "asset.rejected": Public("asset.rejected", 1, "The photo cannot be used.", (_ASSET, _REASON)),
     "asset.erased": Public("asset.erased", 1, "The photo is gone.", (_ASSET,)),
     "session.revoked": Public("session.revoked", 1, "A device has to sign in again.", (_DEVICE, _REASON)),
+    "order.placed": Public("order.placed", 1, "An order waits for its payment.", (_ORDER, _DRAFT, _QUOTE, _TOTAL)),
+    "order.awaiting_payment": Public("order.awaiting_payment", 1, "The payment has begun.", (_ORDER,)),
+    "order.paid": Public("order.paid", 1, "The order is paid.", (_ORDER, _PAID, _CANCELLABLE)),
+    "order.cancelled": Public("order.cancelled", 1, "Nothing of the order will be made.", (_ORDER, _REASON)),
+    "order.expired": Public("order.expired", 1, "The order was not paid in time.", (_ORDER,)),
+    "order.closed": Public("order.closed", 1, "Everything about the order is done.", (_ORDER,)),
 }
 
 PRIVATE: Final[dict[str, str]] = {
