@@ -116,6 +116,7 @@ class TestPage:
     async def test_latest_begins_now(self, client: httpx.AsyncClient, guest: Guest, db: Database) -> None:
         me = await guest()
         await tell(db, me["ownerId"], 1)
+        assert await settled(client, me["auth"], "") == [1]
         page = (await client.get("/v1/events?after=latest", headers=me["auth"])).json()
         assert page["events"] == []
         await tell(db, me["ownerId"], 2)
