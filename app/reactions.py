@@ -12,6 +12,7 @@ KINDS: Final[dict[str, JobKind]] = {
     kind.name: kind
     for kind in (
         JobKind(name="asset.ingest", lane="preview", time_limit_s=60),
+        JobKind(name="print.master", lane="print", time_limit_s=300),
         JobKind(name="asset.clean", lane="sweep", time_limit_s=60),
         JobKind(name="pixel.echo", lane="preview", time_limit_s=10),  # a probe of the way to a worker and back
         # Housekeeping, planned by the scheduler.

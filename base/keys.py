@@ -28,3 +28,8 @@ def facts(asset: str, engine: str) -> str:
 def derivative(asset: str, recipe: str, extension: str) -> str:
     """One rendition, in the derivatives bucket; the signature is never part of a key."""
     return f"{asset}/{recipe}.{extension}"
+
+
+def master(asset: str, line: str, recipe_digest: str, engine: str, extension: str) -> str:
+    """One print master, in the masters bucket; its versions are the same bytes."""
+    return f"{asset}/{line}/{engine}/{recipe_digest}.{extension}"

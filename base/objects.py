@@ -156,11 +156,17 @@ class ObjectStore:
         """Store an object only if the key is free (`If-None-Match: *`); raises `ObjectExists`."""
         await self._run(self._put, bucket, key, data, content_type, {"IfNoneMatch": "*"})
 
-    def _put(self, bucket: str, key: str, data: bytes, content_type: str, extra: Mapping[str, str]) -> None:
+    async def put_version(self, bucket: str, key: str, data: bytes, content_type: str) -> str:
+        """Store a version in a bucket that keeps versions under its default lock; the version's id."""
+        version: str = await self._run(self._put, bucket, key, data, content_type, {})
+        return version
+
+    def _put(self, bucket: str, key: str, data: bytes, content_type: str, extra: Mapping[str, str]) -> str:
         digest = b64encode(hashlib.sha256(data).digest()).decode()
-        self._client.put_object(
+        answer = self._client.put_object(
             Bucket=bucket, Key=key, Body=data, ContentType=content_type, ChecksumSHA256=digest, **extra
         )
+        return str(answer.get("VersionId", ""))
 
     async def delete(self, bucket: str, key: str) -> None:
         """Remove an object; an absent one is fine."""

@@ -41,8 +41,8 @@ class MasterRecipe(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides a master's bytes beside the original, the profile's bytes and the engine.
 
     `width` x `height` is the sheet in pixels, `trim` what is left of it after cutting, both from the top left. `cover`
-    fills the sheet with `part` of the upright original; `whole` sets it on white inside the trim. `profile` names the
-    target, `profile_sha256` pins it.
+    fills the sheet with `part` of the upright original; `whole` sets it on white inside the trim. With a `border`
+    (pixels) either keeps that much white inside the trim. `profile` names the target, `profile_sha256` pins it.
     """
 
     class_: ClassName
@@ -59,6 +59,7 @@ class MasterRecipe(msgspec.Struct, frozen=True, kw_only=True):
     wide: bool
     stepwise: bool
     ppi: int
+    border: int = 0
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,20 +133,25 @@ def plan(
     part: Part | None = None,
     focal: tuple[int, int] = (5_000, 5_000),
     fit: Fit = "cover",
+    border_um: int = 0,
     profile: Profile | None = None,
     format_: Format | None = None,
 ) -> MasterRecipe:
     """The recipe for a print of this trim from an upright original of these sides.
 
-    `area`: the vendor's print area in pixels, where it has one. `part`: the user's crop; its shape is brought to the
-    sheet's around `focal`. CMYK goes out as TIFF, everything else as JPEG, unless told. Raises `OutOfBounds`.
+    `area`: the vendor's print area in pixels, where it has one. `part`: the user's crop; its shape is brought to that
+    of what it fills around `focal`. `border_um` of white are kept inside the trim. CMYK goes out as TIFF, everything
+    else as JPEG, unless told. Raises `OutOfBounds`.
     """
     target = profile or colour.named(class_.targets[0])
     width, height, trim = _sheet(class_, trim_um, area)
+    geometry.check(border_um, 0, (min(trim_um) - 1) // 3, "border")
+    border = trim.width * border_um // trim_um[0]
     shown = part or Part(0, 0, *source)
     geometry.check_box(shown, *source)
     if fit == "cover":
-        shown = geometry.within(shown, geometry.cover(shown.width, shown.height, width, height, focal))
+        filled = _inside(trim, border) if border else Part(0, 0, width, height)
+        shown = geometry.within(shown, geometry.cover(shown.width, shown.height, filled.width, filled.height, focal))
     return MasterRecipe(
         class_=class_.name,
         width=width,
@@ -161,6 +167,7 @@ def plan(
         wide=class_.wide,
         stepwise=class_.stepwise,
         ppi=_ppi(width, trim_um[0] + 2 * class_.bleed_um),
+        border=border,
     )
 
 
@@ -291,10 +298,18 @@ STEPS: Final[tuple[Callable[[Image, MasterRecipe], Image], ...]] = (_cut, _flatt
 def _placed(recipe: MasterRecipe) -> geometry.Placement:
     """Where on the sheet the picture stands, and how large."""
     if recipe.fit == "cover":
-        return geometry.Placement(0, 0, recipe.width, recipe.height)
-    trim, part = recipe.trim, recipe.part
-    inner = geometry.letterbox(part.width, part.height, trim.width, trim.height, enlarge=True)
-    return geometry.Placement(trim.x + inner.x, trim.y + inner.y, inner.width, inner.height)
+        return geometry.Placement(*(_inside(recipe.trim, recipe.border) if recipe.border else _sheet_of(recipe)))
+    free, part = _inside(recipe.trim, recipe.border), recipe.part
+    inner = geometry.letterbox(part.width, part.height, free.width, free.height, enlarge=True)
+    return geometry.Placement(free.x + inner.x, free.y + inner.y, inner.width, inner.height)
+
+
+def _inside(trim: Part, border: int) -> Part:
+    return Part(trim.x + border, trim.y + border, trim.width - 2 * border, trim.height - 2 * border)
+
+
+def _sheet_of(recipe: MasterRecipe) -> Part:
+    return Part(0, 0, recipe.width, recipe.height)
 
 
 _BINOMIAL: Final = {1: (1, 2, 1), 2: (1, 4, 6, 4, 1)}

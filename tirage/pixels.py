@@ -1,6 +1,8 @@
 """The pixel worker's command, in a module of its own: its process never imports the domain or a database driver."""
 
 import asyncio
+import contextlib
+import functools
 import os
 import signal
 
@@ -10,6 +12,7 @@ import uvloop
 from base.jobs import Lane, Plane
 from base.objects import ObjectStore
 from base.settings import SettingsError
+from imagecore import masters
 from imagecore.errors import JailUnavailable
 from imagecore.jail import Jail
 from tasks.lanes import parse_lanes
@@ -45,8 +48,15 @@ async def _work(settings: PixelSettings, lanes: list[tuple[Lane, int]]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     queue, store = Queue(settings.nats_url.reveal(), settings.region), ObjectStore(settings.store)
-    with Jail.open(slots=sum(slots for _, slots in lanes)) as jail:
-        table = kinds(store, settings.buckets, jail)
+    with contextlib.ExitStack() as jails:
+        jail = jails.enter_context(Jail.open(slots=sum(slots for _, slots in lanes)))
+
+        @functools.cache
+        def large() -> Jail:
+            slots = next((slots for lane, slots in lanes if lane.name == "print"), 1)
+            return jails.enter_context(Jail.open(masters.LIMITS, slots=slots, preload=("master",)))
+
+        table = kinds(store, settings.buckets, jail, large)
         await PixelWorker(queue, settings.result_key.reveal(), table, lanes).run(stop)
     await queue.close()
     store.close()

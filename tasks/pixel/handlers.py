@@ -1,14 +1,15 @@
 """What pixel workers run: one literal table from job kind to steps."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
-from base import ingest
+from base import ingest, printing
 from base.jobs import Job
 from base.objects import Buckets, ObjectStore
 from imagecore.jail import Jail
 from tasks.pixel.ingest import Ingestor
+from tasks.pixel.masters import MasterMaker
 from tasks.pixel.worker import PixelKind, StepDone
 
 
@@ -23,9 +24,10 @@ async def echo(job: Job) -> AsyncIterator[StepDone]:
     yield StepDone(step="echo", body=Echoed(bytes=len(job.payload)))
 
 
-def kinds(store: ObjectStore, buckets: Buckets, jail: Jail) -> dict[str, PixelKind]:
-    """The table, with its parts built for this process."""
+def kinds(store: ObjectStore, buckets: Buckets, jail: Jail, large: Callable[[], Jail]) -> dict[str, PixelKind]:
+    """The table, with its parts built for this process; `large` opens, once, the jail for print masters."""
     return {
         ingest.KIND: Ingestor(store, buckets, jail).kind,
+        printing.KIND: MasterMaker(store, buckets, large).kind,
         "pixel.echo": PixelKind(("echo",), echo),
     }

@@ -169,6 +169,17 @@ class TestPlace:
         assert rows.max() - rows.min() == pytest.approx(trim.width * 2 / 3, abs=2)
         assert values[0, 0].tolist() == [255, 255, 255]
 
+    def test_border_is_white_inside_the_trim(self) -> None:
+        master = make(scene(), "square", border_um=4_000)
+        recipe, values = master.manifest.recipe, pixels(master)
+        inner = recipe.trim.x + recipe.border
+        rows = (values < 240).any(axis=(1, 2)).nonzero()[0]
+        columns = (values < 240).any(axis=(0, 2)).nonzero()[0]
+        assert recipe.border == recipe.trim.width * 4_000 // 20_000
+        last = recipe.trim.x + recipe.trim.width - 1 - recipe.border
+        assert (columns.min(), columns.max(), rows.min(), rows.max()) == (inner, last, inner, last)
+        assert recipe.part.width == recipe.part.height == 200
+
     def test_crop_is_what_is_printed(self) -> None:
         """The left half, stretched over the sheet: its mean red is a quarter, the whole ramp's a half."""
         left = make(scene(), "square", part=Part(0, 0, 150, 150))
