@@ -14,7 +14,7 @@ from edge.node.control import Control
 from edge.node.denied import Denied
 from edge.node.settings import EdgeSettings, load, ring_of
 from edge.node.sources import Bucket, Origin, Source
-from tirage.serving import require_free, serve_asgi, serve_metrics
+from tirage.serving import require_free, serve_edge, serve_metrics
 
 
 @click.command()
@@ -36,6 +36,6 @@ async def _serve(settings: EdgeSettings) -> None:
     control = Control(settings.node, settings.push_keys, settings.purge_keys, cache, denied)
     sources: list[Source] = [Bucket(store, settings.derivatives), origin]
     node = EdgeNode(ring_of(settings.keys), cache, sources, denied, control)
-    await serve_asgi(node, settings.host, settings.port)
+    await serve_edge(node, settings.host, settings.port)
     await origin.close()
     store.close()

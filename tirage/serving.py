@@ -1,4 +1,4 @@
-"""Serving a bare ASGI application on granian in this process: the port is looked at first, SIGTERM ends it."""
+"""Serving a bare application in this process: the port is looked at first, SIGTERM ends it."""
 
 import asyncio
 import signal
@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 from granian.constants import HTTPModes, Interfaces
-from granian.server.embed import Server
+from granian.server.embed import Server as Granian
 from prometheus_client import start_http_server
+
+from edge.node.wire import Application, Server
 
 
 def is_free(host: str, port: int) -> bool:
@@ -35,9 +37,17 @@ def serve_metrics(host: str, port: int) -> None:
         start_http_server(port, host)
 
 
+async def serve_edge(app: Application, host: str, port: int) -> None:
+    """Serve an edge node on its own wire until SIGTERM or SIGINT; running answers are finished."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await Server(app).run(host, port, stop)
+
+
 async def serve_asgi(app: Any, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT; running answers are finished."""
-    server = Server(
+    server = Granian(
         app,
         address=host,
         port=port,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
 from prometheus_client import Counter
 
 from edge.node import headers as http
@@ -12,8 +13,26 @@ ANSWERS: Final = Counter(
     "tirage_edge_answers_total", "Answers by status and by how the bytes were found", ("status", "how")
 )
 
+_COUNTERS: Final[dict[tuple[int, str], Counter]] = {}
+
 Scope = dict[str, Any]
 Send = Callable[[dict[str, Any]], Any]
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A whole answer in memory; `headers` with the length of what a GET is sent."""
+
+    status: int
+    headers: Headers
+    body: bytes | memoryview
+
+
+def count(status: int, how: str) -> None:
+    """Count an answer."""
+    counter = _COUNTERS.get((status, how))
+    if counter is None:
+        counter = _COUNTERS[status, how] = ANSWERS.labels(str(status), how)
+    counter.inc()
 
 
 async def start(send: Send, status: int, headers: Headers) -> None:
@@ -27,10 +46,18 @@ async def answer(send: Send, status: int, body: bytes, headers: Headers) -> None
     await send({"type": "http.response.body", "body": body})
 
 
-async def refuse(send: Send, status: int, code: bytes, headers: Headers) -> None:
+def refusal(status: int, code: bytes, headers: Headers) -> Reply:
     """A short answer: the code as text, nothing of the path."""
-    ANSWERS.labels(str(status), code.decode()).inc()
-    await answer(send, status, code + b"\n", [(b"content-type", b"text/plain"), *http.ALWAYS, *headers])
+    count(status, code.decode())
+    length = (b"content-length", b"%d" % (len(code) + 1))
+    return Reply(status, [length, (b"content-type", b"text/plain"), *http.ALWAYS, *headers], code + b"\n")
+
+
+async def refuse(send: Send, status: int, code: bytes, headers: Headers) -> None:
+    """Send a refusal."""
+    reply = refusal(status, code, headers)
+    await start(send, status, reply.headers)
+    await send({"type": "http.response.body", "body": reply.body})
 
 
 async def lifespan(receive: Any, send: Send) -> None:

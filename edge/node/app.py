@@ -1,27 +1,34 @@
-"""The edge node: verifies a signed path's raw bytes before any I/O, then serves from disk, the bucket or the origin.
+"""The edge node: verifies a target's raw bytes before any I/O, then serves from memory, disk, the bucket or the origin.
 
-A bare ASGI application: the signature covers the bytes as they came, and only `raw_path` has them.
+A bare ASGI application that can answer at once what it need not wait for (`edge/node/wire.py` asks so): the signature
+covers the bytes as they came.
 """
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Container, Sequence
+from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from prometheus_client import Counter
 
 from base import keys, telemetry
 from base.errors import ServiceUnavailable
 from edge.node import headers as http
-from edge.node.answers import ANSWERS, Scope, Send, answer, lifespan, refuse, start
+from edge.node.answers import Reply, Scope, Send, count, lifespan, refusal, start
 from edge.node.cache import DiskCache, Entry
 from edge.node.control import Control
+from edge.node.headers import Headers
 from edge.node.sources import Found, Gone, Overloaded, SingleFlight, Source
 from imagecore.signing import Lifetime, Ring, Verified
 
 log = telemetry.logger(__name__)
 
 PIECE: Final = 256 * 1024
+INSIDE: Final = b"/-/"
+READS: Final = frozenset({"GET", "HEAD"})
 REFUSED_S: Final = 60
 MISSES: Final = 512
 """Requests that may wait for a fetch at once. Beyond it they are sent away, so that hits and health always get in."""
@@ -45,6 +52,7 @@ class EdgeNode:
         self._denied, self._control, self._clock = denied, control, clock
         self._flights = SingleFlight()
         self._waiting = 0
+        self._kids: dict[str, Counter] = {}
 
     async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -52,40 +60,70 @@ class EdgeNode:
             return
         if scope["type"] != "http":
             return
-        raw: bytes = scope["raw_path"]
-        if raw == b"/healthz":
-            await answer(send, 200, b"ok\n", [])
-        elif raw.startswith(b"/-/") and self._control is not None and not scope["query_string"]:
-            await self._control(scope, receive, send, int(self._clock()))
-        elif scope["method"] not in ("GET", "HEAD"):
-            await refuse(send, 405, b"method-not-allowed", [(b"allow", b"GET, HEAD")])
+        method, headers = scope["method"], scope["headers"]
+        query: bytes = scope["query_string"]
+        target: bytes = scope["raw_path"] + (b"?" + query if query else b"")
+        if target.startswith(INSIDE) and self._control is not None:
+            await self._control({**scope, "raw_path": target}, receive, send, int(self._clock()))
+            return
+        reply = self.at_once(method, target, headers) or await self._later(method, target, headers)
+        if isinstance(reply, Reply):
+            await start(send, reply.status, reply.headers)
+            await send({"type": "http.response.body", "body": b"" if method == "HEAD" else reply.body})
         else:
-            await self._serve(scope, raw, send)
+            await start(send, reply.status, reply.headers)
+            await _send_pieces(send, reply)
 
-    async def _serve(self, scope: Scope, raw: bytes, send: Send) -> None:
+    def at_once(self, method: str, target: bytes, headers: Headers) -> Reply | None:
+        """The answer to every refusal, and of a file in memory; None where something has to be awaited."""
+        if target == b"/healthz":
+            return Reply(200, [(b"content-length", b"3")], b"ok\n")
+        if target.startswith(INSIDE) and self._control is not None:
+            return None
+        if method not in READS:
+            return refusal(405, b"method-not-allowed", [(b"allow", b"GET, HEAD")])
         now = int(self._clock())
-        path = None if scope["query_string"] else self._ring.verify(raw, now)
+        path = self._judge(target, now)
+        if isinstance(path, Reply):
+            return path
+        entry = self._cache.held(_key(path))
+        if entry is None:
+            return None
+        self._used(path)
+        reply = _content(method, headers, entry, path, "hit", now)
+        return reply if isinstance(reply, Reply) else None
+
+    def _judge(self, target: bytes, now: int) -> Verified | Reply:
+        """What a target is worth, from its bytes and from memory alone."""
+        path = self._ring.verify(target, now)
         if path is None:
-            await refuse(send, 404, b"not-found", [(b"cache-control", b"max-age=%d" % REFUSED_S)])
-            return
-        USED.labels(path.kid).inc()
+            return refusal(404, b"not-found", _REFUSED)
         code = self._over(path)
-        if code:
-            await refuse(send, 410, code, [(b"cache-control", b"max-age=%d" % REFUSED_S)])
-            return
+        return refusal(410, code, _REFUSED) if code else path
+
+    def _used(self, path: Verified) -> None:
+        counter = self._kids.get(path.kid)
+        if counter is None:
+            counter = self._kids[path.kid] = USED.labels(path.kid)
+        counter.inc()
+
+    async def _later(self, method: str, target: bytes, headers: Headers) -> "Reply | FileReply":
+        now = int(self._clock())
+        path = self._judge(target, now)
+        if isinstance(path, Reply):
+            return path
+        self._used(path)
         try:
-            entry, status = await self._find(path, raw.decode())
+            entry, status = await self._find(path, target.decode())
         except Gone as gone:
-            await refuse(send, 410, gone.code.encode(), [(b"cache-control", b"no-store")])
+            return refusal(410, gone.code.encode(), [(b"cache-control", b"no-store")])
         except Overloaded as busy:
-            await refuse(send, 503, b"overloaded", [(b"retry-after", b"%d" % busy.retry_after_s)])
+            return refusal(503, b"overloaded", [(b"retry-after", b"%d" % busy.retry_after_s)])
         except ServiceUnavailable:
-            await refuse(send, 503, b"unavailable", [(b"retry-after", b"1")])
-        else:
-            if entry is None:
-                await refuse(send, 404, b"absent", [(b"cache-control", b"no-store")])
-            else:
-                await _send_entry(scope, send, entry, path, status, now)
+            return refusal(503, b"unavailable", [(b"retry-after", b"1")])
+        if entry is None:
+            return refusal(404, b"absent", [(b"cache-control", b"no-store")])
+        return _content(method, headers, entry, path, status, now)
 
     def _over(self, path: Verified) -> bytes:
         """Why a good path is worth nothing any more, if so; decided from memory."""
@@ -97,7 +135,7 @@ class EdgeNode:
 
     async def _find(self, path: Verified, raw: str) -> tuple[Entry | None, str]:
         """The file and its Cache-Status; the key never holds the signature, so all URLs of a rendition share it."""
-        key = keys.derivative(path.asset, path.recipe, path.extension)
+        key = _key(path)
         entry = await self._cache.get(key)
         if entry is not None:
             return entry, "hit"
@@ -136,46 +174,57 @@ class EdgeNode:
         return entry
 
 
-async def _send_entry(scope: Scope, send: Send, entry: Entry, path: Verified, status: str, now: int) -> None:
-    asked = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _CONDITIONS}
+def _key(path: Verified) -> str:
+    return keys.derivative(path.asset, path.recipe, path.extension)
+
+
+class FileReply(msgspec.Struct, frozen=True):
+    """An answer whose bytes, from `begin` to before `end`, are read from a file while they are sent."""
+
+    status: int
+    headers: Headers
+    file: Path
+    begin: int
+    end: int
+
+
+def _content(method: str, asked: Headers, entry: Entry, path: Verified, status: str, now: int) -> Reply | FileReply:
+    """What a client gets of a file: all, a part, that it has it already, or that the part is none."""
+    wanted = {name: value.decode("latin-1") for name, value in asked if name in _CONDITIONS}
     headers = http.content_headers(path.extension, entry.digest, status) + http.lifetime_headers(path, now)
     how = "hit" if status == "hit" else "miss"
-    if b"if-none-match" in asked and http.is_known(asked[b"if-none-match"], entry.digest):
-        ANSWERS.labels("304", how).inc()
-        await start(send, 304, [h for h in headers if h[0] != b"content-type"])
-        await send({"type": "http.response.body", "body": b""})
-        return
-    range_ = asked.get(b"range", "") if scope["method"] == "GET" else ""
+    if b"if-none-match" in wanted and http.is_known(wanted[b"if-none-match"], entry.digest):
+        count(304, how)
+        return Reply(304, [h for h in headers if h[0] != b"content-type"], b"")
+    range_ = wanted.get(b"range", "") if method == "GET" else ""
     try:
-        part = http.wanted_range(range_, asked.get(b"if-range", ""), entry.digest, entry.size)
+        part = http.wanted_range(range_, wanted.get(b"if-range", ""), entry.digest, entry.size)
     except ValueError:
-        await refuse(send, 416, b"range-not-satisfiable", [(b"content-range", b"bytes */%d" % entry.size)])
-        return
+        return refusal(416, b"range-not-satisfiable", [(b"content-range", b"bytes */%d" % entry.size)])
     begin, end = part or (0, entry.size)
     if part is not None:
         headers.append((b"content-range", b"bytes %d-%d/%d" % (begin, end - 1, entry.size)))
     headers.append((b"content-length", b"%d" % (end - begin)))
-    ANSWERS.labels("206" if part else "200", how).inc()
-    await start(send, 206 if part else 200, headers)
-    if scope["method"] == "HEAD":
-        await send({"type": "http.response.body", "body": b""})
-    elif part is None and "http.response.pathsend" in (scope.get("extensions") or {}):
-        await send({"type": "http.response.pathsend", "path": str(entry.path)})
-    else:
-        await _send_pieces(send, entry, begin, end)
+    count(206 if part else 200, how)
+    if entry.data is None and method == "GET":
+        return FileReply(206 if part else 200, headers, entry.path, begin, end)
+    data = entry.data or b""
+    return Reply(206 if part else 200, headers, memoryview(data)[begin:end] if part else data)
 
 
 _CONDITIONS: Final = frozenset({b"if-none-match", b"range", b"if-range"})
+_REFUSED: Final[Headers] = [(b"cache-control", b"max-age=%d" % REFUSED_S)]
 
 
-async def _send_pieces(send: Send, entry: Entry, begin: int, end: int) -> None:
-    descriptor = os.open(entry.path, os.O_RDONLY)
+async def _send_pieces(send: Send, reply: FileReply) -> None:
+    descriptor = await asyncio.to_thread(os.open, reply.file, os.O_RDONLY)
     try:
-        while begin < end:
-            piece = os.pread(descriptor, min(PIECE, end - begin), begin)
+        begin = reply.begin
+        while begin < reply.end:
+            piece = await asyncio.to_thread(os.pread, descriptor, min(PIECE, reply.end - begin), begin)
             if not piece:
                 raise OSError("a cached file is shorter than it was")
             begin += len(piece)
-            await send({"type": "http.response.body", "body": piece, "more_body": begin < end})
+            await send({"type": "http.response.body", "body": piece, "more_body": begin < reply.end})
     finally:
         os.close(descriptor)

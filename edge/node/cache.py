@@ -17,25 +17,30 @@ from typing import Final
 
 import msgspec
 
+MEMORY: Final = 64 * 1024 * 1024
+SHARE_OF_MEMORY: Final = 16  # a file larger than this part of it stays on disk
 GRACE_S: Final = 10.0  # an evicted file may still be on its way to somebody
 ASSET_DIGITS: Final = 16
 NAME_DIGITS: Final = 48
 
 
 class Entry(msgspec.Struct):
-    """A cached file: SHA-256 (hex) of its bytes, and whether this process has seen them to be right."""
+    """A cached file: SHA-256 (hex) of its bytes, whether this process has seen them to be right, the bytes if held."""
 
     path: Path
     size: int
     digest: str
     checked: bool
+    data: bytes | None = None
 
 
 class DiskCache:
-    """Files up to `limit` bytes in all. Used by one event loop."""
+    """Files up to `limit` bytes in all, those lately used in memory up to `memory` bytes. Used by one event loop."""
 
-    def __init__(self, folder: Path, limit: int) -> None:
-        self._folder, self._limit = folder, limit
+    def __init__(self, folder: Path, limit: int, memory: int = MEMORY) -> None:
+        self._folder, self._limit, self._memory = folder, limit, memory
+        self._held: OrderedDict[str, Entry] = OrderedDict()
+        self._held_size = 0
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._leaving: deque[tuple[float, Path]] = deque()
         self._by_asset: dict[str, set[str]] = {}
@@ -63,20 +68,52 @@ class DiskCache:
         self._by_asset.setdefault(name[:ASSET_DIGITS], set()).add(name)
         self.size += entry.size
 
+    def held(self, key: str) -> Entry | None:
+        """The file of a key if its bytes are in memory, marked as used."""
+        name = _name(key)
+        entry = self._held.get(name)
+        if entry is not None:
+            self._held.move_to_end(name)
+            self._entries.move_to_end(name)
+        return entry
+
     async def get(self, key: str) -> Entry | None:
         """The file of a key, marked as used; a file that is not what its name says is dropped."""
+        entry = self.held(key)
+        if entry is not None:
+            return entry
         name = _name(key)
         entry = self._entries.get(name)
         if entry is None:
             return None
-        if not (entry.checked and _is_there(entry)) and not await asyncio.to_thread(_is_right, entry):
-            if self._entries.get(name) is entry:
-                self._drop(name)
-            return None
+        is_small = entry.size <= self._memory // SHARE_OF_MEMORY
+        if is_small or not (entry.checked and _is_there(entry)):
+            data = await asyncio.to_thread(_right, entry)
+            if data is None:
+                if self._entries.get(name) is entry:
+                    self._drop(name)
+                return None
+            self._hold(name, entry, data)
         entry.checked = True
         if name in self._entries:
             self._entries.move_to_end(name)
         return entry
+
+    def _hold(self, name: str, entry: Entry, data: bytes) -> None:
+        """Keep the bytes of a file that is still ours in memory, and let go of what was used longest ago."""
+        if self._entries.get(name) is not entry or len(data) > self._memory // SHARE_OF_MEMORY or name in self._held:
+            return
+        entry.data = data
+        self._held[name] = entry
+        self._held_size += len(data)
+        while self._held_size > self._memory:
+            self._release(next(iter(self._held)))
+
+    def _release(self, name: str) -> None:
+        entry = self._held.pop(name, None)
+        if entry is not None and entry.data is not None:
+            self._held_size -= len(entry.data)
+            entry.data = None
 
     async def put(self, key: str, data: bytes) -> Entry:
         """Keep the bytes of a key."""
@@ -87,10 +124,12 @@ class DiskCache:
         old = self._entries.get(name)
         if old is not None and old.path == path:
             old.checked = True
+            self._hold(name, old, data)
             return old
         self._drop(name)
         entry = Entry(path, len(data), digest, True)
         self._add(name, entry)
+        self._hold(name, entry, data)
         self._evict()
         return entry
 
@@ -115,6 +154,7 @@ class DiskCache:
         entry = self._entries.pop(name, None)
         if entry is None:
             return False
+        self._release(name)
         names = self._by_asset[name[:ASSET_DIGITS]]
         names.discard(name)
         if not names:
@@ -150,11 +190,13 @@ def _is_there(entry: Entry) -> bool:
     return os.access(entry.path, os.R_OK)
 
 
-def _is_right(entry: Entry) -> bool:
+def _right(entry: Entry) -> bytes | None:
+    """The bytes of a file that are what its name says."""
     try:
-        return _digest(entry.path.read_bytes()) == entry.digest
+        data = entry.path.read_bytes()
     except FileNotFoundError:
-        return False
+        return None
+    return data if _digest(data) == entry.digest else None
 
 
 def _write(path: Path, data: bytes, number: int) -> None:

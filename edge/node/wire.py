@@ -1,0 +1,328 @@
+"""HTTP/1.1 for the edge node, on asyncio and llhttp: the application sees a request's target as the bytes came.
+
+A server that splits the target first hides an empty query, a fragment and the absolute form (docs/adr/0010). Here
+`raw_path` is the whole target and `query_string` is empty. What the application can answer at once is written from
+where its bytes arrived, without a task; all else runs as ASGI. RFC 9110, RFC 9112.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Iterator
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Final, Protocol, cast
+
+import httptools
+
+from base import telemetry
+from edge.node.answers import Reply, Scope, Send
+from edge.node.headers import Headers
+
+log = telemetry.logger(__name__)
+
+MAX_HEAD: Final = 16 * 1024
+QUEUED: Final = 16
+"""Requests of one connection that may wait for the one before them."""
+UNREAD: Final = 256 * 1024
+IDLE_S: Final = 75
+HEAD_S: Final = 15
+STALL_S: Final = 60
+GRACE_S: Final = 20
+CONNECTIONS: Final = 8192
+_LINES: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
+
+
+class Application(Protocol):
+    """What is served: an ASGI application that can answer some requests without awaiting anything."""
+
+    def at_once(self, method: str, target: bytes, headers: Headers) -> Reply | None:
+        """The answer, or None where the application has to be awaited."""
+        ...
+
+    async def __call__(self, scope: Scope, receive: Any, send: Send) -> None: ...
+
+
+class _Request:
+    """One request while it is read and answered."""
+
+    def __init__(self) -> None:
+        self.method = ""
+        self.target = b""
+        self.headers: Headers = []
+        self.has_body = self.is_whole = self.keeps = False
+        self.hosts = self.size = 0
+        self.body: deque[bytes] = deque()
+        self.unread = 0
+        self.came = asyncio.Event()
+
+
+class Connection(asyncio.Protocol):
+    """One client. `since` is when it last got further (loop time)."""
+
+    def __init__(self, server: "Server") -> None:
+        self._server, self._app = server, server.app
+        self._parser = httptools.HttpRequestParser(self)
+        self._queue: deque[_Request] = deque()
+        self._request = _Request()
+        self._head = 0
+        self._in_head = self._closing = self._paused = False
+        self._task: asyncio.Task[None] | None = None
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._left = 0
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its class
+        self.since = self._server.loop.time()
+        if len(self._server.connections) >= CONNECTIONS or self._server.is_stopping:
+            self.transport.abort()
+            return
+        self._server.connections.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._server.connections.discard(self)
+        self._closing = True
+        self._drained.set()
+        if self._task is not None:
+            self._task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
+        self._head += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(501)
+        except httptools.HttpParserInvalidURLError:
+            self._refuse(404)  # in no form of RFC 9112 section 3.2: nothing has such an address
+        except httptools.HttpParserError:
+            self._refuse(400)
+        else:
+            if self._in_head and self._head > MAX_HEAD:
+                self._refuse(431)
+
+    # llhttp's callbacks
+
+    def on_message_begin(self) -> None:
+        self._request, self._in_head = _Request(), True
+        if not self._queue:
+            self.since = self._server.loop.time()
+
+    def on_url(self, part: bytes) -> None:
+        self._request.target += part
+        self._request.size += len(part)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        self._request.headers.append((name, value))
+        self._request.size += len(name) + len(value)
+        if name in (b"content-length", b"transfer-encoding") and value != b"0":
+            self._request.has_body = True
+        elif name == b"host":
+            self._request.hosts += 1
+
+    def on_headers_complete(self) -> None:
+        request, self._in_head, self._head = self._request, False, 0
+        request.method = self._parser.get_method().decode("latin-1")
+        request.keeps = self._parser.should_keep_alive()
+        if request.size > MAX_HEAD:
+            self._refuse(431)
+        elif request.hosts != 1 and (request.hosts or self._parser.get_http_version() != "1.0"):
+            self._refuse(400)  # RFC 9112 section 3.2
+        elif request.has_body:
+            self._take(request)
+
+    def on_body(self, data: bytes) -> None:
+        request = self._request
+        request.body.append(data)
+        request.unread += len(data)
+        self._head = 0
+        request.came.set()
+        self._throttle()
+
+    def on_message_complete(self) -> None:
+        request = self._request
+        request.is_whole = True
+        request.came.set()
+        if not request.has_body:
+            self._take(request)
+
+    # answers
+
+    def _take(self, request: _Request) -> None:
+        if self._closing:
+            return
+        if self._task is None and not self._queue and not request.has_body and self._drained.is_set():
+            reply = self._app.at_once(request.method, request.target, request.headers)
+            if reply is not None:
+                self._answer(request, reply)
+                return
+        self._queue.append(request)
+        self._throttle()
+        if self._task is None:
+            self._task = self._server.loop.create_task(self._work())
+
+    def _answer(self, request: _Request, reply: Reply) -> None:
+        head = self._head_of(reply.status, reply.headers, request.keeps)
+        if request.method == "HEAD" or not reply.body:
+            self.transport.write(head)
+        else:
+            self.transport.writelines((head, reply.body))
+        self.since = self._server.loop.time()
+        if not request.keeps:
+            self._close()
+
+    def _head_of(self, status: int, headers: Headers, keeps: bool) -> bytes:
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        end = b"\r\n" if keeps else b"connection: close\r\n\r\n"
+        return _LINES[status] + self._server.date() + lines + end
+
+    async def _work(self) -> None:
+        """Answer what is queued, one after another, in the order it came."""
+        try:
+            while self._queue and not self._closing:
+                request = self._queue[0]
+                await self._drained.wait()
+                await self._run(request)
+                self._queue.popleft()
+                self.since = self._server.loop.time()
+                if not request.keeps or not request.is_whole:
+                    self._close()
+                self._throttle()
+        except ConnectionResetError:
+            self.transport.abort()
+        except Exception:
+            log.exception("request_failed")
+            self.transport.abort()
+        finally:
+            self._task = None
+        if self._queue and not self._closing:
+            self._task = self._server.loop.create_task(self._work())
+
+    async def _run(self, request: _Request) -> None:
+        if _wants_continue(request):
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        scope = {
+            "type": "http",
+            "method": request.method,
+            "raw_path": request.target,
+            "query_string": b"",
+            "headers": request.headers,
+        }
+        await self._app(scope, lambda: self._receive(request), lambda message: self._send(request, message))
+
+    async def _receive(self, request: _Request) -> dict[str, Any]:
+        while not request.body and not request.is_whole:
+            request.came.clear()
+            await request.came.wait()
+        data = b"".join(request.body)
+        request.body.clear()
+        request.unread = 0
+        self._throttle()
+        return {"type": "http.request", "body": data, "more_body": not request.is_whole}
+
+    async def _send(self, request: _Request, message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            keeps = request.keeps and request.is_whole
+            self.transport.write(self._head_of(message["status"], message["headers"], keeps))
+        elif request.method != "HEAD" and message.get("body"):
+            self.transport.write(message["body"])
+        self.since = self._server.loop.time()
+        await self._drained.wait()
+        if self.transport.is_closing():
+            raise ConnectionResetError
+
+    # bounds
+
+    def pause_writing(self) -> None:
+        self._drained.clear()
+
+    def resume_writing(self) -> None:
+        self._drained.set()
+
+    def _throttle(self) -> None:
+        full = len(self._queue) >= QUEUED or sum(request.unread for request in self._queue) > UNREAD
+        if full != self._paused and not self.transport.is_closing():
+            self._paused = full
+            (self.transport.pause_reading if full else self.transport.resume_reading)()
+
+    def _refuse(self, status: int) -> None:
+        """Say that this is no HTTP for us, unless an answer is under way, and close."""
+        if self._task is None:
+            self.transport.write(self._head_of(status, [(b"content-length", b"0")], keeps=False))
+            self._close()
+        else:
+            self.transport.abort()
+
+    def _close(self) -> None:
+        self._closing = True
+        self.transport.close()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an answer is being made or is on its way."""
+        return self._task is not None or self.transport.get_write_buffer_size() > 0
+
+    def sweep(self, now: float) -> None:
+        """End a client that does not get further: silent, dripping a head, or not reading."""
+        left = self.transport.get_write_buffer_size()
+        if left and left != self._left:
+            self.since = now
+        self._left = left
+        limit = STALL_S if self.is_busy else HEAD_S if self._in_head else IDLE_S
+        if now - self.since > limit:
+            self.transport.abort()
+
+
+def _wants_continue(request: _Request) -> bool:
+    return any(name == b"expect" and value.lower() == b"100-continue" for name, value in request.headers)
+
+
+class Server:
+    """Listens and serves until told to stop."""
+
+    def __init__(self, app: Application) -> None:
+        self.app = app
+        self.loop = asyncio.get_running_loop()
+        self.connections: set[Connection] = set()
+        self.is_stopping = False
+        self._date = (0, b"")
+
+    def date(self) -> bytes:
+        """The Date field's line, made once a second."""
+        now = int(time.time())
+        if now != self._date[0]:
+            self._date = (now, f"date: {formatdate(now, usegmt=True)}\r\n".encode())
+        return self._date[1]
+
+    async def run(self, host: str, port: int, stop: asyncio.Event) -> None:
+        """Serve until `stop`; what runs is finished, for at most `GRACE_S` seconds."""
+        server = await self.loop.create_server(lambda: Connection(self), host, port, backlog=1024)
+        with self._sweeping():
+            await stop.wait()
+            self.is_stopping = True
+            server.close()
+            for _ in range(GRACE_S * 20):
+                if not any(connection.is_busy for connection in self.connections):
+                    break
+                await asyncio.sleep(0.05)
+        for connection in list(self.connections):
+            connection.transport.abort()
+
+    @contextlib.contextmanager
+    def _sweeping(self) -> Iterator[None]:
+        task = self.loop.create_task(self._sweep())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(5)
+            for connection in list(self.connections):
+                connection.sweep(self.loop.time())

@@ -1,0 +1,180 @@
+"""The node's HTTP/1.1: order, bodies, what is no request, clients that do not get further, a graceful end."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from edge.node.answers import Reply
+from edge.node.headers import Headers
+from edge.node.wire import CONNECTIONS, IDLE_S, STALL_S, Server
+
+LARGE = bytes(8 * 1024 * 1024)
+
+
+class App:
+    """Says what it was asked for: `/now...` at once, all else later and with the body's length."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    def at_once(self, method: str, target: bytes, headers: Headers) -> Reply | None:
+        if not target.startswith((b"/now", b"/large")):
+            return None
+        body = LARGE if target == b"/large" else target
+        return Reply(200, [(b"content-length", b"%d" % len(body))], body)
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        body, more = b"", scope["raw_path"] != b"/unread"
+        while more:
+            message = await receive()
+            body += message["body"]
+            more = message["more_body"]
+        await self.gate.wait()
+        told: bytes = scope["raw_path"]
+        told += b"" if told.startswith(b"/now") else b" %d" % len(body)
+        headers = [(b"content-length", b"%d" % len(told))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": told})
+
+
+class Served:
+    def __init__(self, app: App, server: Server, port: int, stop: asyncio.Event, run: "asyncio.Task[None]") -> None:
+        self.app, self.server, self.port, self.stop, self.run = app, server, port, stop, run
+
+    async def say(self, data: bytes) -> bytes:
+        """All that comes back until the server closes, or has nothing more to say."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(data)
+        answer = b""
+        try:
+            async with asyncio.timeout(0.3):
+                while piece := await reader.read(1 << 20):
+                    answer += piece
+            return answer + b"<closed>"
+        except TimeoutError:
+            return answer
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+async def served(free_ports: Any) -> AsyncIterator[Served]:
+    app, stop, port = App(), asyncio.Event(), free_ports()
+    server = Server(app)
+    run = asyncio.create_task(server.run("127.0.0.1", port, stop))
+    await asyncio.sleep(0.05)
+    yield Served(app, server, port, stop, run)
+    app.gate.set()
+    stop.set()
+    await run
+
+
+def get(target: str, *headers: str, version: str = "1.1", method: str = "GET") -> bytes:
+    lines = [f"{method} {target} HTTP/{version}", "Host: edge", *headers, "", ""]
+    return "\r\n".join(lines).encode()
+
+
+def bodies(answer: bytes) -> list[bytes]:
+    return [part.rpartition(b"\r\n\r\n")[2] for part in answer.split(b"HTTP/1.1 200 OK")[1:]]
+
+
+async def test_targets_come_whole(served: Served) -> None:
+    targets = ["/now?", "/now#x", "/now?a=%20", "/now//./%2e", "/later?", "/later#"]
+    answer = await served.say(b"".join(get(target) for target in targets))
+    assert bodies(answer) == [b"/now?", b"/now#x", b"/now?a=%20", b"/now//./%2e", b"/later? 0", b"/later# 0"]
+    assert bodies(await served.say(get("http://edge/now"))) == [b"http://edge/now 0"]
+
+
+async def test_answers_come_in_order(served: Served) -> None:
+    order = ["/now1", "/slow1", "/now2", "/now3", "/slow2", "/now4"] * 10
+    wanted = [each.encode() + (b" 0" if "slow" in each else b"") for each in order]
+    assert bodies(await served.say(b"".join(get(each) for each in order))) == wanted
+
+
+async def test_bodies(served: Served) -> None:
+    whole = get("/a", "Content-Length: 400000") + bytes(400_000)
+    chunked = get("/b", "Transfer-Encoding: chunked") + b"3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"
+    assert bodies(await served.say(whole + chunked + get("/now"))) == [b"/a 400000", b"/b 7", b"/now"]
+    waits = await served.say(get("/c", "Content-Length: 5", "Expect: 100-continue"))
+    assert waits == b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+async def test_a_body_that_nobody_reads_ends_the_connection(served: Served) -> None:
+    answer = await served.say(get("/unread", "Content-Length: 5"))
+    assert answer.endswith(b"connection: close\r\n\r\n/unread 0<closed>")
+
+
+async def test_head_sends_no_bytes(served: Served) -> None:
+    for target in ("/now", "/later"):
+        answer = await served.say(get(target, method="HEAD"))
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert answer.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("request_", [get("/now", version="1.0"), get("/now", "Connection: close")])
+async def test_closes_when_asked(served: Served, request_: bytes) -> None:
+    answer = await served.say(request_ + get("/now"))
+    assert answer.endswith(b"/now<closed>")
+    assert answer.count(b"HTTP/1.1 200") == 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /now HTTP/1.1\r\n\r\n", 400),
+        (get("/now", "Host: other"), 400),
+        (b"nonsense\r\n\r\n", 400),
+        (get("/now", "Content-Length: 3", "Transfer-Encoding: chunked"), 400),
+        (get("/now", "Content-Length: 3", "Content-Length: 4"), 400),
+        (get("/now", "X: " + "y" * 20_000), 431),
+        (b"GET /now HTTP/1.1\r\nHost: edge\r\nX: " + b"y" * 20_000, 431),
+        (get("#now"), 404),
+    ],
+)
+async def test_what_is_no_request(served: Served, request_: bytes, status: int) -> None:
+    answer = await served.say(request_)
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert answer.endswith(b"connection: close\r\n\r\n<closed>")
+
+
+async def test_clients_that_do_not_get_further_are_ended(served: Served) -> None:
+    silent = await asyncio.open_connection("127.0.0.1", served.port)
+    deaf = await asyncio.open_connection("127.0.0.1", served.port, limit=1024)
+    deaf[1].write(get("/large"))
+    await asyncio.sleep(0.1)
+    now = served.server.loop.time()
+    for connection in list(served.server.connections):
+        connection.sweep(now)
+    assert len(served.server.connections) == 2
+    for connection in list(served.server.connections):
+        connection.sweep(now + max(IDLE_S, STALL_S) + 1)
+    await asyncio.sleep(0.05)
+    assert len(served.server.connections) == 0
+    for _, writer in (silent, deaf):
+        writer.close()
+
+
+async def test_a_crowd_is_bounded(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CONNECTIONS > 1000
+    monkeypatch.setattr("edge.node.wire.CONNECTIONS", 1)
+    first = await asyncio.open_connection("127.0.0.1", served.port)
+    await asyncio.sleep(0.05)
+    assert await served.say(get("/now")) == b"<closed>"
+    first[1].write(get("/now"))
+    assert (await first[0].read(100)).startswith(b"HTTP/1.1 200")
+    first[1].close()
+
+
+async def test_the_end_waits_for_what_runs(served: Served) -> None:
+    served.app.gate.clear()
+    running = asyncio.create_task(served.say(get("/last")))
+    await asyncio.sleep(0.05)
+    served.stop.set()
+    await asyncio.sleep(0.1)
+    assert not served.run.done()
+    served.app.gate.set()
+    assert b"/last 0" in await running
+    await served.run
