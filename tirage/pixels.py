@@ -9,6 +9,7 @@ import signal
 import click
 import uvloop
 
+from base.edges import EdgeClient
 from base.jobs import Lane, Plane
 from base.objects import ObjectStore
 from base.settings import SettingsError
@@ -47,6 +48,7 @@ async def _work(settings: PixelSettings, lanes: list[tuple[Lane, int]]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    edge = EdgeClient(settings.edge_url, settings.push_keys) if settings.push_keys is not None else None
     queue, store = Queue(settings.nats_url.reveal(), settings.region), ObjectStore(settings.store)
     with contextlib.ExitStack() as jails:
         jail = jails.enter_context(Jail.open(slots=sum(slots for _, slots in lanes)))
@@ -56,7 +58,9 @@ async def _work(settings: PixelSettings, lanes: list[tuple[Lane, int]]) -> None:
             slots = next((slots for lane, slots in lanes if lane.name == "print"), 1)
             return jails.enter_context(Jail.open(masters.LIMITS, slots=slots, preload=("master",)))
 
-        table = kinds(store, settings.buckets, jail, large)
+        table = kinds(store, settings.buckets, jail, large, edge)
         await PixelWorker(queue, settings.result_key.reveal(), table, lanes).run(stop)
+    if edge is not None:
+        await edge.close()
     await queue.close()
     store.close()

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from base import ingest, printing
+from base.edges import EdgeClient
 from base.jobs import Job
 from base.objects import Buckets, ObjectStore
 from imagecore.jail import Jail
@@ -24,10 +25,15 @@ async def echo(job: Job) -> AsyncIterator[StepDone]:
     yield StepDone(step="echo", body=Echoed(bytes=len(job.payload)))
 
 
-def kinds(store: ObjectStore, buckets: Buckets, jail: Jail, large: Callable[[], Jail]) -> dict[str, PixelKind]:
-    """The table, with its parts built for this process; `large` opens, once, the jail for print masters."""
+def kinds(
+    store: ObjectStore, buckets: Buckets, jail: Jail, large: Callable[[], Jail], edge: EdgeClient | None = None
+) -> dict[str, PixelKind]:
+    """The table, with its parts built for this process.
+
+    `large` opens, once, the jail for print masters; first previews are pushed to `edge`, if there is one.
+    """
     return {
-        ingest.KIND: Ingestor(store, buckets, jail).kind,
+        ingest.KIND: Ingestor(store, buckets, jail, edge).kind,
         printing.KIND: MasterMaker(store, buckets, large).kind,
         "pixel.echo": PixelKind(("echo",), echo),
     }

@@ -14,7 +14,9 @@ from typing import Final
 
 import msgspec
 
-from base import keys, tracing
+from base import keys, telemetry, tracing
+from base.edges import EdgeClient
+from base.errors import ServiceUnavailable
 from base.ingest import Ingest, Previews, Refused, Rendition, Validated
 from base.jobs import Job
 from base.objects import Buckets, ObjectAbsent, ObjectExists, ObjectStore
@@ -26,8 +28,11 @@ from imagecore.jail import Jail
 from imagecore.jail_wire import Output
 from tasks.pixel.worker import PixelKind, Refusal, StepDone
 
+log = telemetry.logger(__name__)
+
 STEPS: Final = ("validate", "first_previews", "previews")
 FIRST: Final = 2  # rungs that can be shown before the rest is encoded
+PUSH_S: Final = 2  # how long the rest may wait for the first previews to be at the edge
 DEADLINE_S: Final = 40
 PATIENCE: Final = 2  # attempts after which a file that breaks its child is the file's fault
 
@@ -45,10 +50,10 @@ class _Made(msgspec.Struct, frozen=True):
 
 
 class Ingestor:
-    """Runs ingest jobs with one store and one jail."""
+    """Runs ingest jobs with one store and one jail; first previews are pushed to `edge`, if there is one."""
 
-    def __init__(self, store: ObjectStore, buckets: Buckets, jail: Jail) -> None:
-        self._store, self._buckets, self._jail = store, buckets, jail
+    def __init__(self, store: ObjectStore, buckets: Buckets, jail: Jail, edge: EdgeClient | None = None) -> None:
+        self._store, self._buckets, self._jail, self._edge = store, buckets, jail, edge
         self._engine = engine.revision()
 
     @property
@@ -78,6 +83,7 @@ class Ingestor:
         raw, digest = await self._original(told)
         report = facts = thumbhash = b""
         made: list[Rendition] = []
+        pushes: list[asyncio.Task[None]] = []
         params = msgspec.msgpack.encode({"recipes": [recipes.text(r) for r in self._ladder()], "extension": None})
         with tracing.span("child ingest"):
             async with contextlib.aclosing(self._jail.arun("ingest", params, [raw], DEADLINE_S)) as outputs:
@@ -94,8 +100,10 @@ class Ingestor:
                         thumbhash = output.data
                     else:
                         made.append(await self._keep(told.asset, output))
+                        self._begin_push(told.asset, made, output.data, pushes)
                         if len(made) == FIRST:
                             yield self._done("first_previews", _previews(made, thumbhash))
+                            await _settle(pushes)
         yield self._done("previews", _previews(made[FIRST:], b""))
 
     async def _rest(self, told: Ingest) -> AsyncGenerator[StepDone, None]:
@@ -149,11 +157,32 @@ class Ingestor:
             sha256=hashlib.sha256(output.data).hexdigest(),
         )
 
+    def _begin_push(self, asset: str, made: list[Rendition], data: bytes, pushes: "list[asyncio.Task[None]]") -> None:
+        if self._edge is not None and len(made) <= FIRST:
+            pushes.append(asyncio.create_task(_push(self._edge, asset, made[-1], data)))
+
     def _ladder(self) -> list[recipes.Recipe]:
         return [recipes.rung(side, self._engine) for side in recipes.RUNGS]
 
     def _done(self, step: str, body: msgspec.Struct) -> StepDone:
         return StepDone(step=step, body=body, engine=self._engine)
+
+
+async def _push(edge: EdgeClient, asset: str, made: Rendition, data: bytes) -> None:
+    """Hand a first preview to the edge; what fails is fetched when somebody asks for it."""
+    try:
+        if not await edge.push(asset, made.recipe, made.extension, data):
+            log.warning("push_refused", asset=asset, recipe=made.recipe)
+    except ServiceUnavailable as error:
+        log.warning("push_failed", asset=asset, detail=str(error))
+
+
+async def _settle(pushes: list[asyncio.Task[None]]) -> None:
+    """Let pushes end, for a short time: an edge that hangs holds up no photo."""
+    if pushes:
+        _, late = await asyncio.wait(pushes, timeout=PUSH_S)
+        for task in late:
+            task.cancel()
 
 
 def _validated(digest: str, report: bytes, facts: bytes) -> Validated:

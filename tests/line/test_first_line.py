@@ -237,6 +237,17 @@ async def test_same_photo_has_the_same_bytes_in_two_stacks(
             assert both[0] == good
 
 
+async def test_first_previews_are_at_the_edge_before_anybody_asks(stack: Running, photo: bytes) -> None:
+    phone = Phone(stack.address("api"))
+    upload = await phone.send(photo)
+    await phone.complete(upload)
+    await phone.settled(upload["assetId"])
+    urls = await phone.addresses(upload["assetId"], [200, 400, 800])
+    told = [httpx.get(url).headers["cache-status"] for url in urls]
+    assert told[:2] == ["tirage-edge; hit"] * 2
+    assert told[2].startswith("tirage-edge; fwd=uri-miss")
+
+
 @pytest.mark.parametrize("moment", ["decoding", "stored"])
 async def test_pixel_worker_killed(stack: Running, photo: bytes, good: dict[str, str], moment: str) -> None:
     """During the decode; and after the ancestor is stored, before its result is out."""
