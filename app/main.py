@@ -63,7 +63,7 @@ def create_app(settings: ApiSettings, clock: Clock | None = None) -> Api:
             *_controllers(services, identity, stream, readiness),
             mounted(MetricsController, scrapers=web.scrapers),
         ],
-        guards=[Gate(access, web.limits).admit],
+        before_request=Gate(access, web.limits).admit,
         exception_handlers=problems.HANDLERS,
         request_class=ApiRequest,
         request_max_body_size=web.limits.body,

@@ -9,9 +9,7 @@ than the rest of a small process.
 """
 
 import contextlib
-import json
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -77,7 +75,7 @@ def span(name: str, kind: str = "internal", **attributes: Attribute) -> Iterator
     """Run something as a child of the current context; what runs inside, jobs planned included, is its child."""
     current = telemetry.traceparent() or telemetry.new_traceparent()
     _, trace_id, parent_id, flags = current.split("-")
-    made = Span(name, kind, trace_id, secrets.token_hex(8), parent_id)
+    made = Span(name, kind, trace_id, telemetry.new_span_id(), parent_id)
     made.attributes.update(attributes)
     before = telemetry.enter(f"00-{trace_id}-{made.span_id}-{flags}")
     try:
@@ -143,11 +141,11 @@ class _Files:
         pending, self._pending = self._pending, []
         if not pending:
             return
-        lines = "".join(json.dumps(self._line(ended)) + "\n" for ended in pending)
+        lines = b"".join(msgspec.json.encode(self._line(ended)) + b"\n" for ended in pending)
         with contextlib.suppress(OSError):
             if self._path.exists() and self._path.stat().st_size > MAX_FILE:
                 self._path.replace(self._path.with_suffix(".jsonl.1"))
-            with self._path.open("a") as out:
+            with self._path.open("ab") as out:
                 out.write(lines)
 
     def _line(self, ended: Span) -> dict[str, Any]:

@@ -53,16 +53,16 @@ class Assets:
 
     async def get(self, owner_id: OwnerId, asset_id: UUID) -> Asset:
         """An owner's asset; raises `AssetNotFound`, also for somebody else's."""
-        async with self._db.transaction(readonly=True) as tx:
-            found = await store.get(tx, asset_id, owner_id)
+        async with self._db.reading() as db:
+            found = await store.get(db, asset_id, owner_id)
         if found is None:
             raise AssetNotFound()
         return found
 
     async def page(self, owner_id: OwnerId, before: UUID | None, limit: int) -> list[Asset]:
         """An owner's assets, newest first."""
-        async with self._db.transaction(readonly=True) as tx:
-            return await store.page(tx, owner_id, before, limit)
+        async with self._db.reading() as db:
+            return await store.page(db, owner_id, before, limit)
 
     async def show(
         self, owner_id: OwnerId, asset_ids: Sequence[UUID], sides: Sequence[int], format_: Format

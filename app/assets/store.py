@@ -5,7 +5,7 @@ from uuid import UUID
 
 from app.assets.domain import MACHINE, Asset, AssetState, Found
 from app.kernel import states
-from app.kernel.db import Transaction
+from app.kernel.db import Readable, Transaction
 from app.kernel.events import Event, Origin
 from app.kernel.spine import Spine
 from base.ids import AssetId, OwnerId
@@ -54,7 +54,7 @@ async def transition(tx: Transaction, spine: Spine, asset: Asset, new: AssetStat
     await spine.record(tx, told, aggregate_id=asset.id, owner_id=asset.owner_id, origin=origin)
 
 
-async def get(tx: Transaction, asset_id: UUID, owner_id: UUID) -> Asset | None:
+async def get(tx: Readable, asset_id: UUID, owner_id: UUID) -> Asset | None:
     """An owner's asset."""
     row = await tx.one(GET, asset_id, owner_id)
     return None if row is None else _asset(row)
@@ -72,7 +72,7 @@ async def state(tx: Transaction, asset_id: UUID) -> AssetState | None:
     return None if found is None else AssetState(found)
 
 
-async def page(tx: Transaction, owner_id: UUID, before: UUID | None, limit: int) -> list[Asset]:
+async def page(tx: Readable, owner_id: UUID, before: UUID | None, limit: int) -> list[Asset]:
     """An owner's assets, newest first, older than `before`."""
     return [_asset(r) for r in await tx.fetch(PAGE, owner_id, before, limit)]
 

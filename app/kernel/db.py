@@ -112,6 +112,27 @@ class Reading:
         return await self._connection.fetchval(sql, *args)
 
 
+class _Lease:
+    """What `Database.reading` gives; a class, since hot paths pass here and generators cost more."""
+
+    __slots__ = ("_connection", "_database")
+
+    def __init__(self, database: "Database") -> None:
+        self._database = database
+
+    async def __aenter__(self) -> Reading:
+        try:
+            self._connection = await self._database.acquire()
+        except (TimeoutError, *_LOST) as error:
+            raise ServiceUnavailable("the database does not answer") from error
+        return Reading(self._connection)
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        await self._database.pool.release(self._connection)
+        if isinstance(error, (TimeoutError, *_LOST)):
+            raise ServiceUnavailable("the database does not answer") from error
+
+
 class Transaction(PostgresTransaction):
     """A transaction that always gives its connection back and forgets itself, however it ends."""
 
@@ -227,15 +248,12 @@ class Database:
             async with Transaction(self, isolation, readonly) as tx:
                 yield tx
 
-    @contextlib.asynccontextmanager
-    async def reading(self) -> AsyncIterator[Reading]:
-        """A pooled connection for single reads without a transaction. A lost database is `ServiceUnavailable`."""
-        with _reachable():
-            connection = await self.acquire()
-            try:
-                yield Reading(connection)
-            finally:
-                await self.pool.release(connection)
+    def reading(self) -> "_Lease":
+        """A pooled connection for single reads without a transaction: `async with db.reading() as read`.
+
+        A lost database is `ServiceUnavailable`.
+        """
+        return _Lease(self)
 
     async def acquire(self) -> Any:
         """A pooled connection; the caller releases it. asyncpg's own timeout would start a task for every call."""

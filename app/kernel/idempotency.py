@@ -119,15 +119,20 @@ class Idempotency:
     def __init__(self, db: Database, persons: PersonKeys) -> None:
         self._db, self._persons = db, persons
 
-    async def once(self, call: KeyedCall, effect: Effect[T], reply: Reply[T]) -> Given:
+    async def once(
+        self, call: KeyedCall, effect: Effect[T], reply: Reply[T], before: Callable[[], Awaitable[None]] | None = None
+    ) -> Given:
         """The stored answer, or `effect` in a new transaction with the key's row in it, answered by `reply`.
 
-        A repetition costs one round trip to the database. Raises `IdempotencyKeyReused`, `IdempotencyInFlight`,
-        `PersonErased`, and whatever `effect` raises (then nothing is stored).
+        `before` runs ahead of the transaction, for what asks another system; it must bear being run twice. A
+        repetition runs neither and costs one round trip to the database. Raises `IdempotencyKeyReused`,
+        `IdempotencyInFlight`, `PersonErased`, and whatever `before` and `effect` raise (then nothing is stored).
         """
         key, found = await self._look_up(call)
         if found is not None:
             return Given(found, replayed=True)
+        if before is not None:
+            await before()
         async with self._db.transaction() as tx:
             if not await tx.value(CLAIM, f"{call.owner_id}|{call.operation}|{call.key}"):
                 raise IdempotencyInFlight()

@@ -71,9 +71,11 @@ class UploadController(CustomerController):
     async def complete(self, upload_id: FromPath[str], call: NamedDependency[KeyedCall]) -> Response[UploadOut]:
         """Turn the bytes into a photo; it is looked at afterwards (event `asset.preview_ready`)."""
         wanted = ids.decode("upload", upload_id)
-        await self.uploads.arrived(call.owner_id, wanted)
         given = await self.idempotency.once(
-            call, lambda tx: self.uploads.complete(tx, call.owner_id, wanted), as_json(202, UploadOut.of)
+            call,
+            lambda tx: self.uploads.complete(tx, call.owner_id, wanted),
+            as_json(202, UploadOut.of),
+            before=lambda: self.uploads.arrived(call.owner_id, wanted),
         )
         return answered(given)
 

@@ -271,8 +271,8 @@ class Uploads:
         return list(gone)
 
     async def _owned(self, owner_id: OwnerId, upload_id: UUID) -> Upload:
-        async with self._db.transaction(readonly=True) as tx:
-            upload = await store.get(tx, upload_id, owner_id)
+        async with self._db.reading() as db:
+            upload = await store.get(db, upload_id, owner_id)
         if upload is None:
             raise UploadNotFound()
         return upload

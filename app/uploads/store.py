@@ -5,7 +5,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from app.kernel import states
-from app.kernel.db import Transaction
+from app.kernel.db import Readable, Transaction
 from app.kernel.events import Event, Origin
 from app.kernel.spine import Spine
 from app.uploads.domain import MACHINE, Declared, Upload, UploadState
@@ -68,7 +68,7 @@ async def transition(
     await spine.record(tx, told, aggregate_id=upload.id, owner_id=upload.owner_id, origin=origin)
 
 
-async def get(tx: Transaction, upload_id: UUID, owner_id: UUID) -> Upload | None:
+async def get(tx: Readable, upload_id: UUID, owner_id: UUID) -> Upload | None:
     """An owner's session."""
     return _upload(await tx.one(GET, upload_id, owner_id))
 

@@ -41,18 +41,23 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gate:
-    """The guard of the whole application: reads the token, counts the request, refuses bodies that are not JSON."""
+    """Before every routed request: reads the token, counts the request, refuses bodies that are not JSON.
+
+    Litestar's `before_request`, not a guard of it: for every guard the handler is copied.
+    """
 
     def __init__(self, tokens: AccessTokens, limits: Limits) -> None:
         self._tokens = tokens
         self._reads, self._writes = Bucket("reads", limits.reads), Bucket("writes", limits.writes)
         self._named = {"devices": Bucket("devices", limits.devices)}
 
-    async def admit(self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-        """Raises `Unauthenticated`, `RateLimited` or 415.
+    async def admit(self, connection: Request[Any, Any, Any]) -> None:
+        """Raises `Unauthenticated`, `Forbidden`, `RateLimited` or 415.
 
-        A handler's opt: `limit` names a bucket of its own, `free` none, `raw` that it reads the body's bytes itself.
+        A handler's opt: `scope` is what its caller must have, `limit` names a bucket of its own, `free` none, `raw`
+        that it reads the body's bytes itself.
         """
+        handler: BaseRouteHandler = connection.scope["route_handler"]
         call, opt = call_of(connection.scope), handler.opt
         self._authenticate(connection, call)
         if not opt.get("free"):
@@ -61,6 +66,8 @@ class Gate:
             _refuse_unknown_queries(connection.scope["query_string"], handler)
         if not opt.get("raw"):
             _refuse_other_bodies(connection)
+        if "scope" in opt:
+            require(connection.scope, opt["scope"])
 
     def _authenticate(self, connection: ASGIConnection[Any, Any, Any, Any], call: Call) -> None:
         found = [value for name, value in connection.scope["headers"] if name == b"authorization"]
@@ -106,16 +113,6 @@ def _refuse_other_bodies(connection: ASGIConnection[Any, Any, Any, Any]) -> None
         raise HTTPException(status_code=415, detail="the body must be application/json")
 
 
-def customer(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-    """Guard: a customer's token."""
-    require(connection.scope, Scope.CUSTOMER)
-
-
-def operator(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-    """Guard: an operator's token."""
-    require(connection.scope, Scope.OPERATOR)
-
-
 def provide_customer(request: Request[Any, Any, Any]) -> Customer:
     """The dependency behind `who: Customer`."""
     principal = require(request.scope, Scope.CUSTOMER)
@@ -136,7 +133,7 @@ class PublicController(Controller):
 class CustomerController(Controller):
     """Base of controllers for customers: `who: Customer` is the caller, `call: KeyedCall` the caller and a key."""
 
-    guards = (customer,)
+    opt = {"scope": Scope.CUSTOMER}  # noqa: RUF012 Litestar's own field
     security = ({"bearer": []},)
     dependencies = {  # noqa: RUF012 Litestar's own field
         "who": Provide(provide_customer, sync_to_thread=False),
@@ -147,7 +144,7 @@ class CustomerController(Controller):
 class OperatorController(Controller):
     """Base of controllers for operators; `who: Operator` is the caller."""
 
-    guards = (operator,)
+    opt = {"scope": Scope.OPERATOR}  # noqa: RUF012 Litestar's own field
     security = ({"bearer": []},)
     dependencies = {"who": Provide(provide_operator, sync_to_thread=False)}  # noqa: RUF012 Litestar's own field
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 BENCHES: Final[dict[str, str]] = {
+    "api": "loadtests.bench.api",
     "edge": "loadtests.bench.edge",
     "line": "loadtests.bench.line",
     "spine": "loadtests.bench.spine",

@@ -58,6 +58,20 @@ async def sent(client: httpx.AsyncClient, auth: dict[str, str], **changes: Any) 
 
 
 class TestComplete:
+    async def test_a_repetition_reads_the_key_and_nothing_else(
+        self, client: httpx.AsyncClient, guest: Guest, db: Database
+    ) -> None:
+        auth = (await guest())["auth"]
+        upload = await create(client, auth)
+        await send(client, auth, upload["id"])
+        path, headers = f"/v1/uploads/{upload['id']}/complete", {**auth, **key()}
+        first = await client.post(path, headers=headers)
+        async with db.transaction() as tx:
+            await tx.execute("DELETE FROM uploads")
+        again = await client.post(path, headers=headers)
+        assert (again.status_code, again.content) == (202, first.content)
+        assert again.headers["idempotency-replayed"] == "true"
+
     async def test_bytes_become_an_asset_and_one_job(
         self, client: httpx.AsyncClient, guest: Guest, db: Database
     ) -> None:

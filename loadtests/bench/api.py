@@ -1,0 +1,280 @@
+"""The API: what authentication and one indexed read cost beside a bare handler, idle streams, and a replayed call.
+
+Needs Debian's `wrk` and two cores: the API and its peer have core 0, the load and Postgres core 1.
+"""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import httpx
+
+from app.assets.domain import AssetErased
+from app.kernel.access import AccessTokens
+from app.kernel.db import Database, DatabaseSettings
+from app.kernel.events import Origin, append
+from app.kernel.migrate import migrate
+from app.machines import MACHINES
+from base import ids
+from base.clock import SystemClock
+from base.ids import AssetId, DeviceId, OwnerId
+from base.settings import Reader, Secret
+from devstack.stack import running_servers
+from loadtests.bench.edge import _await, _ending, _free_port
+
+ROUNDS: Final = 7
+SECONDS: Final = 3
+CONNECTIONS: Final = 32
+STREAMS: Final = 500
+WAKES: Final = 50
+ROOMY: Final = {f"TIRAGE_API_{name}": "1000000" for name in ("READS_BURST", "WRITES_BURST", "DEVICES_BURST")} | {
+    "TIRAGE_API_READS_PER_MINUTE": "10000000",
+    "TIRAGE_API_STREAMS_PER_OWNER": "1000",
+}
+BARE: Final = """
+import os, sys
+from uuid import UUID
+import asyncpg, msgspec, uvloop
+from litestar import Litestar, get
+from tirage.serving import serve_asgi
+
+class Out(msgspec.Struct):
+    id: str
+    bytes: int
+
+@get("/", sync_to_thread=False)
+def read() -> Out:
+    return Out("ast_01h455vb4pex5vsknk084sn02q", 1000)
+
+@get("/read")
+async def read_row() -> Out:
+    async with app.state.pool.acquire() as connection:
+        await connection.fetchrow("SELECT * FROM assets WHERE id = $1 AND owner_id = $2", UUID(int=1), UUID(int=2))
+    return Out("ast_01h455vb4pex5vsknk084sn02q", 1000)
+
+async def start():
+    app.state.pool = await asyncpg.create_pool(os.environ["TIRAGE_DATABASE_URL"])
+
+app = Litestar([read, read_row], on_startup=[start], openapi_config=None, logging_config=None)
+uvloop.run(serve_asgi(app, "127.0.0.1", int(sys.argv[1])))
+"""
+CYCLE: Final = """
+local tokens, at = {}, 0
+for line in io.lines(os.getenv("TOKENS")) do tokens[#tokens + 1] = "Bearer " .. line end
+request = function()
+  at = at % #tokens + 1
+  wrk.headers["Authorization"] = tokens[at]
+  return wrk.format("GET")
+end
+"""
+
+
+def run() -> dict[str, Any]:
+    """Requests a second, the ratios' median, milliseconds of a replay, megabytes and wake-up of idle streams."""
+    if shutil.which("wrk") is None or (os.cpu_count() or 1) < 2:
+        return {"skipped": "needs wrk and two cores"}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        os.sched_setaffinity(0, {1})  # the servers inherit it, and so does the load
+        servers = stack.enter_context(running_servers(folder / "data", {}))
+        env = {**servers.environment(), **ROOMY}
+        db = asyncio.run(_migrated(env["TIRAGE_DATABASE_URL"]))
+        api, pid = stack.enter_context(_server([Path(sysconfig.get_path("scripts")) / "tirage", "api"], env))
+        bare, _ = stack.enter_context(_server([sys.executable, "-c", BARE], env, port_argument=True))
+        return asyncio.run(_measure(db, env, folder, api, pid, bare))
+
+
+async def _migrated(url: str) -> DatabaseSettings:
+    settings = DatabaseSettings(
+        url=Secret(url), pool_min=1, pool_max=4, acquire_timeout_s=30, statement_timeout_ms=60_000
+    )
+    db = Database(settings)
+    await db.start()
+    await migrate(db, MACHINES)
+    await db.stop()
+    return settings
+
+
+@contextmanager
+def _server(command: list[Any], env: Mapping[str, str], *, port_argument: bool = False) -> Iterator[tuple[str, int]]:
+    port = _free_port()
+    whole = {**os.environ, **env, "TIRAGE_API_PORT": str(port)}
+    pinned = ["taskset", "-c", "0", *command, *([str(port)] if port_argument else [])]
+    process = subprocess.Popen(pinned, env=whole, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with _ending(process):
+        _await(f"http://127.0.0.1:{port}/" if port_argument else f"http://127.0.0.1:{port}/healthz")
+        yield f"http://127.0.0.1:{port}", process.pid
+
+
+async def _measure(
+    settings: DatabaseSettings, env: Mapping[str, str], folder: Path, api: str, pid: int, bare: str
+) -> dict[str, Any]:
+    async with httpx.AsyncClient(base_url=api, timeout=30) as client:
+        me = (await client.post("/v1/devices", json={"platform": "ios"})).json()
+        auth = {"Authorization": f"Bearer {me['accessToken']}"}
+        db = Database(settings)
+        await db.start()
+        asset = await _asset(client, auth, db)
+        tokens = folder / "tokens"
+        tokens.write_text("\n".join(_tokens(env, me["ownerId"])))
+        figures = {
+            "command": f"wrk -t1 -c{CONNECTIONS} -d{SECONDS}s on core 1, API on core 0, {ROUNDS} rounds in turn",
+            "load_average": os.getloadavg()[0],
+            "reads": await asyncio.to_thread(_compare, api + asset, me["accessToken"], tokens, bare, folder),
+            "replay": await _replays(client, auth),
+            "streams": await _streams(client, auth, me["ownerId"], db, pid),
+        }
+        await db.stop()
+        return figures
+
+
+async def _asset(client: httpx.AsyncClient, auth: dict[str, str], db: Database) -> str:
+    """The path of an asset that is read by its key; its row is all that is needed."""
+    body = {"bytes": 1000, "contentType": "image/jpeg"}
+    made = (await client.post("/v1/uploads", json=body, headers={**auth, "Idempotency-Key": "bench-asset"})).json()
+    owner = ids.decode("owner", (await client.get("/v1/me", headers=auth)).json()["id"])
+    async with db.transaction() as tx:
+        await tx.execute("ALTER TABLE assets DISABLE TRIGGER USER")
+        await tx.execute(
+            "INSERT INTO assets (id, owner_id, state, bytes, declared_type) VALUES ($1, $2, 'ready', 1, 'image/jpeg')",
+            ids.decode("asset", made["assetId"]),
+            owner,
+        )
+        await tx.execute("ALTER TABLE assets ENABLE TRIGGER USER")
+    return f"/v1/assets/{made['assetId']}"
+
+
+def _tokens(env: Mapping[str, str], owner: str) -> list[str]:
+    """More tokens of one owner than are asked with: each is met for the first time."""
+    access = AccessTokens(Reader(env).keys("TIRAGE_TOKEN_KEYS"), SystemClock())
+    owner_id = OwnerId(ids.decode("owner", owner))
+    return [
+        access.customer(owner_id, DeviceId(UUID(int=number)), timedelta(minutes=50))[0] for number in range(100_000)
+    ]
+
+
+def _compare(url: str, token: str, tokens: Path, bare: str, folder: Path) -> dict[str, Any]:
+    script = folder / "cycle.lua"
+    script.write_text(CYCLE)
+    known = ["-H", f"Authorization: Bearer {token}", url]
+    ways = {
+        "known_token": known,
+        "cold_token": ["-s", str(script), url],
+        "bare_handler": [bare + "/"],
+        "bare_handler_with_the_read": [bare + "/read"],
+    }
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(ROUNDS):
+        for name, arguments in ways.items():
+            # Each round of cold tokens begins where none was seen yet.
+            lines = tokens.read_text().splitlines()
+            share = len(lines) // ROUNDS
+            part = folder / f"tokens-{number}"
+            part.write_text("\n".join(lines[number * share : (number + 1) * share]))
+            rates[name].append(_rate(arguments, part))
+    ratios = {
+        name: [ours / theirs for ours, theirs in zip(rates[name], rates["bare_handler"], strict=True)]
+        for name in ("known_token", "cold_token", "bare_handler_with_the_read")
+    }
+    return {
+        "per_s": {name: round(statistics.median(found)) for name, found in rates.items()},
+        "ratio": {name: round(statistics.median(found), 2) for name, found in ratios.items()},
+        "ratios": {name: [round(ratio, 2) for ratio in sorted(found)] for name, found in ratios.items()},
+    }
+
+
+def _rate(arguments: list[str], tokens: Path) -> float:
+    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", *arguments]
+    env = {**os.environ, "TOKENS": str(tokens)}
+    told = subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
+    if "Non-2xx" in told:
+        raise RuntimeError(f"unexpected answers: {told}")
+    found = re.search(r"Requests/sec:\s+([0-9.]+)", told)
+    assert found is not None
+    return float(found[1])
+
+
+async def _replays(client: httpx.AsyncClient, auth: dict[str, str]) -> dict[str, float]:
+    """Milliseconds of a keyed call the first time and again; what it costs in statements is a test's business."""
+    first, again = [], []
+    for number in range(200):
+        body = {"bytes": 1000, "contentType": "image/jpeg"}
+        headers = {**auth, "Idempotency-Key": f"bench-{number:08}"}
+        for times in (first, again):
+            begun = time.perf_counter()
+            (await client.post("/v1/uploads", json=body, headers=headers)).raise_for_status()
+            times.append((time.perf_counter() - begun) * 1000)
+    return {"first_p50_ms": round(statistics.median(first), 2), "again_p50_ms": round(statistics.median(again), 2)}
+
+
+async def _streams(
+    client: httpx.AsyncClient, auth: dict[str, str], owner: str, db: Database, pid: int
+) -> dict[str, float]:
+    """Memory of the process with and without idle streams; from COMMIT to the line at the last of them."""
+    before = _pss_mb(pid)
+    host, port = client.base_url.host, client.base_url.port
+    opened = [await _open(host, port or 80, auth["Authorization"]) for _ in range(STREAMS)]
+    await asyncio.sleep(2)
+    held = _pss_mb(pid)
+    waits = []
+    for _ in range(WAKES):
+        got = [asyncio.ensure_future(_told(reader)) for reader, _ in opened]
+        async with db.transaction() as tx:
+            asset = AssetId(ids.new_id())
+            owner_id = ids.decode("owner", owner)
+            told = AssetErased(asset_id=asset)
+            await append(tx, told, aggregate_id=asset, owner_id=owner_id, origin=Origin(actor="system"))
+            tx.wake_after_commit("events")
+        committed = time.perf_counter()
+        arrived = await asyncio.gather(*got)
+        waits += [(moment - committed) * 1000 for moment in arrived]
+    for _, writer in opened:
+        writer.close()
+    waits.sort()
+    return {
+        "open": STREAMS,
+        "process_mb_before": before,
+        "process_mb_with": held,
+        "kb_a_stream": round((held - before) * 1000 / STREAMS, 1),
+        "wake_p50_ms": round(statistics.median(waits), 1),
+        "wake_p99_ms": round(waits[int(0.99 * len(waits))], 1),
+    }
+
+
+async def _open(host: str, port: int, authorization: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(
+        f"GET /v1/events?after=latest HTTP/1.1\r\nHost: {host}\r\nAuthorization: {authorization}\r\n"
+        "Accept: text/event-stream\r\n\r\n".encode()
+    )
+    await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
+
+
+async def _told(reader: asyncio.StreamReader) -> float:
+    while not (await reader.readline()).startswith(b"data:"):
+        pass
+    return time.perf_counter()
+
+
+def _pss_mb(pid: int) -> float:
+    line = next(row for row in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines() if row.startswith("Pss:"))
+    return round(int(line.split()[1]) / 1000, 1)
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(), indent=1))
