@@ -78,7 +78,23 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
         return any(name == known or (known[-1] == "*" and name.startswith(known[:-1])) for known in self.tuning)
 
 
+STRIPE: Final = ("TIRAGE_STRIPE_URL", "TIRAGE_STRIPE_KEY", "TIRAGE_STRIPE_WEBHOOK_SECRETS")
+
 PROCESSES: Final = (
+    Process(
+        name="stripe",
+        command=("simulate", "stripe"),
+        variables=(
+            "TIRAGE_API_URL",
+            "TIRAGE_STRIPE_PORT",
+            "TIRAGE_STRIPE_BOOK",
+            "TIRAGE_STRIPE_KEY",
+            "TIRAGE_STRIPE_PUBLISHABLE_KEY",
+            "TIRAGE_STRIPE_WEBHOOK_SECRETS",
+        ),
+        tuning=("TIRAGE_STRIPE_SEED",),
+        listens="STRIPE",
+    ),
     Process(
         name="api",
         command=("api",),

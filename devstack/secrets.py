@@ -27,6 +27,9 @@ def _make() -> dict[str, str]:
         "edge_push_keys": f"p1:{_key()}",
         "edge_purge_keys": f"g1:{_key()}",
         "result_key": _key(),
+        "stripe_key": f"sk_test_{secrets.token_hex(24)}",
+        "stripe_publishable_key": f"pk_test_{secrets.token_hex(24)}",
+        "stripe_webhook_secret": f"whsec_{secrets.token_hex(24)}",
     }
     for role in ("admin", *ROLES):
         made[f"s3_{role}_access"] = f"{role}{secrets.token_hex(6)}"

@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
+import httpx
 import pytest
+from granian.constants import HTTPModes, Interfaces
+from granian.server.embed import Server
 
 from app.kernel.db import Database, DatabaseSettings
 from app.kernel.migrate import migrate
@@ -26,6 +30,7 @@ from base.objects import Buckets, ObjectStore, ObjectStoreSettings
 from base.settings import Secret
 from devstack.child import StartFailed
 from devstack.stack import Stack
+from devstack.stripe.app import Config, StripeApp
 from tirage.keys import edge_keys
 
 ROOT = Path(__file__).parents[1]
@@ -213,3 +218,80 @@ async def services(env: dict[str, str], db: Database) -> AsyncIterator[Services]
     await made.start()
     yield made
     await made.stop()
+
+
+class Stripe:
+    """The Stripe simulator of one test: its parts, its address, and a client of its control side."""
+
+    KEY = "sk_test_of_the_tests"
+    PUBLISHABLE = "pk_test_of_the_tests"
+    SECRET = "whsec_of_the_tests"
+
+    def __init__(self, app: StripeApp, port: int) -> None:
+        self.app, self.url = app, f"http://127.0.0.1:{port}"
+        self.http = httpx.AsyncClient(base_url=self.url, timeout=20)
+
+    async def turn(self, **knobs: Any) -> None:
+        """Set knobs."""
+        answer = await self.http.post("/_sim/knobs", json=knobs)
+        assert answer.status_code == 200, answer.text
+
+    async def advance(self, seconds: int) -> None:
+        """Move the virtual clock on."""
+        await self.http.post("/_sim/clock", json={"advance_s": seconds})
+
+    async def counts(self) -> dict[str, Any]:
+        """What an audit compares."""
+        found: dict[str, Any] = (await self.http.get("/_sim/counts")).json()
+        return found
+
+    async def confirm(self, secret: str, method: str = "pm_card_visa", **more: str) -> httpx.Response:
+        """What a phone does: confirm with the client secret and the publishable key."""
+        intent = secret.partition("_secret_")[0]
+        form = {"client_secret": secret, "payment_method": method, **more}
+        headers = {"Authorization": f"Bearer {self.PUBLISHABLE}"}
+        return await self.http.post(f"/v1/payment_intents/{intent}/confirm", data=form, headers=headers)
+
+
+StartStripe = Callable[..., Any]
+
+
+@pytest.fixture
+async def start_stripe() -> AsyncIterator[StartStripe]:
+    """Start Stripe simulators in this process: `await start_stripe(path=None, endpoint=None)`; stopped at the end."""
+    started: list[tuple[Stripe, Server, asyncio.Task[Any]]] = []
+
+    async def start(path: Path | None = None, endpoint: str | None = None) -> Stripe:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        config = Config(
+            key=Stripe.KEY, publishable=Stripe.PUBLISHABLE, secrets=(Stripe.SECRET,), endpoint=endpoint, path=path
+        )
+        app = StripeApp(config)
+        server = Server(
+            app, address="127.0.0.1", port=port, interface=Interfaces.ASGI, http=HTTPModes.auto, websockets=False
+        )
+        task = asyncio.create_task(server.serve())
+        made = Stripe(app, port)
+        started.append((made, server, task))
+        while True:
+            try:
+                await made.http.get("/healthz")
+                return made
+            except httpx.TransportError:
+                await asyncio.sleep(0.02)
+
+    yield start
+    for made, server, task in started:
+        await made.http.aclose()
+        server.stop()
+        await task
+        await made.app.stop()
+
+
+@pytest.fixture
+async def stripe_sim(start_stripe: StartStripe) -> Stripe:
+    """A Stripe simulator without an endpoint, in memory."""
+    made: Stripe = await start_stripe()
+    return made

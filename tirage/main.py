@@ -23,6 +23,7 @@ COMMANDS: Final[dict[str, str]] = {
     "render": "tirage.images:render",
     "reset": "tirage.stack:reset",
     "scheduler": "tirage.work:scheduler",
+    "simulate": "tirage.main:simulate",
     "status": "tirage.stack:status",
     "token": "tirage.token:token",
     "trace": "tirage.trace:trace",
@@ -34,6 +35,11 @@ COMMANDS: Final[dict[str, str]] = {
 WORKERS: Final[dict[str, str]] = {
     "pixel": "tirage.pixels:pixel",
     "record": "tirage.work:record",
+}
+
+
+SIMULATORS: Final[dict[str, str]] = {
+    "stripe": "tirage.simulators:stripe",
 }
 
 
@@ -62,6 +68,11 @@ class LazyGroup(click.Group):
 @click.version_option(package_name="tirage")
 def main() -> None:
     """Tirage: photos in, prints out."""
+
+
+@click.group(cls=LazyGroup, table=SIMULATORS)
+def simulate() -> None:
+    """Run a stand-in for an outside service (part of the embedded stack)."""
 
 
 @click.group(cls=LazyGroup, table=WORKERS)

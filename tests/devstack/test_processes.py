@@ -21,6 +21,7 @@ def test_only_the_api_mints() -> None:
 def test_each_process_holds_one_key_of_the_store() -> None:
     roles = {p.name: [v.split("_")[2] for v in p.variables if v.endswith("_SECRET_KEY")] for p in PROCESSES}
     assert roles == {
+        "stripe": [],
         "api": ["API"],
         "dispatcher": ["RECORD"],
         "record-worker": ["RECORD"],
