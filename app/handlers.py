@@ -14,7 +14,7 @@ from app.kernel import events, jobs, quotas
 from app.kernel.db import Transaction
 from app.kernel.jobs import Applier, JobRow
 from app.services import Services
-from app.uploads.service import Clean
+from app.uploads.planning import Assemble, Clean
 from base.jobs import Result
 
 
@@ -56,6 +56,22 @@ async def expire_uploads(services: Services, attempt: Attempt) -> None:
         await attempt.finish(tx)
 
 
+async def reconcile_uploads(services: Services, attempt: Attempt) -> None:
+    """Finish completions that were begun and not ended."""
+    await services.uploads.reconcile()
+
+
+async def sweep_uploads(services: Services, attempt: Attempt) -> None:
+    """Remove what storage holds for nobody."""
+    await services.sweeper.sweep()
+
+
+async def assemble_upload(services: Services, attempt: Attempt) -> None:
+    """Put a session's blocks together, then have its asset looked at."""
+    told = msgspec.json.decode(attempt.job.payload, type=Assemble)
+    await services.sweeper.assemble(told, attempt.finish)
+
+
 async def clean_asset(services: Services, attempt: Attempt) -> None:
     """Remove a dead asset's objects; deleting twice is harmless, so the job is closed afterwards."""
     await services.uploads.clean(msgspec.json.decode(attempt.job.payload, type=Clean))
@@ -74,6 +90,9 @@ HANDLERS: Final[dict[str, Handler]] = {
     "events.partitions": make_partitions,
     "idempotency.reap": reap_keys,
     "uploads.expire": expire_uploads,
+    "uploads.reconcile": reconcile_uploads,
+    "uploads.sweep": sweep_uploads,
+    "upload.assemble": assemble_upload,
     "asset.clean": clean_asset,
 }
 

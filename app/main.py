@@ -87,7 +87,7 @@ def _controllers(
         mounted(HealthController, readiness=readiness),
         mounted(DeviceController, identity=identity),
         mounted(ErasureController, identity=identity, erasure=services.erasure),
-        mounted(UploadController, uploads=services.uploads, idempotency=services.idempotency),
+        mounted(UploadController, uploads=services.uploads, checker=services.checker, idempotency=services.idempotency),
         mounted(AssetController, assets=services.assets),
         mounted(ImageController, assets=services.assets),
         mounted(StreamController, stream=stream),

@@ -6,26 +6,32 @@ from app.assets import domain as assets
 from app.kernel.jobs import JobKind
 from app.kernel.spine import Reaction
 from app.uploads import domain as uploads
-from app.uploads.service import planned_cleaning, planned_ingest
+from app.uploads.planning import planned_assembly, planned_cleaning, planned_ingest
 
 KINDS: Final[dict[str, JobKind]] = {
     kind.name: kind
     for kind in (
         JobKind(name="asset.ingest", lane="preview", time_limit_s=60),
         JobKind(name="print.master", lane="print", time_limit_s=300),
+        JobKind(name="upload.assemble", lane="record", time_limit_s=120),
         JobKind(name="asset.clean", lane="sweep", time_limit_s=60),
         JobKind(name="pixel.echo", lane="preview", time_limit_s=10),  # a probe of the way to a worker and back
         # Housekeeping, planned by the scheduler.
         JobKind(name="events.partitions", lane="sweep", time_limit_s=30),
         JobKind(name="idempotency.reap", lane="sweep", time_limit_s=60),
         JobKind(name="uploads.expire", lane="sweep", time_limit_s=60),
+        JobKind(name="uploads.reconcile", lane="sweep", time_limit_s=300),
+        JobKind(name="uploads.sweep", lane="sweep", time_limit_s=300),
     )
 }
 
 _CLEAN: Final = Reaction("asset.clean", planned_cleaning)
 
 REACTIONS: Final[dict[str, tuple[Reaction, ...]]] = {
-    assets.AssetCreated.type: (Reaction("asset.ingest", planned_ingest),),
+    assets.AssetCreated.type: (
+        Reaction("asset.ingest", planned_ingest),
+        Reaction("upload.assemble", planned_assembly),
+    ),
     assets.AssetDuplicateFound.type: (_CLEAN,),
     assets.AssetRejected.type: (_CLEAN,),
     assets.AssetErased.type: (_CLEAN,),

@@ -11,7 +11,9 @@ from app.kernel.persons import PersonKeys
 from app.kernel.spine import Spine
 from app.reactions import KINDS, REACTIONS
 from app.settings import AppSettings
+from app.uploads.check import Checker
 from app.uploads.service import Uploads
+from app.uploads.sweep import Sweeper
 from base.clock import Clock, SystemClock
 from base.errors import ServiceUnavailable
 from base.objects import ObjectStore
@@ -31,6 +33,8 @@ class Services:
         minter = None if minting is None else Minter(minting, settings.region, self.clock)
         self.assets = Assets(self.db, self.spine, minter)
         self.uploads = Uploads(self.db, self.spine, self.store, settings.buckets, self.assets, self.clock)
+        self.sweeper = Sweeper(self.db, self.spine, self.store, settings.buckets, self.assets, self.uploads, self.clock)
+        self.checker = Checker(self.db, self.assets)
         self.erasure = Erasure(self.db, self.spine, self.persons, self.assets, self.uploads)
 
     async def start(self) -> None:

@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import hashlib
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, ParamSpec, TypeVar
 
 import boto3
@@ -22,6 +22,8 @@ R = TypeVar("R")
 
 _ABSENT: Final = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchUpload"})
 _TAKEN: Final = frozenset({"412", "PreconditionFailed"})
+_PARTS: Final = frozenset({"InvalidPart", "InvalidPartOrder", "EntityTooSmall"})
+PIECE: Final = 1024 * 1024
 
 
 class ObjectAbsent(Exception):
@@ -30,6 +32,10 @@ class ObjectAbsent(Exception):
 
 class ObjectExists(Exception):
     """`put_new` found the key taken: somebody stored it first."""
+
+
+class PartsRefused(Exception):
+    """A multipart upload could not be put together from the parts named: one is gone or was sent anew."""
 
 
 class ObjectStoreSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +93,24 @@ class ObjectHead(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str]
     version: str | None
     modified: datetime
+
+
+class StoredPart(msgspec.Struct, frozen=True, kw_only=True):
+    """One part that the store holds of an unfinished multipart upload."""
+
+    number: int
+    size: int
+    etag: str
+    modified: datetime
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of a listing: an object, or with `upload` an unfinished multipart upload."""
+
+    key: str
+    size: int
+    modified: datetime
+    upload: str | None = None
 
 
 class ObjectStore:
@@ -177,24 +201,146 @@ class ObjectStore:
         answer = await self._run(self._client.list_objects_v2, Bucket=bucket, Prefix=prefix, MaxKeys=limit)
         return [entry["Key"] for entry in answer.get("Contents", [])]
 
-    def presign_put(
-        self, bucket: str, key: str, *, size: int, content_type: str, sha256: str | None, expires_s: int
-    ) -> tuple[str, dict[str, str]]:
-        """A URL that accepts exactly one PUT of `size` bytes, and the headers the client must send with it.
+    async def listing(self, bucket: str, prefix: str, after: str = "", limit: int = 1000) -> list[Stored]:
+        """Up to `limit` objects under `prefix` with keys greater than `after`, in key order."""
+        answer = await self._run(
+            self._client.list_objects_v2, Bucket=bucket, Prefix=prefix, StartAfter=after, MaxKeys=limit
+        )
+        return [
+            Stored(key=entry["Key"], size=entry["Size"], modified=entry["LastModified"])
+            for entry in answer.get("Contents", [])
+        ]
 
-        The length is signed, and the SHA-256 (hex) where it is known, so the store refuses other bytes (SigV4 signed
-        headers). No network is used.
+    async def digest(self, bucket: str, key: str) -> str:
+        """The SHA-256 (hex) of an object's bytes, read in pieces; raises `ObjectAbsent`."""
+        return await self._run(self._digest, bucket, key)
+
+    def _digest(self, bucket: str, key: str) -> str:
+        found = hashlib.sha256()
+        for piece in self._client.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(PIECE):
+            found.update(piece)
+        return found.hexdigest()
+
+    async def begin_multipart(self, bucket: str, key: str, content_type: str, metadata: Mapping[str, str]) -> str:
+        """Begin a multipart upload whose object will carry `metadata`; the store's id of it."""
+        answer = await self._run(
+            self._client.create_multipart_upload,
+            Bucket=bucket,
+            Key=key,
+            ContentType=content_type,
+            Metadata=dict(metadata),
+        )
+        return str(answer["UploadId"])
+
+    async def put_part(self, bucket: str, key: str, upload: str, number: int, data: bytes) -> StoredPart:
+        """Send one part ourselves; raises `ObjectAbsent` when the upload is gone."""
+        digest = b64encode(hashlib.sha256(data).digest()).decode()
+        answer = await self._run(
+            self._client.upload_part,
+            Bucket=bucket,
+            Key=key,
+            UploadId=upload,
+            PartNumber=number,
+            Body=data,
+            ChecksumSHA256=digest,
+        )
+        return StoredPart(number=number, size=len(data), etag=answer["ETag"], modified=datetime.now(UTC))
+
+    async def parts(self, bucket: str, key: str, upload: str) -> list[StoredPart]:
+        """What the store holds of a multipart upload, every page; raises `ObjectAbsent` when the upload is gone."""
+        return await self._run(self._parts, bucket, key, upload)
+
+    def _parts(self, bucket: str, key: str, upload: str) -> list[StoredPart]:
+        pages = self._client.get_paginator("list_parts").paginate(Bucket=bucket, Key=key, UploadId=upload)
+        return [
+            StoredPart(number=part["PartNumber"], size=part["Size"], etag=part["ETag"], modified=part["LastModified"])
+            for page in pages
+            for part in page.get("Parts", [])
+        ]
+
+    async def end_multipart(self, bucket: str, key: str, upload: str, parts: Sequence[StoredPart]) -> None:
+        """Put the parts together, if the key is free.
+
+        Raises `ObjectAbsent` (no such upload: perhaps it was ended before), `ObjectExists`, `PartsRefused`, and
+        `ServiceUnavailable` when it is not known how it ended; look at the object then.
+        """
+        named = [{"PartNumber": part.number, "ETag": part.etag} for part in sorted(parts, key=lambda p: p.number)]
+        await self._run(
+            self._client.complete_multipart_upload,
+            Bucket=bucket,
+            Key=key,
+            UploadId=upload,
+            MultipartUpload={"Parts": named},
+            IfNoneMatch="*",
+        )
+
+    async def abort_multipart(self, bucket: str, key: str, upload: str) -> None:
+        """Forget a multipart upload and its parts; an absent one is fine."""
+        with contextlib.suppress(ObjectAbsent):
+            await self._run(self._client.abort_multipart_upload, Bucket=bucket, Key=key, UploadId=upload)
+
+    async def multiparts(self, bucket: str, prefix: str = "") -> list[Stored]:
+        """Unfinished multipart uploads, every page; `modified` is when each was begun."""
+        return await self._run(self._multiparts, bucket, prefix)
+
+    def _multiparts(self, bucket: str, prefix: str) -> list[Stored]:
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
+        return [
+            Stored(key=found["Key"], size=0, modified=found["Initiated"], upload=found["UploadId"])
+            for page in pages
+            for found in page.get("Uploads", [])
+        ]
+
+    def presign_new(
+        self,
+        bucket: str,
+        key: str,
+        *,
+        size: int,
+        content_type: str,
+        sha256: str | None,
+        metadata: Mapping[str, str],
+        expires_s: int,
+    ) -> tuple[str, dict[str, str]]:
+        """A URL that accepts one PUT of `size` bytes with `metadata` to a free key, and the headers to send with it.
+
+        Length, metadata, `If-None-Match: *` and, where known, the SHA-256 (hex) are signed. No network is used.
         """
         params: dict[str, Any] = {
             "Bucket": bucket,
             "Key": key,
             "ContentLength": size,
             "ContentType": content_type,
+            "IfNoneMatch": "*",
+            "Metadata": dict(metadata),
         }
-        headers = {"Content-Type": content_type, "Content-Length": str(size)}
+        headers = {"Content-Type": content_type, "Content-Length": str(size), "If-None-Match": "*"}
+        headers |= {f"x-amz-meta-{name}": value for name, value in metadata.items()}
+        return self._presigned("put_object", params, headers, sha256, expires_s)
+
+    def presign_part(
+        self, bucket: str, key: str, *, upload: str, number: int, size: int, sha256: str | None, expires_s: int
+    ) -> tuple[str, dict[str, str]]:
+        """A URL that accepts PUTs of one part of exactly `size` bytes, and the headers to send with it.
+
+        The length is signed, and the SHA-256 (hex) where it is known, so the store refuses other bytes (SigV4 signed
+        headers). Once the upload is ended or aborted the URL is good for nothing. No network is used.
+        """
+        params: dict[str, Any] = {
+            "Bucket": bucket,
+            "Key": key,
+            "UploadId": upload,
+            "PartNumber": number,
+            "ContentLength": size,
+        }
+        return self._presigned("upload_part", params, {"Content-Length": str(size)}, sha256, expires_s)
+
+    def _presigned(
+        self, method: str, params: dict[str, Any], headers: dict[str, str], sha256: str | None, expires_s: int
+    ) -> tuple[str, dict[str, str]]:
         if sha256 is not None:
             params["ChecksumSHA256"] = headers["x-amz-checksum-sha256"] = b64encode(bytes.fromhex(sha256)).decode()
-        url: str = self._client.generate_presigned_url("put_object", Params=params, ExpiresIn=expires_s)
+        url: str = self._client.generate_presigned_url(method, Params=params, ExpiresIn=expires_s)
         return url, headers
 
 
@@ -212,6 +358,8 @@ def _ask(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
             raise ObjectAbsent(str(error.operation_name)) from error
         if code in _TAKEN or status == 412:
             raise ObjectExists(str(error.operation_name)) from error
+        if code in _PARTS:
+            raise PartsRefused(code) from error
         if status >= 500 or status == 429:
             raise ServiceUnavailable("the object store does not answer") from error
         raise

@@ -20,6 +20,8 @@ SCHEDULES: Final[dict[str, int]] = {
     # job kind: every so many seconds
     "events.partitions": 86_400,
     "uploads.expire": 300,
+    "uploads.reconcile": 60,
+    "uploads.sweep": 3_600,
     "idempotency.reap": 3_600,
 }
 

@@ -132,3 +132,12 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
     engine: str
     facts: bytes
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """A living asset as somebody about to send a photo needs to know of it."""
+
+    id: AssetId
+    sha256: str | None
+    bytes: int
+    in_trash: bool

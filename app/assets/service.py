@@ -18,11 +18,12 @@ from app.assets.domain import (
     AssetState,
     AssetValidated,
     Found,
+    Known,
 )
 from app.assets.errors import AssetNotFound, AssetNotViewable
 from app.delivery.service import Address, Minter
 from app.kernel import jobs
-from app.kernel.db import Database, Transaction
+from app.kernel.db import Database, Readable, Transaction
 from app.kernel.events import Origin
 from app.kernel.jobs import JobRow
 from app.kernel.spine import Spine
@@ -101,6 +102,12 @@ class Assets:
     async def is_living(self, tx: Transaction, asset_id: UUID) -> bool:
         """Whether the asset exists and is of use to its owner."""
         return await store.state(tx, asset_id) in LIVING
+
+    async def known(
+        self, tx: Readable, owner_id: OwnerId, digests: Sequence[str], asset_ids: Sequence[UUID], sizes: Sequence[int]
+    ) -> list[Known]:
+        """An owner's living assets with one of these digests, ids or sizes."""
+        return await store.known(tx, owner_id, digests, asset_ids, sizes)
 
     async def apply_step(self, tx: Transaction, asset_id: UUID, job: JobRow, result: Result) -> Asset:
         """Apply one step of ingest; the asset as it is afterwards, locked."""

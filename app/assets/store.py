@@ -1,9 +1,10 @@
 """All SQL of assets."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from app.assets.domain import MACHINE, Asset, AssetState, Found
+from app.assets.domain import MACHINE, Asset, AssetState, Found, Known
 from app.kernel import states
 from app.kernel.db import Readable, Transaction
 from app.kernel.events import Event, Origin
@@ -38,9 +39,22 @@ RENDITION: Final = """
 INSERT INTO renditions (asset_id, recipe, extension, width, height, bytes, sha256)
 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING
 """
+KNOWN: Final = """
+SELECT id, sha256, bytes, false AS in_trash FROM assets
+WHERE owner_id = $1 AND state IN ('processing', 'preview_ready', 'ready')
+  AND (sha256 = ANY($2::text[]) OR id = ANY($3::uuid[]) OR bytes = ANY($4::bigint[]))
+"""
 OF_OWNER: Final = "SELECT id, state FROM assets WHERE owner_id = $1 AND state <> 'erased' FOR UPDATE"
 FORGET: Final = "UPDATE assets SET facts = NULL, thumbhash = NULL, notes = '{}' WHERE id = $1"
 SERIALISE: Final = "SELECT pg_advisory_xact_lock(hashtextextended($1::uuid::text || $2, 0))"
+
+
+async def known(
+    tx: Readable, owner_id: UUID, digests: Sequence[str], asset_ids: Sequence[UUID], sizes: Sequence[int]
+) -> list[Known]:
+    """An owner's living assets with one of these digests, ids or sizes."""
+    rows = await tx.fetch(KNOWN, owner_id, list(digests), list(asset_ids), list(sizes))
+    return [Known(**dict(row)) for row in rows]
 
 
 async def insert(tx: Transaction, asset_id: AssetId, owner_id: OwnerId, size: int, declared_type: str) -> None:

@@ -30,6 +30,7 @@ KEYED: Final[frozenset[str]] = frozenset(
 
 UNKEYED: Final[dict[str, str]] = {
     "POST /v1/uploads/{upload_id}/parts": "makes addresses, changes nothing",
+    "POST /v1/uploads/check": "only reads",
     "POST /v1/uploads/{upload_id}/revive": "a state move: an open session stays open",
     "POST /v1/images": "makes addresses, changes nothing; the same ones within their quantum",
     "POST /v1/devices": "no caller yet to keep a key for; a lost answer leaves an empty guest, nothing more",

@@ -1,13 +1,15 @@
 """Upload sessions: from a promise of bytes to bytes that were looked at."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar, Final
+from uuid import UUID
 
 import msgspec
 
 from app.kernel.events import Code, Event, event
 from app.kernel.states import Machine
+from app.uploads.plan import Advice, Held, Path, Range, advise
 from base.ids import AssetId, OwnerId, UploadId
 
 
@@ -101,7 +103,12 @@ MACHINE: Final[Machine[UploadState]] = Machine(
 
 
 class Upload(msgspec.Struct, frozen=True, kw_only=True):
-    """A session. `bytes`, `content_type` and `sha256` are what the client declared."""
+    """A session. `bytes`, `content_type`, `sha256`, `source_*` and `pixel_*` are what the client declared.
+
+    `token` marks its object, `storage_id` is its multipart upload in the store, `part_bytes` how it is cut. `appended`:
+    there are blocks. `completing_at` is the journal: somebody began to put the bytes together. `assemble`: a record
+    worker has to do it. `received_sha256` is the hash of bytes that came through us. `rate`: observed bytes a second.
+    """
 
     id: UploadId
     owner_id: OwnerId
@@ -111,7 +118,21 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     content_type: str
     sha256: str | None
     client_reference: str | None
+    source_id: str | None
+    source_modified_at: datetime | None
+    pixel_width: int | None
+    pixel_height: int | None
     reason: str | None
+    warning: str | None
+    token: UUID
+    storage_id: str | None
+    part_bytes: int
+    appended: bool
+    assemble: bool
+    received_sha256: str | None
+    rate: int | None
+    addressed_at: datetime | None
+    completing_at: datetime | None
     created_at: datetime
     expires_at: datetime
 
@@ -121,5 +142,64 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
 
     bytes: int
     content_type: str
+    sha256: str | None = None
+    client_reference: str | None = None
+    source_id: str | None = None
+    source_modified_at: datetime | None = None
+    pixel_width: int | None = None
+    pixel_height: int | None = None
+
+    def agrees(self, upload: Upload) -> bool:
+        """Whether a session was declared the same."""
+        ours = (self.bytes, self.content_type, self.sha256)
+        return ours == (upload.bytes, upload.content_type, upload.sha256)
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """A session, the bytes of it that are missing in storage, and what to do next."""
+
+    upload: Upload
+    gaps: tuple[Range, ...]
+    advice: Advice
+
+    @property
+    def arrived(self) -> int:
+        """How many bytes storage holds."""
+        return self.upload.bytes - sum(gap.bytes for gap in self.gaps)
+
+
+GRACE: Final = timedelta(days=7)
+"""How long an expired session can still be revived."""
+HAS_BYTES: Final = frozenset({UploadState.VERIFYING, UploadState.COMPLETED, UploadState.REJECTED})
+NOTHING: Final = Advice(path=Path.NONE, part_bytes=0, parallel=0)
+
+
+def progress_of(upload: Upload, held: Held | None = None) -> Progress:
+    """Where a session stands, given what storage holds (None: nothing, or nothing to ask for)."""
+    if upload.state is not UploadState.OPEN:
+        gaps = () if upload.state in HAS_BYTES else (Range(0, upload.bytes),)
+        return Progress(upload=upload, gaps=gaps, advice=NOTHING)
+    held = held or Held(size=upload.bytes, part_bytes=upload.part_bytes)
+    return Progress(upload=upload, gaps=tuple(held.gaps), advice=advise(held, upload.rate))
+
+
+LOW_RESOLUTION: Final = "low-resolution-representation"
+
+
+def warning_of(upload: Upload, width: int | None, height: int | None) -> str | None:
+    """`low-resolution-representation` when fewer than nine tenths of the declared pixels came."""
+    if None in (upload.pixel_width, upload.pixel_height, width, height):
+        return None
+    declared, came = (upload.pixel_width or 0) * (upload.pixel_height or 0), (width or 0) * (height or 0)
+    return LOW_RESOLUTION if 10 * came < 9 * declared else None
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """What was or is being sent, as far as asking before sending needs it."""
+
+    id: UploadId
+    asset_id: AssetId
+    state: UploadState
     sha256: str | None
-    client_reference: str | None
+    source_id: str | None
+    source_modified_at: datetime | None

@@ -1,5 +1,7 @@
 """What can be wrong with an upload."""
 
+from collections.abc import Sequence
+
 from base.errors import DomainError, Kind
 
 
@@ -21,10 +23,51 @@ class UploadTooLarge(DomainError):
 
 
 class UploadIncomplete(DomainError):
-    """Storage does not hold the declared bytes."""
+    """Storage does not hold the declared bytes; the detail names the missing ranges."""
 
     code, title, kind = "upload-incomplete", "The bytes have not arrived yet", Kind.CONFLICT
-    next_step = "Ask for the missing part's address, send the bytes, then complete again; the session stays open."
+    next_step = "Ask for the missing parts' addresses, send the bytes, then complete again; the session stays open."
+
+    def __init__(self, gaps: Sequence[tuple[int, int]] = ()) -> None:
+        named = ", ".join(f"{first}-{last}" for first, last in gaps[:20])
+        super().__init__(f"missing bytes: {named}" if named else "the parts changed meanwhile")
+
+
+class UploadStorageLost(DomainError):
+    """Storage has forgotten the parts; the session begins anew."""
+
+    code, title, kind = "upload-storage-lost", "Storage has lost what was sent of this upload", Kind.GONE
+    next_step = "Ask for the parts' addresses again: the same session takes the bytes from where `missing` says."
+
+
+class UploadBytesDiffer(DomainError):
+    """Other bytes than those this session has or declared."""
+
+    code, title, kind = "upload-bytes-differ", "These are other bytes than this upload's", Kind.CONFLICT
+    next_step = "Create a new upload session for these bytes; this one stands."
+
+
+class UploadDigestMismatch(DomainError):
+    """The bytes that came do not have the digest that was declared; nothing of them is kept."""
+
+    code, title, kind = "upload-digest-mismatch", "The bytes do not have the declared digest", Kind.INVALID
+    next_step = "Read the file again and send it again; if it was changed meanwhile, create a new session for it."
+
+
+class UploadTooSlow(DomainError):
+    """The body came too slowly; what came is kept."""
+
+    code, title, kind = "upload-too-slow", "The bytes come too slowly", Kind.UNAVAILABLE
+    next_step = "Read the upload's offset and go on from there, with smaller requests."
+    retry_after_s = 1
+
+
+class UploadsAtOnce(DomainError):
+    """One owner sends too many bodies at once."""
+
+    code, title, kind = "uploads-at-once", "Too many uploads at once", Kind.LIMITED
+    next_step = "Wait until one of the running uploads ends, then send this one again."
+    retry_after_s = 5
 
 
 class UploadNotOpen(DomainError):

@@ -6,15 +6,26 @@ from litestar.params import FromPath, JSONBody
 
 from app.kernel.idempotency import Idempotency, KeyedCall
 from app.kernel.quotas import QuotaExceeded
+from app.uploads.check import Checker
 from app.uploads.errors import (
     UploadExpiredGone,
     UploadIncomplete,
     UploadNotFound,
     UploadNotOpen,
     UploadReferenceReused,
+    UploadStorageLost,
     UploadTooLarge,
 )
-from app.uploads.schemas import CreateUpload, PartOut, PartsOut, UploadOut, UploadProgressOut
+from app.uploads.schemas import (
+    CheckUploads,
+    CreateUpload,
+    PartsOut,
+    UploadOut,
+    UploadProgressOut,
+    VerdictOut,
+    VerdictsOut,
+    WantedParts,
+)
 from app.uploads.service import Uploads
 from app.web.guards import Customer, CustomerController
 from app.web.keyed import KEY_ERRORS, answered, as_json
@@ -28,6 +39,7 @@ class UploadController(CustomerController):
     path = "/v1/uploads"
     tags = ("uploads",)
     uploads: Uploads
+    checker: Checker
     idempotency: Idempotency
 
     @post(
@@ -47,7 +59,18 @@ class UploadController(CustomerController):
     @get("/{upload_id:str}", operation_id="ReadUpload", summary="Read an upload", responses=fails(UploadNotFound))
     async def read(self, upload_id: FromPath[str], who: NamedDependency[Customer]) -> UploadProgressOut:
         """The session, and how much of it storage holds."""
-        return UploadProgressOut.of(*await self.uploads.get(who.owner_id, ids.decode("upload", upload_id)))
+        return UploadProgressOut.of(await self.uploads.get(who.owner_id, ids.decode("upload", upload_id)))
+
+    @post(
+        "/check",
+        operation_id="CheckUploads",
+        summary="Ask before sending",
+        status_code=200,
+    )
+    async def check(self, data: JSONBody[CheckUploads], who: NamedDependency[Customer]) -> VerdictsOut:
+        """For up to 1,000 photos: which are here already, which are on their way, and which to send."""
+        found = await self.checker.check(who.owner_id, data.asked())
+        return VerdictsOut(photos=[VerdictOut.of(verdict) for verdict in found])
 
     @post(
         "/{upload_id:str}/parts",
@@ -56,17 +79,24 @@ class UploadController(CustomerController):
         status_code=200,
         responses=fails(UploadNotFound, UploadExpiredGone, UploadNotOpen),
     )
-    async def parts(self, upload_id: FromPath[str], who: NamedDependency[Customer]) -> PartsOut:
-        """Short-lived addresses for what is missing. An address that ended is no loss: ask again."""
-        found = await self.uploads.parts(who.owner_id, ids.decode("upload", upload_id))
-        return PartsOut(parts=[PartOut.of(part) for part in found])
+    async def parts(
+        self, upload_id: FromPath[str], who: NamedDependency[Customer], data: JSONBody[WantedParts | None] = None
+    ) -> PartsOut:
+        """Short-lived addresses for the parts named, or without a body for the first that are missing.
+
+        An address that ended is no loss: ask again. The same part may be sent again until the upload is complete.
+        """
+        wanted = () if data is None else data.wanted()
+        return PartsOut.of(*await self.uploads.parts(who.owner_id, ids.decode("upload", upload_id), wanted))
 
     @post(
         "/{upload_id:str}/complete",
         operation_id="CompleteUpload",
         summary="All bytes are sent",
         status_code=202,
-        responses=fails(*KEY_ERRORS, UploadNotFound, UploadExpiredGone, UploadNotOpen, UploadIncomplete),
+        responses=fails(
+            *KEY_ERRORS, UploadNotFound, UploadExpiredGone, UploadNotOpen, UploadIncomplete, UploadStorageLost
+        ),
     )
     async def complete(self, upload_id: FromPath[str], call: NamedDependency[KeyedCall]) -> Response[UploadOut]:
         """Turn the bytes into a photo; it is looked at afterwards (event `asset.preview_ready`)."""

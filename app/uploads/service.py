@@ -1,5 +1,7 @@
 """Uploads: a session, an address for the bytes, and a completion that may be asked for again and again."""
 
+import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -10,13 +12,16 @@ from app.assets.domain import Asset, AssetState
 from app.assets.service import Assets
 from app.kernel import jobs, quotas
 from app.kernel.db import Database, Transaction
-from app.kernel.events import Origin, Recorded
+from app.kernel.events import Origin
 from app.kernel.jobs import JobRow, Plan
 from app.kernel.quotas import Quota
 from app.kernel.spine import Spine
-from app.uploads import store
+from app.uploads import plan, store
 from app.uploads.domain import (
+    GRACE,
+    HAS_BYTES,
     Declared,
+    Progress,
     Upload,
     UploadAborted,
     UploadCompleted,
@@ -26,6 +31,8 @@ from app.uploads.domain import (
     UploadRevived,
     UploadState,
     UploadVerifying,
+    progress_of,
+    warning_of,
 )
 from app.uploads.errors import (
     UploadExpiredGone,
@@ -33,38 +40,35 @@ from app.uploads.errors import (
     UploadNotFound,
     UploadNotOpen,
     UploadReferenceReused,
+    UploadStorageLost,
     UploadTooLarge,
 )
-from base import ids, ingest, keys
+from app.uploads.planning import Clean
+from app.uploads.storage import PartAddress, Seen, UploadStorage
+from base import ids, ingest
 from base.clock import Clock
+from base.errors import InvalidInput, ServiceUnavailable
 from base.ids import AssetId, OwnerId, UploadId
 from base.jobs import Result
-from base.objects import Buckets, ObjectAbsent, ObjectStore
+from base.objects import Buckets, ObjectStore
 
 MAX_BYTES: Final = 200 * 1024 * 1024
 LIFETIME: Final = timedelta(days=7)
-GRACE: Final = timedelta(days=7)
-ADDRESS_LIFETIME_S: Final = 900
+UNFINISHED_AFTER: Final = timedelta(seconds=60)
+LOOKS: Final = 3
+PATIENCE: Final = 20
+PAUSE_S: Final = 0.1
+PARTS_AT_ONCE: Final = 16
 A_DAY: Final = Quota("uploads", 20_000)
 OWNER: Final = Origin(actor="owner")
 SYSTEM: Final = Origin(actor="system")
 
 
-class PartAddress(msgspec.Struct, frozen=True, kw_only=True):
-    """Where to PUT one part: the URL, the headers that are signed into it, its byte range and relative expiry."""
+class WantedPart(msgspec.Struct, frozen=True, kw_only=True):
+    """A part whose address is asked for; with its SHA-256 (hex) storage refuses other bytes."""
 
     number: int
-    url: str
-    headers: dict[str, str]
-    first_byte: int
-    bytes: int
-    expires_in_s: int
-
-
-class Clean(msgspec.Struct, frozen=True, kw_only=True):
-    """Remove every object of an asset, if nothing living needs it any more."""
-
-    asset_id: UUID
+    sha256: str | None
 
 
 class Uploads:
@@ -82,6 +86,7 @@ class Uploads:
     ) -> None:
         self._db, self._spine, self._objects, self._buckets = db, spine, objects, buckets
         self._assets, self._clock, self._quota = assets, clock, quota
+        self.storage = UploadStorage(objects, buckets)
 
     async def open(self, tx: Transaction, owner_id: OwnerId, declared: Declared) -> Upload:
         """Open a session in the caller's transaction; the same client reference gives the living session again.
@@ -93,7 +98,9 @@ class Uploads:
         await quotas.spend(tx, owner_id, self._quota)
         upload_id, asset_id = UploadId(ids.new_id()), AssetId(ids.new_id())
         expires_at = self._clock.now() + LIFETIME
-        if not await store.insert(tx, upload_id, owner_id, asset_id, declared, expires_at):
+        rate = await store.latest_rate(tx, owner_id)
+        cut = plan.part_size(rate)
+        if not await store.insert(tx, upload_id, owner_id, asset_id, declared, cut, rate, expires_at):
             return await self._twin(tx, owner_id, declared)
         await self._spine.record(
             tx,
@@ -109,56 +116,121 @@ class Uploads:
     async def _twin(self, tx: Transaction, owner_id: OwnerId, declared: Declared) -> Upload:
         assert declared.client_reference is not None
         twin = await store.by_reference(tx, owner_id, declared.client_reference)
-        if twin is None or (twin.bytes, twin.content_type, twin.sha256) != (
-            declared.bytes,
-            declared.content_type,
-            declared.sha256,
-        ):
+        if twin is None or not declared.agrees(twin):
             raise UploadReferenceReused()
         return twin
 
-    async def get(self, owner_id: OwnerId, upload_id: UUID) -> tuple[Upload, int]:
-        """An owner's session and how many of its bytes storage holds; raises `UploadNotFound`."""
-        upload = await self._owned(owner_id, upload_id)
-        if upload.state is UploadState.OPEN:
-            return upload, await self._arrived(upload) or 0
-        return upload, upload.bytes if upload.state in (UploadState.VERIFYING, UploadState.COMPLETED) else 0
+    async def get(self, owner_id: OwnerId, upload_id: UUID) -> Progress:
+        """An owner's session and what of it storage holds; raises `UploadNotFound`."""
+        upload = await self.owned(owner_id, upload_id)
+        if upload.state is not UploadState.OPEN:
+            return progress_of(upload)
+        upload, seen = await self.see(upload)
+        return progress_of(upload, seen.held)
 
-    async def parts(self, owner_id: OwnerId, upload_id: UUID) -> list[PartAddress]:
-        """Addresses for what is missing, each for one PUT of exactly the declared bytes.
+    async def see(self, upload: Upload) -> tuple[Upload, Seen]:
+        """A session that was open and what storage holds of it; a multipart upload that is lost is forgotten.
 
-        Raises `UploadNotFound`, `UploadExpiredGone`, `UploadNotOpen`.
+        One that somebody is just putting together is gone a moment before its object is seen: that is waited for.
         """
-        upload = _open(await self._owned(owner_id, upload_id))
-        url, headers = self._objects.presign_put(
-            self._buckets.originals,
-            _key(upload),
-            size=upload.bytes,
-            content_type=upload.content_type,
-            sha256=upload.sha256,
-            expires_s=ADDRESS_LIFETIME_S,
-        )
-        return [
-            PartAddress(
-                number=1,
-                url=url,
-                headers=headers,
-                first_byte=0,
-                bytes=upload.bytes,
-                expires_in_s=ADDRESS_LIFETIME_S,
-            )
-        ]
+        for _ in range(PATIENCE):
+            seen = await self.storage.see(upload)
+            if not seen.lost:
+                return upload, seen
+            upload = await self.owned(upload.owner_id, upload.id)
+            if upload.state is not UploadState.OPEN:
+                return upload, seen
+            if upload.completing_at is None or upload.completing_at < self._clock.now() - UNFINISHED_AFTER:
+                break
+            await asyncio.sleep(PAUSE_S)
+        else:
+            raise ServiceUnavailable("storage does not say yet whether the parts were put together")
+        async with self._db.transaction() as tx:
+            await store.claim_storage(tx, upload.id, None, upload.storage_id)
+        return msgspec.structs.replace(upload, storage_id=None), seen
+
+    async def parts(
+        self, owner_id: OwnerId, upload_id: UUID, wanted: Sequence[WantedPart] = ()
+    ) -> tuple[Progress, list[PartAddress]]:
+        """Addresses for the wanted parts, or for the first that are missing; none once all is there.
+
+        Raises `UploadNotFound`, `UploadExpiredGone`, `UploadNotOpen`, `InvalidInput`.
+        """
+        upload = opened(await self.owned(owner_id, upload_id))
+        count = plan.part_count(upload.part_bytes, upload.bytes)
+        if any(part.number > count for part in wanted):
+            raise InvalidInput(f"this upload has {count} parts", field="parts")
+        seen = Seen(held=plan.Held(size=upload.bytes, part_bytes=upload.part_bytes))
+        if upload.storage_id is not None or upload.appended:
+            upload, seen = await self.see(upload)
+        progress = progress_of(opened(upload), seen.held)
+        missing = seen.held.missing_parts[:PARTS_AT_ONCE]
+        chosen = wanted or [WantedPart(number=number, sha256=None) for number in missing]
+        if seen.held.whole or not chosen:
+            return progress, []
+        upload = await self.with_storage(upload)
+        assert upload.storage_id is not None
+        found = [self.storage.address(upload, upload.storage_id, part.number, part.sha256) for part in chosen]
+        return progress, found
+
+    async def with_storage(self, upload: Upload) -> Upload:
+        """The session with a multipart upload: its own, or a new one, of which two at once make one."""
+        if upload.storage_id is not None:
+            return upload
+        made = await self.storage.begin(upload)
+        async with self._db.transaction() as tx:
+            claimed = await store.claim_storage(tx, upload.id, made, None)
+            found = await store.get_any(tx, upload.id)
+        if not claimed:
+            await self.storage.abandon(upload, made)
+        if found is None or found.storage_id is None:
+            raise UploadNotOpen()
+        return found
 
     async def arrived(self, owner_id: OwnerId, upload_id: UUID) -> None:
-        """Check with storage, outside any transaction, that an open session's bytes are there.
+        """Make sure, outside any transaction, that an open session's bytes are in storage, as one object if they can.
 
-        The client is never believed. Raises `UploadNotFound`, `UploadExpiredGone`, `UploadNotOpen`, `UploadIncomplete`.
+        The client is never believed; again and at once is harmless. Raises `UploadNotFound`, `UploadExpiredGone`,
+        `UploadNotOpen`, `UploadIncomplete`, `UploadStorageLost`, `ServiceUnavailable`.
         """
-        upload = await self._owned(owner_id, upload_id)
-        if upload.state in (UploadState.VERIFYING, UploadState.COMPLETED, UploadState.REJECTED):
+        upload = await self.owned(owner_id, upload_id)
+        if upload.state in HAS_BYTES:
             return
-        if await self._arrived(_open(upload)) != upload.bytes:
-            raise UploadIncomplete()
+        for _ in range(LOOKS):
+            upload, seen = await self.see(opened(upload))
+            if upload.state in HAS_BYTES:
+                return
+            if seen.lost:
+                raise UploadStorageLost()
+            if seen.held.gaps:
+                raise UploadIncomplete([(gap.first, gap.end - 1) for gap in seen.held.gaps])
+            assemble = bool(seen.held.unsent_parts)
+            async with self._db.transaction() as tx:
+                await store.journal(tx, upload, assemble, seen.latest)
+            if assemble or await self.storage.commit(upload, seen):
+                return
+        raise UploadIncomplete()
+
+    async def finish(self, owner_id: OwnerId, upload_id: UUID) -> Upload:
+        """`arrived` and `complete` in one, for the faces that have no call of their own for it."""
+        await self.arrived(owner_id, upload_id)
+        async with self._db.transaction() as tx:
+            return await self.complete(tx, owner_id, upload_id)
+
+    async def reconcile(self, limit: int = 100) -> int:
+        """Finish what somebody began to complete and did not end (the process died, the answer never came)."""
+        before = self._clock.now() - UNFINISHED_AFTER
+        async with self._db.transaction(readonly=True) as tx:
+            found = await store.unfinished(tx, before, limit)
+        for upload_id, owner_id in found:
+            try:
+                await self.finish(owner_id, upload_id)
+            except (UploadIncomplete, UploadStorageLost):
+                async with self._db.transaction() as tx:
+                    await store.reopen(tx, upload_id)
+            except (UploadNotOpen, UploadExpiredGone):
+                continue  # it was ended meanwhile
+        return len(found)
 
     async def complete(self, tx: Transaction, owner_id: OwnerId, upload_id: UUID) -> Upload:
         """Turn a session whose bytes have `arrived` into an asset; asked again, the same answer.
@@ -168,9 +240,9 @@ class Uploads:
         upload = await store.lock(tx, upload_id, owner_id)
         if upload is None:
             raise UploadNotFound()
-        if upload.state in (UploadState.VERIFYING, UploadState.COMPLETED, UploadState.REJECTED):
+        if upload.state in HAS_BYTES:
             return upload
-        _open(upload)
+        opened(upload)
         told = UploadVerifying(upload_id=upload.id, asset_id=upload.asset_id)
         await store.transition(tx, self._spine, upload, UploadState.VERIFYING, told, OWNER)
         await self._assets.create(tx, upload.asset_id, owner_id, upload.id, upload.bytes, upload.content_type)
@@ -184,7 +256,7 @@ class Uploads:
                 raise UploadNotFound()
             if upload.state is UploadState.ABORTED:
                 return
-            _open(upload)
+            opened(upload)
             await store.transition(
                 tx, self._spine, upload, UploadState.ABORTED, UploadAborted(upload_id=upload.id), OWNER
             )
@@ -244,6 +316,9 @@ class Uploads:
             rejected = UploadRejected(upload_id=upload.id, asset_id=asset.id, reason=reason)
             await store.transition(tx, self._spine, upload, UploadState.REJECTED, rejected, SYSTEM)
         elif asset.sha256 is not None or asset.state is AssetState.DUPLICATE:
+            warning = warning_of(upload, asset.width, asset.height)
+            if warning is not None:
+                await store.save_warning(tx, upload.id, warning)
             completed = UploadCompleted(upload_id=upload.id, asset_id=asset.id)
             await store.transition(tx, self._spine, upload, UploadState.COMPLETED, completed, SYSTEM)
 
@@ -254,6 +329,9 @@ class Uploads:
             alive = await self._assets.is_living(tx, wanted.asset_id)
         if alive or upload is None or upload.state is UploadState.OPEN:
             return
+        if upload.storage_id is not None:
+            await self.storage.abandon(upload, upload.storage_id)
+        await self.storage.drop_blocks(upload)
         prefix = ids.encode("asset", wanted.asset_id) + "/"
         for bucket in (self._buckets.originals, self._buckets.ancestors, self._buckets.derivatives):
             while found := await self._objects.list_keys(bucket, prefix):
@@ -270,56 +348,19 @@ class Uploads:
         await store.forget(tx, owner_id)
         return list(gone)
 
-    async def _owned(self, owner_id: OwnerId, upload_id: UUID) -> Upload:
+    async def owned(self, owner_id: OwnerId, upload_id: UUID) -> Upload:
+        """An owner's session; raises `UploadNotFound`, also for somebody else's."""
         async with self._db.reading() as db:
             upload = await store.get(db, upload_id, owner_id)
         if upload is None:
             raise UploadNotFound()
         return upload
 
-    async def _arrived(self, upload: Upload) -> int | None:
-        try:
-            return (await self._objects.head(self._buckets.originals, _key(upload))).size
-        except ObjectAbsent:
-            return None
 
-
-def _key(upload: Upload) -> str:
-    return keys.original(ids.encode("asset", upload.asset_id))
-
-
-def _open(upload: Upload) -> Upload:
+def opened(upload: Upload) -> Upload:
+    """The session, if it takes bytes; raises `UploadExpiredGone`, `UploadNotOpen`."""
     if upload.state is UploadState.EXPIRED:
         raise UploadExpiredGone()
     if upload.state is not UploadState.OPEN:
         raise UploadNotOpen()
     return upload
-
-
-async def planned_ingest(tx: Transaction, happened: Recorded) -> Plan | None:
-    """The ingest job of an asset that was just created."""
-    upload = await store.lock_by_asset(tx, happened.aggregate_id)
-    if upload is None:
-        return None
-    asset = ids.encode("asset", upload.asset_id)
-    return Plan(
-        kind=ingest.KIND,
-        payload=ingest.Ingest(asset=asset, bytes=upload.bytes, sha256=upload.sha256),
-        owner_id=upload.owner_id,
-        dedupe=f"{ingest.KIND}:{asset}",
-    )
-
-
-async def planned_cleaning(tx: Transaction, happened: Recorded) -> Plan | None:
-    """The removal of a dead asset's objects; of an expired session's only after its grace time."""
-    upload = await store.get_any(tx, happened.aggregate_id)
-    if upload is None:
-        return None
-    not_before = upload.expires_at + GRACE if upload.state is UploadState.EXPIRED else None
-    return Plan(
-        kind="asset.clean",
-        payload=Clean(asset_id=upload.asset_id),
-        owner_id=upload.owner_id,
-        not_before=not_before,
-        dedupe=f"asset.clean:{upload.asset_id}",
-    )

@@ -8,18 +8,45 @@ from app.kernel import states
 from app.kernel.db import Readable, Transaction
 from app.kernel.events import Event, Origin
 from app.kernel.spine import Spine
-from app.uploads.domain import MACHINE, Declared, Upload, UploadState
+from app.uploads.domain import MACHINE, Declared, Sent, Upload, UploadState
 from base.ids import AssetId, OwnerId, UploadId
 
-_FIELDS: Final = """id, owner_id, asset_id, state, bytes, content_type, sha256, client_reference, reason, created_at,
-    expires_at"""
+_FIELDS: Final = ", ".join(Upload.__struct_fields__)
 INSERT: Final = """
-INSERT INTO uploads (id, owner_id, asset_id, state, bytes, content_type, sha256, client_reference, expires_at)
-VALUES ($1, $2, $3, 'open', $4, $5, $6, $7, $8)
+INSERT INTO uploads (id, owner_id, asset_id, state, bytes, content_type, sha256, client_reference, source_id,
+                     source_modified_at, pixel_width, pixel_height, part_bytes, rate, expires_at)
+VALUES ($1, $2, $3, 'open', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 ON CONFLICT (owner_id, client_reference) WHERE client_reference IS NOT NULL AND state IN ('open', 'verifying')
 DO NOTHING
 RETURNING id
 """
+LATEST_RATE: Final = """
+SELECT rate FROM uploads WHERE owner_id = $1 AND rate IS NOT NULL AND created_at > now() - interval '1 hour'
+ORDER BY id DESC LIMIT 1
+"""
+CLAIM: Final = """
+UPDATE uploads SET storage_id = $2, addressed_at = now()
+WHERE id = $1 AND storage_id IS NOT DISTINCT FROM $3 AND state IN ('open', 'verifying')
+RETURNING id
+"""
+JOURNAL: Final = """
+UPDATE uploads SET completing_at = now(), assemble = $2,
+       rate = coalesce($3::bigint / greatest(1, extract(epoch FROM $4::timestamptz - addressed_at)::bigint), rate)
+WHERE id = $1 AND state = 'open'
+"""
+REOPEN: Final = "UPDATE uploads SET completing_at = NULL, assemble = false WHERE id = $1 AND state = 'open'"
+UNFINISHED: Final = """
+SELECT id, owner_id FROM uploads WHERE state = 'open' AND completing_at < $1 ORDER BY completing_at LIMIT $2
+"""
+APPENDED: Final = "UPDATE uploads SET appended = true WHERE id = $1 AND state = 'open'"
+RATE: Final = "UPDATE uploads SET rate = $2 WHERE id = $1"
+RECEIVED: Final = "UPDATE uploads SET received_sha256 = $2, completing_at = now(), rate = $3 WHERE id = $1"
+SWEEP: Final = "SELECT cursor FROM sweeps WHERE name = $1"
+SWEPT: Final = """
+INSERT INTO sweeps (name, cursor) VALUES ($1, $2)
+ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor, moved_at = now()
+"""
+WARN: Final = "UPDATE uploads SET warning = $2 WHERE id = $1"
 GET: Final = f"SELECT {_FIELDS} FROM uploads WHERE id = $1 AND owner_id = $2"  # noqa: S608
 LOCK: Final = f"SELECT {_FIELDS} FROM uploads WHERE id = $1 AND owner_id = $2 FOR UPDATE"  # noqa: S608
 LOCK_BY_ASSET: Final = f"SELECT {_FIELDS} FROM uploads WHERE asset_id = $1 FOR UPDATE"  # noqa: S608
@@ -33,8 +60,18 @@ OVERDUE: Final = f"""
 SELECT {_FIELDS} FROM uploads WHERE state = 'open' AND expires_at < $1 ORDER BY expires_at LIMIT $2
 FOR UPDATE SKIP LOCKED
 """  # noqa: S608
+SENT: Final = """
+SELECT id, asset_id, state, sha256, source_id, source_modified_at FROM uploads
+WHERE owner_id = $1 AND ((sha256 = ANY($2::text[]) AND state IN ('open', 'verifying'))
+                         OR (source_id = ANY($3::text[]) AND state IN ('open', 'verifying', 'completed')))
+ORDER BY id
+"""
 OPEN_OF_OWNER: Final = f"SELECT {_FIELDS} FROM uploads WHERE owner_id = $1 AND state = 'open' FOR UPDATE"  # noqa: S608
-FORGET: Final = "UPDATE uploads SET client_reference = NULL, sha256 = NULL WHERE owner_id = $1"
+FORGET: Final = """
+UPDATE uploads SET client_reference = NULL, sha256 = NULL, received_sha256 = NULL, source_id = NULL,
+       source_modified_at = NULL, pixel_width = NULL, pixel_height = NULL
+WHERE owner_id = $1
+"""
 
 
 async def insert(
@@ -43,6 +80,8 @@ async def insert(
     owner_id: OwnerId,
     asset_id: AssetId,
     declared: Declared,
+    part_bytes: int,
+    rate: int | None,
     expires_at: datetime,
 ) -> bool:
     """Write a new session; False when a living one has the same client reference."""
@@ -55,9 +94,72 @@ async def insert(
         declared.content_type,
         declared.sha256,
         declared.client_reference,
+        declared.source_id,
+        declared.source_modified_at,
+        declared.pixel_width,
+        declared.pixel_height,
+        part_bytes,
+        rate,
         expires_at,
     )
     return made is not None
+
+
+async def latest_rate(tx: Transaction, owner_id: OwnerId) -> int | None:
+    """Bytes a second of the owner's network, as last observed within the hour."""
+    rate: int | None = await tx.value(LATEST_RATE, owner_id)
+    return rate
+
+
+async def claim_storage(tx: Transaction, upload_id: UUID, new: str | None, old: str | None) -> bool:
+    """Give a session its multipart upload in place of `old`; False when somebody else did first."""
+    return await tx.value(CLAIM, upload_id, new, old) is not None
+
+
+async def journal(tx: Transaction, upload: Upload, assemble: bool, last_part: datetime | None) -> None:
+    """Note that the bytes are being put together (for whoever must finish it), and how fast they came."""
+    sent = None if last_part is None or assemble else upload.bytes
+    await tx.execute(JOURNAL, upload.id, assemble, sent, last_part)
+
+
+async def reopen(tx: Transaction, upload_id: UUID) -> None:
+    """Take the note back: something is missing after all."""
+    await tx.execute(REOPEN, upload_id)
+
+
+async def unfinished(tx: Transaction, before: datetime, limit: int) -> list[tuple[UploadId, OwnerId]]:
+    """Open sessions that somebody began to put together before a time: (id, owner)."""
+    return [(r["id"], r["owner_id"]) for r in await tx.fetch(UNFINISHED, before, limit)]
+
+
+async def mark_appended(tx: Transaction, upload_id: UUID) -> None:
+    """Note that the session has blocks."""
+    await tx.execute(APPENDED, upload_id)
+
+
+async def save_rate(tx: Transaction, upload_id: UUID, rate: int) -> None:
+    """Note how fast bytes came."""
+    await tx.execute(RATE, upload_id, rate)
+
+
+async def save_received(tx: Transaction, upload_id: UUID, sha256: str, rate: int) -> None:
+    """Note the hash of bytes that came through us and are in storage now."""
+    await tx.execute(RECEIVED, upload_id, sha256, rate)
+
+
+async def sweep_cursor(tx: Transaction, name: str) -> str:
+    """Where a sweep of this name goes on; empty at the beginning."""
+    return str(await tx.value(SWEEP, name) or "")
+
+
+async def move_sweep(tx: Transaction, name: str, cursor: str) -> None:
+    """Note where a sweep stopped."""
+    await tx.execute(SWEPT, name, cursor)
+
+
+async def save_warning(tx: Transaction, upload_id: UUID, warning: str) -> None:
+    """Note what the owner should know of the bytes that came."""
+    await tx.execute(WARN, upload_id, warning)
 
 
 async def transition(
@@ -101,6 +203,12 @@ async def save_reason(tx: Transaction, upload_id: UploadId, reason: str) -> None
 async def set_expiry(tx: Transaction, upload_id: UploadId, when: datetime) -> None:
     """Move the end of a session."""
     await tx.execute(EXPIRES, upload_id, when)
+
+
+async def sent(tx: Transaction, owner_id: UUID, digests: list[str], sources: list[str]) -> list[Sent]:
+    """An owner's sessions of these digests that run, and of these sources that run or are complete; oldest first."""
+    rows = [dict(row) for row in await tx.fetch(SENT, owner_id, digests, sources)]
+    return [Sent(**{**row, "state": UploadState(row["state"])}) for row in rows]
 
 
 async def overdue(tx: Transaction, now: datetime, limit: int) -> list[Upload]:

@@ -137,7 +137,8 @@ async def test_nothing_of_a_person_stays_but_what_the_receipt_names(
     for bucket in (buckets.originals, buckets.ancestors, buckets.derivatives):
         for asset in (done["assetId"], half["assetId"]):
             assert await record_store.list_keys(bucket, asset + "/") == []
-    assert await record_store.list_keys(buckets.originals, theirs["assetId"] + "/") != []
+    assert await record_store.multiparts(buckets.originals, half["assetId"]) == []
+    assert len(await record_store.multiparts(buckets.originals, theirs["assetId"])) == 1
     assert digest not in receipt.text
 
     assert (await client.get("/v1/assets", headers=me["auth"])).json()["assets"] == []

@@ -1,0 +1,209 @@
+"""The bytes of a session in the object store: parts, appended blocks, and the one object they become.
+
+Progress is what the store lists, never what a client or a row says. The object carries the session's token, so that
+whoever finds it there knows that this session's bytes were put together, however the answer was lost. A store whose
+Complete is not idempotent is good enough: an upload that is gone is looked for as an object.
+"""
+
+import asyncio
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from app.uploads.domain import Upload
+from app.uploads.plan import Held, part_range
+from base import ids, keys
+from base.errors import ServiceUnavailable
+from base.objects import Buckets, ObjectAbsent, ObjectExists, ObjectStore, PartsRefused, StoredPart
+
+MARK: Final = "tirage-session"
+ADDRESS_LIFETIME_S: Final = 900
+
+
+class PartAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """Where to PUT one part: the URL, the headers that are signed into it, its byte range and relative expiry."""
+
+    number: int
+    url: str
+    headers: dict[str, str]
+    first_byte: int
+    bytes: int
+    expires_in_s: int
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What the store holds, and what is needed to put it together. `lost`: the multipart upload is gone."""
+
+    held: Held
+    parts: tuple[StoredPart, ...] = ()
+    lost: bool = False
+
+    @property
+    def latest(self) -> datetime | None:
+        """When the last part came, by the store's clock."""
+        return max((part.modified for part in self.parts), default=None)
+
+
+class UploadStorage:
+    """The store as uploads see it."""
+
+    def __init__(self, objects: ObjectStore, buckets: Buckets) -> None:
+        self._objects, self._originals, self._staging = objects, buckets.originals, buckets.staging
+
+    async def see(self, upload: Upload) -> Seen:
+        """What the store holds of an open session."""
+        blocks = await self.blocks(upload) if upload.appended else {}
+        held = Held(size=upload.bytes, part_bytes=upload.part_bytes, blocks=blocks)
+        if upload.storage_id is not None:
+            try:
+                found = await self._objects.parts(self._originals, key_of(upload), upload.storage_id)
+            except ObjectAbsent:
+                return Seen(held=held, lost=True) if not await self.is_committed(upload) else _whole(held)
+            sizes = {part.number: part.size for part in found}
+            return Seen(held=msgspec.structs.replace(held, parts=sizes), parts=tuple(found))
+        return _whole(held) if await self.is_committed(upload) else Seen(held=held)
+
+    async def is_committed(self, upload: Upload) -> bool:
+        """Whether the object is there and is this session's."""
+        try:
+            found = await self._objects.head(self._originals, key_of(upload))
+        except ObjectAbsent:
+            return False
+        return found.size == upload.bytes and found.metadata.get(MARK) == upload.token.hex
+
+    async def begin(self, upload: Upload) -> str:
+        """Begin a multipart upload for the session; the store's id of it."""
+        token = {MARK: upload.token.hex}
+        return await self._objects.begin_multipart(self._originals, key_of(upload), upload.content_type, token)
+
+    async def abandon(self, upload: Upload, storage_id: str) -> None:
+        """Forget a multipart upload."""
+        await self._objects.abort_multipart(self._originals, key_of(upload), storage_id)
+
+    def address(self, upload: Upload, storage_id: str, number: int, sha256: str | None) -> PartAddress:
+        """Where to send one part."""
+        wanted = part_range(number, upload.part_bytes, upload.bytes)
+        whole = upload.sha256 if wanted.bytes == upload.bytes else None
+        url, headers = self._objects.presign_part(
+            self._originals,
+            key_of(upload),
+            upload=storage_id,
+            number=number,
+            size=wanted.bytes,
+            sha256=sha256 or whole,
+            expires_s=ADDRESS_LIFETIME_S,
+        )
+        return PartAddress(
+            number=number,
+            url=url,
+            headers=headers,
+            first_byte=wanted.first,
+            bytes=wanted.bytes,
+            expires_in_s=ADDRESS_LIFETIME_S,
+        )
+
+    async def commit(self, upload: Upload, seen: Seen) -> bool:
+        """Make one object of all parts; False when the parts changed meanwhile, so look again.
+
+        Raises `ServiceUnavailable` when the store does not say how it ended and the object is not there.
+        """
+        if seen.held.whole:
+            return True
+        return await self._end(upload, [part for part in seen.parts if seen.held.has_part(part.number)])
+
+    async def _end(self, upload: Upload, parts: list[StoredPart]) -> bool:
+        assert upload.storage_id is not None
+        try:
+            await self._objects.end_multipart(self._originals, key_of(upload), upload.storage_id, parts)
+        except PartsRefused:
+            return False
+        except (ObjectAbsent, ObjectExists):
+            return await self.is_committed(upload)
+        except ServiceUnavailable:
+            if not await self.is_committed(upload):
+                raise
+        return True
+
+    async def assemble(self, upload: Upload) -> None:
+        """Make the parts that came as blocks, then one object of all; again is harmless.
+
+        Raises `ObjectAbsent` when bytes that were acknowledged are gone.
+        """
+        assert upload.storage_id is not None
+        seen = await self.see(upload)
+        if seen.lost or seen.held.missing_parts:
+            raise ObjectAbsent("the parts or blocks of a session are gone")
+        made = [await self._make_part(upload, upload.storage_id, seen, number) for number in seen.held.unsent_parts]
+        kept = [part for part in seen.parts if seen.held.has_part(part.number)]
+        if not seen.held.whole and not await self._end(upload, [*kept, *made]):
+            raise ServiceUnavailable("the parts changed while they were put together")
+
+    async def _make_part(self, upload: Upload, storage_id: str, seen: Seen, number: int) -> StoredPart:
+        wanted = part_range(number, upload.part_bytes, upload.bytes)
+        data = bytearray(wanted.bytes)
+        for first, size in sorted(seen.held.blocks.items()):
+            low, high = max(first, wanted.first), min(first + size, wanted.end)
+            if low < high:
+                block = await self._objects.get(self._staging, block_key(upload, first))
+                data[low - wanted.first : high - wanted.first] = block[low - first : high - first]
+        return await self._objects.put_part(self._originals, key_of(upload), storage_id, number, bytes(data))
+
+    async def blocks(self, upload: Upload) -> dict[int, int]:
+        """The appended blocks that the store holds: offset to size."""
+        found: dict[int, int] = {}
+        prefix, after = _blocks_of(upload), ""
+        while page := await self._objects.listing(self._staging, prefix, after):
+            found |= {int(entry.key.removeprefix(prefix)): entry.size for entry in page}
+            after = page[-1].key
+            if len(page) < 1000:
+                break
+        return found
+
+    async def append(self, upload: Upload, offset: int, data: bytes) -> bool:
+        """Keep a block at `offset`, durably; False when somebody else kept one there first."""
+        try:
+            key = block_key(upload, offset)
+            await self._objects.put_new(self._staging, key, data, "application/octet-stream")
+        except ObjectExists:
+            return False
+        return True
+
+    async def drop_blocks(self, upload: Upload) -> None:
+        """Remove a session's blocks."""
+        while found := await self._objects.listing(self._staging, _blocks_of(upload)):
+            await asyncio.gather(*(self._objects.delete(self._staging, entry.key) for entry in found))
+
+    def address_whole(self, upload: Upload) -> tuple[str, dict[str, str]]:
+        """Where this process sends a whole file that streams through it: a free key, under the session's token."""
+        return self._objects.presign_new(
+            self._originals,
+            key_of(upload),
+            size=upload.bytes,
+            content_type=upload.content_type,
+            sha256=upload.sha256,
+            metadata={MARK: upload.token.hex},
+            expires_s=ADDRESS_LIFETIME_S,
+        )
+
+    async def digest(self, upload: Upload) -> str:
+        """The SHA-256 of the object; raises `ObjectAbsent`."""
+        return await self._objects.digest(self._originals, key_of(upload))
+
+
+def key_of(upload: Upload) -> str:
+    """The key of the session's object."""
+    return keys.original(ids.encode("asset", upload.asset_id))
+
+
+def block_key(upload: Upload, offset: int) -> str:
+    """The key of one appended block, in the staging bucket; in key order they are in file order."""
+    return f"{_blocks_of(upload)}{offset:012d}"
+
+
+def _blocks_of(upload: Upload) -> str:
+    return ids.encode("upload", upload.id) + "/"
+
+
+def _whole(held: Held) -> Seen:
+    return Seen(held=msgspec.structs.replace(held, whole=True))

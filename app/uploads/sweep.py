@@ -1,0 +1,171 @@
+"""What happens to bytes behind the scenes: blocks become objects, and what storage holds for nobody is removed.
+
+A sweep looks at four kinds of orphans: multipart uploads that no open session claims, blocks of sessions that need
+none, originals, ancestors and derivatives of assets that are not there or not living. It goes through each bucket by
+pages and remembers where it stopped. Young things are left alone: their row may be about to be written; so is what
+our names do not fit.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from app.assets.service import Assets
+from app.kernel.db import Database, Transaction
+from app.kernel.spine import Spine
+from app.uploads import store
+from app.uploads.domain import Upload, UploadState
+from app.uploads.planning import Assemble, ingest_of
+from app.uploads.service import Uploads
+from app.uploads.storage import key_of
+from base import ids, telemetry
+from base.clock import Clock
+from base.ids import MalformedId
+from base.objects import Buckets, ObjectStore, Stored
+
+log = telemetry.logger(__name__)
+
+YOUNG: Final = timedelta(hours=1)
+PAGE: Final = 1000
+PAGES: Final = 50
+
+Finish = Callable[[Transaction], Awaitable[None]]
+
+
+class Swept(msgspec.Struct, frozen=True, kw_only=True):
+    """How many orphans of each kind a sweep removed."""
+
+    multiparts: int
+    blocks: int
+    objects: int
+
+
+class Sweeper:
+    """The use cases of record workers on the bytes of uploads."""
+
+    def __init__(
+        self,
+        db: Database,
+        spine: Spine,
+        objects: ObjectStore,
+        buckets: Buckets,
+        assets: Assets,
+        uploads: Uploads,
+        clock: Clock,
+    ) -> None:
+        self._db, self._spine, self._objects, self._buckets = db, spine, objects, buckets
+        self._assets, self._uploads, self._clock = assets, uploads, clock
+
+    async def assemble(self, wanted: Assemble, finish: Finish) -> None:
+        """Put a session's blocks together, have its asset looked at, drop the blocks; again is harmless."""
+        async with self._db.transaction(readonly=True) as tx:
+            upload = await store.get_any(tx, wanted.upload_id)
+        if upload is None or upload.state is not UploadState.VERIFYING:
+            return
+        upload = await self._uploads.with_storage(upload)
+        await self._uploads.storage.assemble(upload)
+        async with self._db.transaction() as tx:
+            await self._spine.plan(tx, ingest_of(upload), cause=None)
+            await finish(tx)
+        await self._uploads.storage.drop_blocks(upload)
+
+    async def sweep(self, young: timedelta = YOUNG) -> Swept:
+        """Remove orphans older than `young`."""
+        before = self._clock.now() - young
+        originals = self._buckets.originals
+        swept = Swept(
+            multiparts=await self._sweep_multiparts(before),
+            blocks=await self._walk(self._buckets.staging, before, self._idle_blocks),
+            objects=sum(
+                [
+                    await self._walk(bucket, before, self._ownerless)
+                    for bucket in (originals, self._buckets.ancestors, self._buckets.derivatives)
+                ]
+            ),
+        )
+        log.info("uploads_swept", multiparts=swept.multiparts, blocks=swept.blocks, objects=swept.objects)
+        return swept
+
+    async def _sweep_multiparts(self, before: datetime) -> int:
+        removed = 0
+        for found in await self._objects.multiparts(self._buckets.originals):
+            if found.modified >= before or found.upload is None:
+                continue
+            asset_id = _named(found.key, "asset")
+            if asset_id is not None and not await self._claims(asset_id, found):
+                await self._objects.abort_multipart(self._buckets.originals, found.key, found.upload)
+                removed += 1
+        return removed
+
+    async def _claims(self, asset_id: UUID, found: Stored) -> bool:
+        async with self._db.transaction(readonly=True) as tx:
+            upload = await store.get_any(tx, asset_id)
+        if upload is None or key_of(upload) != found.key:
+            return False
+        needed = upload.state in (UploadState.OPEN, UploadState.EXPIRED) or _is_assembling(upload)
+        return needed and upload.storage_id == found.upload
+
+    async def _walk(
+        self, bucket: str, before: datetime, orphans: Callable[[list[Stored]], Awaitable[list[str]]]
+    ) -> int:
+        """One stretch through a bucket, from where the last one ended; begins again after the end."""
+        removed, after = 0, await self._cursor(bucket)
+        for _ in range(PAGES):
+            page = await self._objects.listing(bucket, "", after, PAGE)
+            for key in await orphans([entry for entry in page if entry.modified < before]):
+                await self._objects.delete(bucket, key)
+                removed += 1
+            after = page[-1].key if len(page) == PAGE else ""
+            if not after:
+                break
+        async with self._db.transaction() as tx:
+            await store.move_sweep(tx, bucket, after)
+        return removed
+
+    async def _cursor(self, bucket: str) -> str:
+        async with self._db.transaction(readonly=True) as tx:
+            return await store.sweep_cursor(tx, bucket)
+
+    async def _idle_blocks(self, page: list[Stored]) -> list[str]:
+        """Blocks of sessions that are not there, or need none any more."""
+        named = {entry.key: _named(entry.key, "upload") for entry in page}
+        needed = set()
+        async with self._db.transaction(readonly=True) as tx:
+            for upload_id in _distinct(named.values()):
+                upload = await store.get_any(tx, upload_id)
+                if upload is not None and (
+                    upload.state in (UploadState.OPEN, UploadState.EXPIRED) or _is_assembling(upload)
+                ):
+                    needed.add(upload_id)
+        return [key for key, upload_id in named.items() if upload_id is not None and upload_id not in needed]
+
+    async def _ownerless(self, page: list[Stored]) -> list[str]:
+        """Objects of assets that neither live nor are being sent."""
+        named = {entry.key: _named(entry.key, "asset") for entry in page}
+        needed = set()
+        async with self._db.transaction(readonly=True) as tx:
+            for asset_id in _distinct(named.values()):
+                upload = await store.get_any(tx, asset_id)
+                sending = upload is not None and upload.state in (UploadState.OPEN, UploadState.EXPIRED)
+                if sending or await self._assets.is_living(tx, asset_id):
+                    needed.add(asset_id)
+        return [key for key, asset_id in named.items() if asset_id is not None and asset_id not in needed]
+
+
+def _is_assembling(upload: Upload) -> bool:
+    return upload.state is UploadState.VERIFYING and upload.assemble
+
+
+def _named(key: str, kind: str) -> UUID | None:
+    """The id that a key begins with."""
+    try:
+        return ids.decode(kind, key.partition("/")[0])
+    except MalformedId:
+        return None
+
+
+def _distinct(found: Iterable[UUID | None]) -> set[UUID]:
+    return {one for one in found if one is not None}

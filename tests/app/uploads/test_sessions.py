@@ -1,0 +1,220 @@
+"""Sessions of several parts, what storage holds of them, and asking before sending."""
+
+import asyncio
+import hashlib
+import os
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from app.kernel.db import Database
+from app.services import Services
+from base import ids, keys
+from base.objects import Buckets, ObjectStore
+from tests.app.conftest import Guest
+from tests.app.uploads.test_routes import BYTES, DIGEST, answer_ingest, complete, create, send, sent, validated
+
+MIB = 1024 * 1024
+LARGE = os.urandom(17 * MIB)
+
+
+async def addresses(
+    client: httpx.AsyncClient, auth: dict[str, str], upload: str, *numbers: int, digest: str | None = None
+) -> dict[str, Any]:
+    body = {"parts": [{"number": n, "sha256": digest} for n in numbers]} if numbers else None
+    answer = await client.post(f"/v1/uploads/{upload}/parts", json=body, headers=auth)
+    assert answer.status_code == 200, answer.text
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+async def put(part: dict[str, Any], data: bytes) -> int:
+    headers = {name: value for name, value in part["headers"].items() if name != "Content-Length"}
+    async with httpx.AsyncClient(timeout=30) as storage:
+        return (await storage.put(part["url"], content=data, headers=headers)).status_code
+
+
+def piece(part: dict[str, Any]) -> bytes:
+    return LARGE[part["firstByte"] : part["firstByte"] + part["bytes"]]
+
+
+async def large(client: httpx.AsyncClient, auth: dict[str, str], **changes: Any) -> dict[str, Any]:
+    return await create(client, auth, bytes=len(LARGE), sha256=hashlib.sha256(LARGE).hexdigest(), **changes)
+
+
+async def test_parts_in_any_order_become_one_object(
+    client: httpx.AsyncClient, guest: Guest, record_store: ObjectStore, buckets: Buckets
+) -> None:
+    auth = (await guest())["auth"]
+    upload = await large(client, auth)
+    assert upload["next"] == {"path": "direct", "partBytes": 8 * MIB, "parallel": 2}
+    told = await addresses(client, auth, upload["id"])
+    assert [(p["number"], p["firstByte"], p["bytes"]) for p in told["parts"]] == [
+        (1, 0, 8 * MIB),
+        (2, 8 * MIB, 8 * MIB),
+        (3, 16 * MIB, MIB),
+    ]
+    for number in (3, 1, 1):  # the same part again is the same
+        assert await put(told["parts"][number - 1], piece(told["parts"][number - 1])) == 200
+    progress = (await client.get(f"/v1/uploads/{upload['id']}", headers=auth)).json()
+    assert progress["arrivedBytes"] == 9 * MIB
+    assert progress["missing"] == [{"firstByte": 8 * MIB, "bytes": 8 * MIB}]
+    early = await complete(client, auth, upload["id"])
+    assert (early.status_code, early.json()["code"]) == (409, "upload-incomplete")
+    assert f"{8 * MIB}-{16 * MIB - 1}" in early.json()["detail"]
+    again = await addresses(client, auth, upload["id"])
+    assert [p["number"] for p in again["parts"]] == [2]
+    assert await put(again["parts"][0], piece(again["parts"][0])) == 200
+    assert (await client.get(f"/v1/uploads/{upload['id']}", headers=auth)).json()["upload"]["next"]["path"] == (
+        "complete"
+    )
+    assert (await complete(client, auth, upload["id"])).status_code == 202
+    asset = keys.original(upload["assetId"])
+    assert await record_store.digest(buckets.originals, asset) == hashlib.sha256(LARGE).hexdigest()
+    assert await put(again["parts"][0], piece(again["parts"][0])) == 404  # nothing can be put in its place
+    assert await record_store.multiparts(buckets.originals, asset) == []
+
+
+async def test_a_part_with_a_digest_takes_no_other_bytes(client: httpx.AsyncClient, guest: Guest) -> None:
+    auth = (await guest())["auth"]
+    upload = await large(client, auth)
+    digest = hashlib.sha256(LARGE[: 8 * MIB]).hexdigest()
+    (part,) = (await addresses(client, auth, upload["id"], 1, digest=digest))["parts"]
+    assert await put(part, bytes(8 * MIB)) == 400
+    assert await put(part, piece(part)) == 200
+    answer = await client.post(f"/v1/uploads/{upload['id']}/parts", json={"parts": [{"number": 4}]}, headers=auth)
+    assert answer.status_code == 422
+
+
+async def test_parts_asked_for_at_once_are_of_one_multipart_upload(
+    client: httpx.AsyncClient, guest: Guest, record_store: ObjectStore, buckets: Buckets
+) -> None:
+    auth = (await guest())["auth"]
+    upload = await large(client, auth)
+    await asyncio.gather(*(addresses(client, auth, upload["id"]) for _ in range(8)))
+    assert len(await record_store.multiparts(buckets.originals, upload["assetId"])) == 1
+
+
+async def test_storage_that_lost_the_parts_is_told_and_begun_anew(
+    client: httpx.AsyncClient, guest: Guest, record_store: ObjectStore, buckets: Buckets
+) -> None:
+    auth = (await guest())["auth"]
+    upload = await create(client, auth)
+    (part,) = (await addresses(client, auth, upload["id"]))["parts"]
+    assert await put(part, BYTES) == 200
+    asset = keys.original(upload["assetId"])
+    for found in await record_store.multiparts(buckets.originals, asset):
+        await record_store.abort_multipart(buckets.originals, asset, found.upload or "")
+    answer = await complete(client, auth, upload["id"])
+    assert (answer.status_code, answer.json()["code"]) == (410, "upload-storage-lost")
+    assert (await client.get(f"/v1/uploads/{upload['id']}", headers=auth)).json()["arrivedBytes"] == 0
+    (part,) = (await addresses(client, auth, upload["id"]))["parts"]
+    assert await put(part, BYTES) == 200
+    assert (await complete(client, auth, upload["id"])).status_code == 202
+
+
+class TestReconcile:
+    async def test_what_was_begun_is_finished_by_somebody_else(
+        self, client: httpx.AsyncClient, guest: Guest, services: Services, db: Database
+    ) -> None:
+        """The process died between the object and the row."""
+        auth = (await guest())["auth"]
+        upload = await create(client, auth)
+        await send(client, auth, upload["id"])
+        async with db.transaction() as tx:
+            owner = await tx.value("SELECT owner_id FROM uploads")
+        await services.uploads.arrived(owner, ids.decode("upload", upload["id"]))
+        assert await services.uploads.reconcile() == 0  # it may still be running
+        async with db.transaction() as tx:
+            await tx.execute("UPDATE uploads SET completing_at = now() - interval '5 minutes'")
+        assert await services.uploads.reconcile() == 1
+        async with db.transaction() as tx:
+            assert await tx.value("SELECT state FROM uploads") == "verifying"
+            assert await tx.value("SELECT count(*) FROM jobs WHERE kind = 'asset.ingest'") == 1
+        assert (await complete(client, auth, upload["id"])).status_code == 202
+        assert await services.uploads.reconcile() == 0
+
+
+class TestSweep:
+    async def test_orphans_of_every_kind_go_and_nothing_else(
+        self, client: httpx.AsyncClient, guest: Guest, services: Services, record_store: ObjectStore, buckets: Buckets
+    ) -> None:
+        auth = (await guest())["auth"]
+        kept = await sent(client, auth)
+        running = await large(client, auth)
+        await addresses(client, auth, running["id"])
+        nobody, session = ids.encode("asset", uuid4()), ids.encode("upload", uuid4())
+        for bucket in (buckets.originals, buckets.ancestors, buckets.derivatives):
+            await record_store.put(bucket, f"{nobody}/thing", b"x", "image/jpeg")
+        await record_store.put(buckets.staging, f"{session}/000000000000", b"x", "image/jpeg")
+        await record_store.begin_multipart(buckets.originals, f"{nobody}/original", "image/jpeg", {})
+        assert (await services.sweeper.sweep()).objects == 0  # young
+        swept = await services.sweeper.sweep(timedelta(seconds=-60))
+        assert swept.objects >= 3
+        assert swept.blocks >= 1
+        assert swept.multiparts >= 1
+        for bucket in (buckets.originals, buckets.ancestors, buckets.derivatives):
+            assert await record_store.list_keys(bucket, nobody) == []
+        assert await record_store.list_keys(buckets.originals, kept["assetId"]) == [keys.original(kept["assetId"])]
+        assert len(await record_store.multiparts(buckets.originals, running["assetId"])) == 1
+        assert await record_store.multiparts(buckets.originals, nobody) == []
+
+
+class TestCheck:
+    async def ask(self, client: httpx.AsyncClient, auth: dict[str, str], *photos: dict[str, Any]) -> list[Any]:
+        answer = await client.post("/v1/uploads/check", json={"photos": photos}, headers=auth)
+        assert answer.status_code == 200, answer.text
+        return [(one["action"], one["reason"]) for one in answer.json()["photos"]]
+
+    async def test_every_reason(self, client: httpx.AsyncClient, guest: Guest, services: Services) -> None:
+        auth, other = (await guest())["auth"], (await guest())["auth"]
+        when = "2026-01-02T03:04:05Z"
+        here = await sent(client, auth, sourceId="L/1", sourceModifiedAt=when)
+        await answer_ingest(services, here["assetId"], validated())
+        await create(client, auth, sha256="a" * 64, sourceId="L/2", sourceModifiedAt=when)
+        photos = [
+            {"sha256": DIGEST},
+            {"sourceId": "L/1", "sourceModifiedAt": when},
+            {"sourceId": "L/1", "sourceModifiedAt": when, "sha256": "b" * 64},
+            {"sourceId": "L/1", "sourceModifiedAt": "2026-02-02T03:04:05Z"},
+            {"sha256": "a" * 64},
+            {"sourceId": "L/2", "sourceModifiedAt": when},
+            {"bytes": len(BYTES)},
+            {"bytes": 5},
+            {"sha256": "c" * 64},
+            {},
+        ]
+        assert await self.ask(client, auth, *photos) == [
+            ("skip", "exact"),
+            ("skip", "same_source"),
+            ("hash", "client_hash_stale"),
+            ("send", None),
+            ("skip", "uploading_now"),
+            ("skip", "uploading_now"),
+            ("hash", None),
+            ("send", None),
+            ("send", None),
+            ("send", None),
+        ]
+        assert set(await self.ask(client, other, *photos)) == {("send", None)}
+
+    async def test_a_thousand_and_not_one_more(self, client: httpx.AsyncClient, guest: Guest) -> None:
+        auth = (await guest())["auth"]
+        photos = [{"sha256": f"{n:064x}", "sourceId": f"S{n}"} for n in range(1000)]
+        assert set(await self.ask(client, auth, *photos)) == {("send", None)}
+        answer = await client.post("/v1/uploads/check", json={"photos": [*photos, {}]}, headers=auth)
+        assert answer.status_code == 422
+
+
+@pytest.mark.parametrize(("width", "warning"), [(40, None), (4032, "low-resolution-representation")])
+async def test_fewer_pixels_than_declared_are_told(
+    client: httpx.AsyncClient, guest: Guest, services: Services, width: int, warning: str | None
+) -> None:
+    auth = (await guest())["auth"]
+    upload = await sent(client, auth, pixelWidth=width, pixelHeight=30)
+    await answer_ingest(services, upload["assetId"], validated())
+    told = (await client.get(f"/v1/uploads/{upload['id']}", headers=auth)).json()["upload"]
+    assert (told["state"], told["warning"]) == ("completed", warning)
