@@ -82,6 +82,13 @@ STRIPE: Final = ("TIRAGE_STRIPE_URL", "TIRAGE_STRIPE_KEY", "TIRAGE_STRIPE_WEBHOO
 
 PROCESSES: Final = (
     Process(
+        name="prodigi",
+        command=("simulate", "prodigi"),
+        variables=("TIRAGE_PRODIGI_PORT", "TIRAGE_PRODIGI_BOOK", "TIRAGE_PRODIGI_KEY"),
+        tuning=("TIRAGE_PRODIGI_SEED",),
+        listens="PRODIGI",
+    ),
+    Process(
         name="stripe",
         command=("simulate", "stripe"),
         variables=(

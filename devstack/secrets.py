@@ -30,6 +30,8 @@ def _make() -> dict[str, str]:
         "stripe_key": f"sk_test_{secrets.token_hex(24)}",
         "stripe_publishable_key": f"pk_test_{secrets.token_hex(24)}",
         "stripe_webhook_secret": f"whsec_{secrets.token_hex(24)}",
+        "prodigi_key": secrets.token_hex(16),
+        "prodigi_callback_token": secrets.token_urlsafe(24),
     }
     for role in ("admin", *ROLES):
         made[f"s3_{role}_access"] = f"{role}{secrets.token_hex(6)}"

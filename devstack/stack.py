@@ -23,7 +23,7 @@ from devstack.secrets import ROLES, load_or_make
 from devstack.servers import S3, Nats, Postgres
 
 SERVERS: Final = ("postgres", "nats", "s3")
-PORTS: Final = (*SERVERS, "s3_master", "s3_volume", "s3_filer", "api", "origin", "edge", "stripe")
+PORTS: Final = (*SERVERS, "s3_master", "s3_volume", "s3_filer", "api", "origin", "edge", "stripe", "prodigi")
 REPLACED_BY: Final = {"postgres": "TIRAGE_DATABASE_URL", "nats": "TIRAGE_NATS_URL", "s3": "TIRAGE_S3_ENDPOINT"}
 START_TIMEOUT_S: Final = 60
 MIGRATE_TIMEOUT_S: Final = 300
@@ -186,6 +186,9 @@ class Stack:
             "TIRAGE_STRIPE_PUBLISHABLE_KEY": secrets["stripe_publishable_key"],
             "TIRAGE_STRIPE_WEBHOOK_SECRETS": secrets["stripe_webhook_secret"],
             "TIRAGE_STRIPE_BOOK": str(self.folder / "stripe.db"),
+            "TIRAGE_PRODIGI_KEY": secrets["prodigi_key"],
+            "TIRAGE_PRODIGI_CALLBACK_TOKENS": secrets["prodigi_callback_token"],
+            "TIRAGE_PRODIGI_BOOK": str(self.folder / "prodigi.db"),
         }
         for role in ROLES:
             for part in ("access", "secret"):
@@ -193,7 +196,7 @@ class Stack:
         for use in BUCKETS:
             made[f"TIRAGE_BUCKET_{use.upper()}"] = f"{use}-{self.region}"
         complete = {**made, **self._given}
-        for name in ("api", "origin", "edge", "stripe"):
+        for name in ("api", "origin", "edge", "stripe", "prodigi"):
             port = complete.setdefault(f"TIRAGE_{name.upper()}_PORT", str(ports[name]))
             complete.setdefault(f"TIRAGE_{name.upper()}_URL", f"http://127.0.0.1:{port}")
         return {**self._derive(complete), **complete}

@@ -29,6 +29,8 @@ from app.settings import load
 from base.objects import Buckets, ObjectStore, ObjectStoreSettings
 from base.settings import Secret
 from devstack.child import StartFailed
+from devstack.prodigi.app import ProdigiApp
+from devstack.prodigi.knobs import Knobs
 from devstack.stack import Stack
 from devstack.stripe.app import Config, StripeApp
 from tirage.keys import edge_keys
@@ -294,4 +296,78 @@ async def start_stripe() -> AsyncIterator[StartStripe]:
 async def stripe_sim(start_stripe: StartStripe) -> Stripe:
     """A Stripe simulator without an endpoint, in memory."""
     made: Stripe = await start_stripe()
+    return made
+
+
+class Printer:
+    """The simulated printer of one test: its address, and a client of its control side."""
+
+    KEY = "key-of-the-printer"
+
+    def __init__(self, app: ProdigiApp, port: int) -> None:
+        self.app, self.url = app, f"http://127.0.0.1:{port}"
+        self.http = httpx.AsyncClient(base_url=self.url, timeout=20, headers={"X-API-Key": self.KEY})
+
+    async def turn(self, **knobs: Any) -> None:
+        """Set knobs."""
+        answer = await self.http.post("/_sim/knobs", json=knobs)
+        assert answer.status_code == 200, answer.text
+
+    async def advance(self, seconds: int) -> None:
+        """Move the virtual clock on, with everything that becomes due."""
+        assert (await self.http.post("/_sim/clock", json={"advance_s": seconds})).status_code == 200
+
+    async def counts(self) -> dict[str, int]:
+        """What was asked and done."""
+        found: dict[str, int] = (await self.http.get("/_sim/counts")).json()
+        return found
+
+    async def orders(self) -> list[dict[str, Any]]:
+        """Every order with what only the printer knows."""
+        found: list[dict[str, Any]] = (await self.http.get("/_sim/orders")).json()
+        return found
+
+    async def patch(self, order_id: str, patch: dict[str, Any]) -> None:
+        """Change what an order tells (RFC 7396)."""
+        assert (await self.http.post(f"/_sim/orders/{order_id}", json=patch)).status_code == 200
+
+
+StartPrinter = Callable[..., Any]
+
+
+@pytest.fixture
+async def start_printer(tmp_path: Path) -> AsyncIterator[StartPrinter]:
+    """Start simulated printers in this process, their clocks standing still: `await start_printer(path, **knobs)`."""
+    started: list[tuple[Printer, Server, asyncio.Task[Any]]] = []
+
+    async def start(path: Path | None = None, **knobs: Any) -> Printer:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        app = ProdigiApp(path or tmp_path / "prodigi.db", Printer.KEY, Knobs(**knobs), auto=False)
+        server = Server(
+            app, address="127.0.0.1", port=port, interface=Interfaces.ASGI, http=HTTPModes.auto, websockets=False
+        )
+        task = asyncio.create_task(server.serve())
+        made = Printer(app, port)
+        started.append((made, server, task))
+        while True:
+            try:
+                await made.http.get("/healthz")
+                return made
+            except httpx.TransportError:
+                await asyncio.sleep(0.02)
+
+    yield start
+    for made, server, task in started:
+        await made.http.aclose()
+        server.stop()
+        await task
+        await made.app.stop()
+
+
+@pytest.fixture
+async def printer(start_printer: StartPrinter) -> Printer:
+    """A simulated printer whose clock stands still."""
+    made: Printer = await start_printer()
     return made

@@ -39,6 +39,7 @@ WORKERS: Final[dict[str, str]] = {
 
 
 SIMULATORS: Final[dict[str, str]] = {
+    "prodigi": "tirage.printers:prodigi",
     "stripe": "tirage.simulators:stripe",
 }
 

@@ -29,6 +29,7 @@ def test_each_process_holds_one_key_of_the_store() -> None:
         "scheduler": ["RECORD"],
         "origin": ["ORIGIN"],
         "edge": ["EDGE"],
+        "prodigi": [],
     }
 
 
