@@ -12,6 +12,7 @@ from app.identity.domain import RefreshTokens
 from app.identity.routes import DeviceController
 from app.identity.service import IdentityService, Lifetimes
 from app.kernel.access import AccessTokens
+from app.orders.routes import OrderController
 from app.services import Services
 from app.settings import ApiSettings
 from app.stream.hub import Hub
@@ -90,6 +91,7 @@ def _controllers(
         mounted(UploadController, uploads=services.uploads, checker=services.checker, idempotency=services.idempotency),
         mounted(AssetController, assets=services.assets),
         mounted(ImageController, assets=services.assets),
+        mounted(OrderController, orders=services.orders),
         mounted(StreamController, stream=stream),
     ]
 

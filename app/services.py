@@ -9,6 +9,7 @@ from app.kernel.db import Database
 from app.kernel.idempotency import Idempotency
 from app.kernel.persons import PersonKeys
 from app.kernel.spine import Spine
+from app.orders.service import Orders
 from app.reactions import KINDS, REACTIONS
 from app.settings import AppSettings
 from app.uploads.check import Checker
@@ -35,6 +36,7 @@ class Services:
         self.uploads = Uploads(self.db, self.spine, self.store, settings.buckets, self.assets, self.clock)
         self.sweeper = Sweeper(self.db, self.spine, self.store, settings.buckets, self.assets, self.uploads, self.clock)
         self.checker = Checker(self.db, self.assets)
+        self.orders = Orders(self.db, self.clock)
         self.erasure = Erasure(self.db, self.spine, self.persons, self.assets, self.uploads)
 
     async def start(self) -> None:

@@ -19,6 +19,7 @@ COMMANDS: Final[dict[str, str]] = {
     "jobs": "tirage.work:jobs",
     "master": "tirage.masters:master",
     "migrate": "tirage.database:migrate",
+    "order": "tirage.order:order",
     "origin": "tirage.origin:origin",
     "render": "tirage.images:render",
     "reset": "tirage.stack:reset",

@@ -42,7 +42,7 @@ def trace(trace_id: str, data: Path, as_json: bool) -> None:
     wanted = trace_id.split("-")[1] if trace_id.startswith("00-") and trace_id.count("-") == 3 else trace_id
     if not ID.fullmatch(wanted):
         raise click.BadParameter("a trace id is 32 hex digits")
-    env = {**_of_stack(data), **os.environ}
+    env = {**of_stack(data), **os.environ}
     lines = sorted([*_spans(env, wanted), *_rows(env, wanted)], key=lambda line: line.at)
     if as_json:
         click.echo(msgspec.json.encode(lines).decode())
@@ -54,7 +54,7 @@ def trace(trace_id: str, data: Path, as_json: bool) -> None:
         click.echo(f"{line.at[11:26]}  {took}  {line.source:13} {'  ' * line.depth}{line.name}  {line.state}")
 
 
-def _of_stack(folder: Path) -> dict[str, str]:
+def of_stack(folder: Path) -> dict[str, str]:
     """Where the stack in `folder` keeps its spans and its rows; the environment's own variables go before."""
     found = {"TIRAGE_TRACES": str(folder / "traces")} if (folder / "traces").is_dir() else {}
     state = states.read_living(folder)

@@ -1,0 +1,169 @@
+"""All SQL of orders."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from app.kernel import states
+from app.kernel.db import Readable, Transaction
+from app.kernel.events import Event, Origin
+from app.kernel.spine import Spine
+from app.orders.domain import MACHINE, Line, Order, OrderState, Quantities
+from app.orders.timeline import Entry
+
+_FIELDS: Final = """id, owner_id, state, draft_id, draft_version, draft_digest, quote_id, catalogue_version, currency,
+    total, shipping, tax, shipping_option, country, promised_by, expires_at, cancellable_until, created_at"""
+_COUNTS: Final = "ordered, in_production, shipped, delivered, cancelled, refunded, returned"
+INSERT: Final = """
+INSERT INTO orders (id, owner_id, state, draft_id, draft_version, draft_digest, quote_id, catalogue_version, currency,
+    total, shipping, tax, shipping_option, country, promised_by, expires_at)
+VALUES ($1, $2, 'placed', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+"""
+INSERT_LINE: Final = """
+INSERT INTO order_lines (id, order_id, number, item_id, asset_id, sku, print, unit, total, tax, ordered)
+VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9, $10, $11)
+"""
+GET: Final = f"SELECT {_FIELDS} FROM orders WHERE id = $1 AND owner_id = $2"  # noqa: S608
+FIND: Final = f"SELECT {_FIELDS} FROM orders WHERE id = $1"  # noqa: S608
+LOCK: Final = f"SELECT {_FIELDS} FROM orders WHERE id = $1 FOR UPDATE"  # noqa: S608
+PAGE: Final = f"""
+SELECT {_FIELDS} FROM orders WHERE owner_id = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3
+"""  # noqa: S608
+LINES: Final = f"""
+SELECT id, order_id, number, item_id, asset_id, sku, print::text AS print, unit, total, tax, {_COUNTS} FROM order_lines
+WHERE order_id = ANY ($1) ORDER BY order_id, number
+"""  # noqa: S608
+HOLDS: Final = "SELECT order_id, reason FROM order_holds WHERE order_id = ANY ($1)"
+TIMELINE: Final = """
+WITH told AS (
+    SELECT id, type, seq, aggregate_id, actor, cause, trace_id, occurred_at, data::text AS data, tx_id, position
+    FROM events WHERE order_id = $1
+), caused AS (
+    SELECT * FROM jobs WHERE cause IN (SELECT id FROM told)
+)
+SELECT occurred_at AS at, 'event' AS source, type AS name, '' AS state, actor, id, cause, trace_id, data,
+       NULL::timestamptz AS due, NULL::int AS ms, tx_id::text::bigint AS major, position AS minor
+FROM told
+UNION ALL
+SELECT created_at, 'job', kind, state || coalesce(' ' || outcome, '') || coalesce(': ' || last_reason, ''), 'system',
+       id, cause, split_part(traceparent, '-', 2), NULL,
+       CASE WHEN state = 'queued' AND not_before > now() THEN not_before END,
+       (extract(epoch FROM finished_at - created_at) * 1000)::int, NULL, position
+FROM caused
+UNION ALL
+SELECT s.recorded_at, 'step', caused.kind || ' ' || s.step, s.outcome || coalesce(': ' || s.reason, ''), 'system',
+       caused.id, NULL, s.trace_id, NULL, NULL, s.ms, NULL, s.attempt
+FROM caused JOIN step_runs s ON s.job_id = caused.id
+ORDER BY at, source, major NULLS LAST, minor
+"""
+
+
+async def insert(tx: Transaction, order: Order, lines: Sequence[Line]) -> None:
+    """Write a new order in its first state with its lines."""
+    await tx.execute(
+        INSERT,
+        order.id,
+        order.owner_id,
+        order.draft_id,
+        order.draft_version,
+        order.draft_digest,
+        order.quote_id,
+        order.catalogue_version,
+        order.currency,
+        order.total,
+        order.shipping,
+        order.tax,
+        order.shipping_option,
+        order.country,
+        order.promised_by,
+        order.expires_at,
+    )
+    rows = [
+        (
+            line.id,
+            order.id,
+            line.number,
+            line.item_id,
+            line.asset_id,
+            line.sku,
+            line.print.decode(),
+            line.unit,
+            line.total,
+            line.tax,
+            line.quantities.ordered,
+        )
+        for line in lines
+    ]
+    await tx.many(INSERT_LINE, rows)
+
+
+async def transition(tx: Transaction, spine: Spine, order: Order, new: OrderState, told: Event, origin: Origin) -> None:
+    """Move an order and tell of it: the only writer of its state."""
+    await states.compare_and_set(tx, MACHINE, order.id, order.state, new)
+    await spine.record(tx, told, aggregate_id=order.id, owner_id=order.owner_id, origin=origin, order_id=order.id)
+
+
+async def get(db: Readable, order_id: UUID, owner_id: UUID) -> Order | None:
+    """An owner's order."""
+    return _order(await db.one(GET, order_id, owner_id))
+
+
+async def find(db: Readable, order_id: UUID) -> Order | None:
+    """Anybody's order, for operators."""
+    return _order(await db.one(FIND, order_id))
+
+
+async def lock(tx: Transaction, order_id: UUID) -> Order | None:
+    """An order, locked until the transaction ends."""
+    return _order(await tx.one(LOCK, order_id))
+
+
+async def page(db: Readable, owner_id: UUID, before: UUID | None, limit: int) -> list[Order]:
+    """An owner's orders, newest first."""
+    return [
+        Order(**{**dict(row), "state": OrderState(row["state"])})
+        for row in await db.fetch(PAGE, owner_id, before, limit)
+    ]
+
+
+async def lines(db: Readable, orders: Sequence[UUID]) -> dict[UUID, list[Line]]:
+    """The lines of each order, by number."""
+    found: dict[UUID, list[Line]] = {order: [] for order in orders}
+    for row in await db.fetch(LINES, list(orders)):
+        found[row["order_id"]].append(_line(row))
+    return found
+
+
+async def holds(db: Readable, orders: Sequence[UUID]) -> dict[UUID, frozenset[str]]:
+    """Why each order is held."""
+    found: dict[UUID, set[str]] = {order: set() for order in orders}
+    for row in await db.fetch(HOLDS, list(orders)):
+        found[row["order_id"]].add(row["reason"])
+    return {order: frozenset(reasons) for order, reasons in found.items()}
+
+
+async def timeline(db: Readable, order_id: UUID) -> list[Entry]:
+    """Events, jobs and their steps of one order by time; events of one moment in the order of their writing."""
+    return [
+        Entry(**{name: row[name] for name in Entry.__struct_fields__}) for row in await db.fetch(TIMELINE, order_id)
+    ]
+
+
+def _order(row: Any | None) -> Order | None:
+    return None if row is None else Order(**{**dict(row), "state": OrderState(row["state"])})
+
+
+def _line(row: Any) -> Line:
+    counts = Quantities(**{name: row[name] for name in Quantities.__struct_fields__})
+    return Line(
+        id=row["id"],
+        number=row["number"],
+        item_id=row["item_id"],
+        asset_id=row["asset_id"],
+        sku=row["sku"],
+        print=row["print"].encode(),
+        unit=row["unit"],
+        total=row["total"],
+        tax=row["tax"],
+        quantities=counts,
+    )
