@@ -290,19 +290,16 @@ def _meaning(text: str) -> Reason:
 
 
 def _decode(raw: bytes, facts: Facts, width: int, height: int, fail_on: str) -> vips.Image:
-    """The lazy picture. Both profiles are always named: libvips takes a slow path, or keeps a wrong one, otherwise.
+    """The lazy picture. Where it is converted both profiles are named: libvips is slow, or keeps a wrong one, else.
 
     Only JPEG shrinks while it loads, by its own loader: libvips' `thumbnail_buffer` forgets `fail_on`, and for AVIF it
     may take a stranger's embedded thumbnail for the picture.
     """
-    is_p3 = facts.profile is not None and facts.profile.origin is Origin.CICP and not facts.profile.is_srgb
-    options = {
-        "height": height,
-        "size": "force",
-        "input_profile": "p3" if is_p3 else "srgb",
-        "output_profile": "srgb",
-        "intent": "relative",
-    }
+    options: dict[str, Any] = {"height": height, "size": "force"}
+    plain = _is_plain(facts)
+    if not plain:
+        is_p3 = facts.profile is not None and facts.profile.origin is Origin.CICP and not facts.profile.is_srgb
+        options |= {"input_profile": "p3" if is_p3 else "srgb", "output_profile": "srgb", "intent": "relative"}
     if facts.format == "jpeg" and facts.colour_space != "cmyk":
         image = vips.open_jpeg(raw, fail_on=fail_on, shrink=_jpeg_shrink(facts, max(width, height)))
     elif facts.format == "heic" or facts.colour_space == "cmyk":
@@ -312,7 +309,14 @@ def _decode(raw: bytes, facts: Facts, width: int, height: int, fail_on: str) -> 
     if facts.colour_space == "cmyk":
         image = colour.convert(image, colour.named("srgb"))
     with vips.failures():
-        return image.thumbnail_image(width, **options)
+        small = image.thumbnail_image(width, **options)
+    return vips.with_profile(small, vips.built_in_profile("srgb")) if plain else small
+
+
+def _is_plain(facts: Facts) -> bool:
+    """Whether the numbers are sRGB's by assumption: converting them would cost a fifth and change none of them."""
+    assumed = facts.profile is not None and facts.profile.origin is Origin.ASSUMED
+    return assumed and facts.colour_space == "rgb" and facts.bits == 8
 
 
 # --- verdict ----------------------------------------------------------------------------------------------------------
