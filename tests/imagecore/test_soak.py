@@ -1,0 +1,147 @@
+"""Long proofs of the decode child: mutated files by the hundred thousand, and memory that stays where it was.
+
+`TIRAGE_MUTATIONS` and `TIRAGE_SOAK_MINUTES` make them longer or shorter, `TIRAGE_SEED` repeats one; `-s` shows what
+was found.
+"""
+
+import os
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from imagecore import inspect, vips
+from imagecore.errors import ImageError, PixelFailure
+from imagecore.jail import Jail, Limits
+from imagecore.jail_wire import Output
+from imagecore.render import IngestParams
+
+pytestmark = pytest.mark.soak
+
+DEADLINE_S = 10
+LATE_S = 5
+SMALL = [
+    "social-whatsapp.jpg", "cmyk-no-profile.jpg", "subsampling-411.jpg", "icc-truncated-profile.jpg",
+    "mpo-stereo-pond.mpo", "png-alpha.png", "png-16bit.png", "orient-png-6.png", "neardup-forest-b.webp",
+    "orient-webp-6.webp", "gif-44-frames.gif", "orient-tiff-6.tif", "tiff-multipage-fax.tif", "crash-0e16d3bf.tif",
+    "avif-iphone-gps.avif", "avif-8bit-420.avif", "crash-libheif.heic", "heic-two-images.heic",
+]  # fmt: skip
+PHOTOS = ["social-whatsapp.jpg", "orient-land-6.jpg", "icc-adobe-rgb-face.jpg", "cmyk-swop-adobe-inverted.jpg",
+          "neardup-koala-l.jpg", "large-02-pixel-path.jpg", "ultrahdr-gainmap.jpg"]  # fmt: skip
+CALLS = {
+    "inspect": msgspec.msgpack.encode(inspect.Params()),
+    "ingest": msgspec.msgpack.encode(IngestParams()),
+}
+
+
+def made() -> list[bytes]:
+    """Files of kinds that the photos have none of in a small size: progressive, interlaced, tiled, many strips."""
+    x = vips.pyvips.Image.xyz(240, 160)
+    image = x[0].bandjoin([x[1], x[0] + x[1]]).cast("uchar").copy(interpretation="srgb")
+    kinds = (".jpg[interlace]", ".png[interlace]", ".png[palette]", ".tif[tile,compression=jpeg]", ".webp[lossless]",
+             ".tif[compression=lzw]", ".tif[compression=deflate,predictor=horizontal]", ".avif[effort=0]")  # fmt: skip
+    return [bytes(image.write_to_buffer(kind)) for kind in kinds]
+
+
+def mutated(original: bytes, chance: random.Random) -> bytes:
+    """The file with bytes changed (often near its head), a block copied over another, or cut."""
+    raw = bytearray(original)
+    for _ in range(chance.choice((1, 3, 10, 100))):
+        raw[chance.randrange(min(len(raw), chance.choice((200, 4000, len(raw)))))] = chance.randrange(256)
+    if chance.random() < 0.1:
+        size = chance.randrange(1, min(len(raw), 2000))
+        start, to = chance.randrange(len(raw) - size), chance.randrange(len(raw) - size)
+        raw[to : to + size] = raw[start : start + size]
+    if chance.random() < 0.3:
+        del raw[chance.randrange(1, len(raw)) :]
+    return bytes(raw)
+
+
+def outcome(jail: Jail, operation: str, raw: bytes) -> str:
+    """What became of one file: the verdict, or the name of the failure."""
+    try:
+        outputs: list[Output] = list(jail.run(operation, CALLS[operation], [raw], DEADLINE_S))
+    except PixelFailure as error:
+        return f"PixelFailure in {operation}: {error}"
+    except ImageError as error:
+        return type(error).__name__
+    return str(msgspec.json.decode(outputs[0].data)["verdict"])
+
+
+def children() -> list[str]:
+    """Our child processes, each with its state."""
+    found = []
+    for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+        found.append(f"{pid} {Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]}")
+    return found
+
+
+def resident_kb(pid: int | str = "self") -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+def test_mutated_files_are_refused_or_bounded(photos: Path) -> None:
+    """Every file ends in a verdict or a named failure by its deadline; no child and no descriptor is left behind."""
+    seed = int(os.environ.get("TIRAGE_SEED", time.time_ns()))
+    count = int(os.environ.get("TIRAGE_MUTATIONS", "100000"))
+    chance, told, slowest = random.Random(seed), Counter[str](), 0.0
+    originals = [(photos / name).read_bytes() for name in SMALL] + made()
+    print(f"seed {seed}")
+    before, mine = set(children()), len(os.listdir("/proc/self/fd"))
+    with Jail.open() as jail:
+        for number in range(count):
+            if number % 1_000 == 0:
+                print(number, dict(told), f"slowest {slowest:.2f} s", flush=True)
+            raw = mutated(chance.choice(originals), chance)
+            operation = "ingest" if chance.random() < 0.1 else "inspect"
+            started = time.monotonic()
+            told[outcome(jail, operation, raw)] += 1
+            slowest = max(slowest, time.monotonic() - started)
+        assert not [child for child in children() if child.endswith("Z")]
+        print(dict(told), f"slowest {slowest:.2f} s, this process {resident_kb() >> 10} MB")
+        assert outcome(jail, "ingest", originals[0]) == "accept"
+    assert set(children()) <= before
+    assert len(os.listdir("/proc/self/fd")) <= mine
+    assert sum(told.values()) == count
+    assert not [words for words in told if words.startswith("PixelFailure")]
+    assert slowest < DEADLINE_S + LATE_S
+
+
+def busiest() -> int:
+    """The child of this process that has worked most: the one in use; the other is the warm spare."""
+    pids = [int(row.split()[0]) for row in children()]
+    return max(pids, key=lambda pid: sum(map(int, Path(f"/proc/{pid}/stat").read_text().split()[13:15])))
+
+
+def slope(samples: list[tuple[float, int]]) -> float:
+    """Least squares over (seconds, KiB), in MiB an hour."""
+    seconds, kb = (np.array(column, float) for column in zip(*samples, strict=True))
+    return float(np.polyfit(seconds, kb, 1)[0]) * 3600 / 1024
+
+
+def test_memory_does_not_creep(photos: Path) -> None:
+    """One child, never replaced, and its parent: after a third of the time as warm-up, at most 1 MB more an hour.
+
+    Under half an hour the figure is printed and held to 1 MB over the whole run instead: noise is no slope.
+    """
+    minutes = float(os.environ.get("TIRAGE_SOAK_MINUTES", "60"))
+    raws = [(photos / name).read_bytes() for name in PHOTOS]
+    samples: dict[str, list[tuple[float, int]]] = {"child": [], "parent": []}
+    with Jail.open(Limits(jobs=1 << 40)) as jail:
+        start, done = time.monotonic(), 0
+        while (now := time.monotonic() - start) < minutes * 60:
+            for raw in raws:
+                assert outcome(jail, "ingest", raw) == "accept"
+                done += 1
+            if now > minutes * 20:
+                samples["child"].append((now, resident_kb(busiest())))
+                samples["parent"].append((now, resident_kb()))
+    for name, taken in samples.items():
+        hourly, first, last = slope(taken), taken[0][1], taken[-1][1]
+        print(f"{name}: {done} jobs, {len(taken)} samples, {first >> 10} to {last >> 10} MB, {hourly:.2f} MB/h")
+        assert hourly <= 1 or (minutes < 30 and hourly * minutes / 60 <= 1)
