@@ -1,0 +1,73 @@
+"""Bare pyvips doing the steps of an ingest by hand, on one libvips thread: what the library itself costs."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pi_heif
+import pyvips
+
+pyvips.cache_set_max(0)
+pi_heif.options.DECODE_THREADS = 2
+BOTH = {"input_profile": "srgb", "output_profile": "srgb", "intent": "relative"}
+
+
+def jpeg(image: Any, quality: int, chroma: str, optimise: bool) -> bytes:
+    return bytes(image.jpegsave_buffer(Q=quality, subsample_mode=chroma, optimize_coding=optimise, keep="icc"))
+
+
+def decoded(raw: bytes, is_heic: bool) -> Any:
+    """The original, upright where the decoder does that; a JPEG shrunk as far as leaves twice the ancestor."""
+    if not is_heic:
+        header = pyvips.Image.new_from_buffer(raw, "", access="sequential")
+        room = max(header.width, header.height) // (2 * 2560)
+        shrink = next((factor for factor in (8, 4, 2) if room >= factor), 1)
+        return pyvips.Image.new_from_buffer(raw, "", access="sequential", fail_on="warning", shrink=shrink)
+    opened = pi_heif.open_heif(raw, convert_hdr_to_8bit=False)
+    primary = opened[opened.primary_index]
+    image = pyvips.Image.new_from_memory(primary.data, primary.stride // 3, primary.size[1], 3, "uchar")
+    image._references.append(primary)
+    image = image.crop(0, 0, *primary.size).copy(interpretation="srgb")
+    image.set_type(pyvips.GValue.blob_type, "icc-profile-data", primary.info["icc_profile"])
+    return image
+
+
+def ingest(raw: bytes, job: dict[str, Any]) -> int:
+    """Ancestor from one decode, then everything else from its bytes."""
+    width, height = job["ancestor"]
+    profiles = BOTH if job["profile"] else {}
+    small = decoded(raw, job["heic"]).thumbnail_image(width, height=height, size="force", **profiles).copy_memory()
+    ancestor = jpeg(small, 90, "off", False)
+    pyvips.Image.thumbnail_buffer(
+        ancestor, 100, height=100, input_profile="srgb", output_profile="srgb"
+    ).write_to_memory()
+    return len(ancestor) + sum(rung(ancestor, {"size": size}) for size in job["rungs"])
+
+
+def rung(raw: bytes, job: dict[str, Any]) -> int:
+    """One smaller picture from an ancestor's bytes."""
+    width, height = job["size"]
+    image = pyvips.Image.thumbnail_buffer(raw, width, height=height, size="force", fail_on="error")
+    return len(jpeg(image, 80, "on", True))
+
+
+def main() -> None:
+    files: dict[str, bytes] = {}
+    for line in sys.stdin:
+        job = json.loads(line)
+        raw = files.setdefault(job["file"], Path(job["file"]).read_bytes())
+        start, cpu = time.monotonic(), time.process_time()
+        size = {"ingest": ingest, "rung": rung}[job["do"]](raw, job)
+        told = {
+            "wall_ms": 1000 * (time.monotonic() - start),
+            "cpu_ms": 1000 * (time.process_time() - cpu),
+            "bytes": size,
+        }
+        status = Path("/proc/self/status").read_text().splitlines()
+        told["peak_mb"] = next(int(row.split()[1]) >> 10 for row in status if row.startswith("VmHWM"))
+        print(json.dumps(told), flush=True)
+
+
+main()
