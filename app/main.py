@@ -7,6 +7,7 @@ from litestar import Controller, Litestar
 from litestar.config.cors import CORSConfig
 
 from app.assets.routes import AssetController, ImageController
+from app.catalog.routes import ProductController
 from app.erasure.routes import ErasureController
 from app.identity.domain import RefreshTokens
 from app.identity.routes import DeviceController
@@ -93,6 +94,7 @@ def _controllers(
         mounted(ImageController, assets=services.assets),
         mounted(OrderController, orders=services.orders),
         mounted(StreamController, stream=stream),
+        mounted(ProductController, catalog=services.catalog),
     ]
 
 

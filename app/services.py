@@ -3,6 +3,7 @@
 import asyncio
 
 from app.assets.service import Assets
+from app.catalog.service import Catalog
 from app.delivery.service import Minter, MintSettings
 from app.erasure.service import Erasure
 from app.kernel.db import Database
@@ -33,6 +34,7 @@ class Services:
         self.idempotency = Idempotency(self.db, self.persons)
         minter = None if minting is None else Minter(minting, settings.region, self.clock)
         self.assets = Assets(self.db, self.spine, minter)
+        self.catalog = Catalog(self.db)
         self.uploads = Uploads(self.db, self.spine, self.store, settings.buckets, self.assets, self.clock)
         self.sweeper = Sweeper(self.db, self.spine, self.store, settings.buckets, self.assets, self.uploads, self.clock)
         self.checker = Checker(self.db, self.assets)

@@ -170,6 +170,7 @@ class Stack:
         """Every variable of the stack; what the caller's environment gave wins."""
         secrets, ports = self._secrets, self._chosen
         made = {
+            "TIRAGE_ENVIRONMENT": "development",
             "TIRAGE_DATABASE_URL": f"postgresql://app:{secrets['postgres_password']}@127.0.0.1:{ports['postgres']}/postgres",
             "TIRAGE_NATS_URL": f"nats://app:{secrets['nats_password']}@127.0.0.1:{ports['nats']}",
             "TIRAGE_S3_ENDPOINT": f"http://127.0.0.1:{ports['s3']}",
@@ -214,8 +215,9 @@ class Stack:
             say(f"{name} is up")
 
     def _begin_migration(self, *, tied: bool) -> None:
-        variables = plain_env([("TIRAGE_DATABASE_URL", self.environment()["TIRAGE_DATABASE_URL"])])
-        self._migration.start([tirage_command(), "migrate"], variables, tied=tied)
+        env = self.environment()
+        variables = plain_env([(name, env[name]) for name in ("TIRAGE_DATABASE_URL", "TIRAGE_ENVIRONMENT")])
+        self._migration.start([tirage_command(), "migrate", "--catalog"], variables, tied=tied)
         self._is_migrating = True
 
     def _finish_migration(self, say: Say, *, tied: bool) -> None:
@@ -231,7 +233,7 @@ class Stack:
             raise StartFailed("the start was cancelled")
         if code != 0:
             raise child.failed("the schema was not brought up to date")
-        say("the schema is up to date")
+        say("schema and catalogue are up to date")
 
     def supervise(self, say: Say, *, tied: bool = False) -> None:
         """Keep every part up until `cancel` is set; the calling thread must be the one that started them if `tied`."""

@@ -21,6 +21,7 @@ import pytest
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
 
+from app.catalog.service import Catalog, read_files
 from app.kernel.db import Database, DatabaseSettings
 from app.kernel.migrate import migrate
 from app.machines import MACHINES
@@ -33,6 +34,7 @@ from devstack.prodigi.app import ProdigiApp
 from devstack.prodigi.knobs import Knobs
 from devstack.stack import Stack
 from devstack.stripe.app import Config, StripeApp
+from tirage.catalog import FOLDER
 from tirage.keys import edge_keys
 
 ROOT = Path(__file__).parents[1]
@@ -88,6 +90,7 @@ async def _make_template(url: str) -> None:
     database = Database(database_settings(url.replace("/postgres", f"/{TEMPLATE}")))
     await database.start()
     await migrate(database, MACHINES)
+    await Catalog(database).load(read_files(FOLDER), production=False)
     await database.stop()
 
 
@@ -135,7 +138,7 @@ EMPTY = """
 DO $$ DECLARE names text; BEGIN
     SELECT string_agg(format('%I', relname), ', ') INTO names FROM pg_class
     WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
-      AND relname NOT IN ('transitions', 'migration');
+      AND relname NOT IN ('transitions', 'migration', 'catalogues', 'catalog_variants', 'vendor_skus');
     EXECUTE 'ALTER TABLE events DISABLE TRIGGER append_only; TRUNCATE ' || names || ' RESTART IDENTITY CASCADE;
              ALTER TABLE events ENABLE TRIGGER append_only';
 END $$
