@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from base import ids
+from tirage.scene import scene
 
 TIRAGE = Path(sys.executable).parent / "tirage"
 PHOTO = "large-03-iphone-xs-p3-rotated.jpg"
@@ -472,3 +474,27 @@ async def test_event_stream_tells_the_story_in_order(stack: Running, photo: byte
             if len(page["events"]) >= len(wanted):
                 break
     assert [event["type"] for event in page["events"]] == wanted
+
+
+GUIDE = Path(__file__).parents[2] / "docs" / "api-guide.md"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the guide is written in curl calls, and curl is absent")
+def test_the_app_developers_guide_works_as_written(stack: Running, tmp_path: Path) -> None:
+    """Every shell block of the guide, in order, as one script."""
+    script = "".join(re.findall(r"```sh\n(.*?)```", GUIDE.read_text(), flags=re.S))
+    (tmp_path / "photo.jpg").write_bytes(scene())
+    env = {"PATH": os.environ["PATH"], "API": stack.address("api")}
+    run = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, f"{run.stdout}\n{run.stderr}"
+    told = run.stdout.splitlines()
+    assert (told[0], {kept["what"] for kept in json.loads(told[-1])}) == ("verifying", {"events", "receipt"})
+    assert (tmp_path / "preview.jpg").read_bytes()[:3] == b"\xff\xd8\xff"
+
+
+def test_the_guide_names_only_codes_that_exist() -> None:
+    rules = GUIDE.read_text().partition("## Trying again")[2].partition("## Events")[0]
+    named = set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", rules))
+    known = set(re.findall(r"^\| \d+ \| `([a-z-]+)`", (GUIDE.parent / "errors.md").read_text(), flags=re.M))
+    assert len(named) > 10
+    assert named <= known
