@@ -19,7 +19,10 @@ from app.settings import ApiSettings
 from app.stream.hub import Hub
 from app.stream.routes import StreamController
 from app.stream.service import StreamService
-from app.uploads.routes import UploadController
+from app.uploads.capability import Capabilities
+from app.uploads.receive import Receiver
+from app.uploads.routes import ContentController, UploadController
+from app.uploads.tus import TusController
 from app.web import openapi, problems
 from app.web.frame import Frame
 from app.web.guards import Gate, mounted
@@ -60,9 +63,11 @@ def create_app(settings: ApiSettings, clock: Clock | None = None) -> Api:
     hub = Hub(services.db, web.limits.streams, web.limits.all_streams)
     stream = StreamService(services.db, hub, services.clock, web.heartbeat_s)
     readiness = Readiness(services.db, services.store, settings.app.buckets.originals)
+    receiver = Receiver(services.db, services.uploads)
     app = Api(
         route_handlers=[
             *_controllers(services, identity, stream, readiness),
+            *_upload_controllers(services, receiver, Capabilities(web.token_keys, services.clock)),
             mounted(MetricsController, scrapers=web.scrapers),
         ],
         before_request=Gate(access, web.limits).admit,
@@ -73,7 +78,7 @@ def create_app(settings: ApiSettings, clock: Clock | None = None) -> Api:
         cors_config=_cors(web),
         type_encoders={datetime: _utc},
         on_startup=[services.start, hub.start],
-        on_shutdown=[hub.stop, services.stop],
+        on_shutdown=[hub.stop, receiver.close, services.stop],
         logging_config=None,
         debug=False,
     )
@@ -89,12 +94,27 @@ def _controllers(
         mounted(HealthController, readiness=readiness),
         mounted(DeviceController, identity=identity),
         mounted(ErasureController, identity=identity, erasure=services.erasure),
-        mounted(UploadController, uploads=services.uploads, checker=services.checker, idempotency=services.idempotency),
         mounted(AssetController, assets=services.assets),
         mounted(ImageController, assets=services.assets),
         mounted(OrderController, orders=services.orders),
         mounted(StreamController, stream=stream),
         mounted(ProductController, catalog=services.catalog),
+    ]
+
+
+def _upload_controllers(services: Services, receiver: Receiver, capabilities: Capabilities) -> list[type[Controller]]:
+    """One session, four faces: parts, tus, background PUT, and the calls around them."""
+    return [
+        mounted(
+            UploadController,
+            uploads=services.uploads,
+            checker=services.checker,
+            capabilities=capabilities,
+            clock=services.clock,
+            idempotency=services.idempotency,
+        ),
+        mounted(ContentController, capabilities=capabilities, receiver=receiver),
+        mounted(TusController, uploads=services.uploads, receiver=receiver),
     ]
 
 
@@ -104,10 +124,14 @@ def _cors(web: WebSettings) -> CORSConfig | None:
         return None
     return CORSConfig(
         allow_origins=list(web.origins),
-        allow_methods=["GET", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"],
-        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID", "traceparent"],
+        allow_methods=["GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"],
+        allow_headers=[
+            *("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID", "traceparent"),
+            *("Tus-Resumable", "Upload-Length", "Upload-Offset", "Upload-Metadata", "Upload-Checksum"),
+        ],
         expose_headers=[
-            *("Idempotency-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id", "X-Trace-Id")
+            *("Idempotency-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id", "X-Trace-Id"),
+            *("Location", "Tus-Resumable", "Upload-Offset", "Upload-Length", "Upload-Expires"),
         ],
         max_age=600,
     )

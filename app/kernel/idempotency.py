@@ -30,7 +30,8 @@ KEYED: Final[frozenset[str]] = frozenset(
 
 UNKEYED: Final[dict[str, str]] = {
     "POST /v1/uploads/{upload_id}/parts": "makes addresses, changes nothing",
-    "POST /v1/uploads/check": "only reads",
+    "POST /v1/uploads/check": "asks, changes nothing",
+    "POST /v1/tus": "tus 1.0 has no place for a key; `reference` in its metadata finds the open session again",
     "POST /v1/uploads/{upload_id}/revive": "a state move: an open session stays open",
     "POST /v1/images": "makes addresses, changes nothing; the same ones within their quantum",
     "POST /v1/devices": "no caller yet to keep a key for; a lost answer leaves an empty guest, nothing more",

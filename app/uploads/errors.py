@@ -89,3 +89,37 @@ class UploadReferenceReused(DomainError):
 
     code, title, kind = "upload-reference-reused", "This reference is in use for another photo", Kind.CONFLICT
     next_step = "Use another clientReference, or the declared values of the first call."
+
+
+class UploadOffsetMismatch(DomainError):
+    """An append does not begin where the upload ends."""
+
+    code, title, kind = "upload-offset-mismatch", "The upload is at another offset", Kind.CONFLICT
+    next_step = "Read the upload's offset (HEAD) and go on from there."
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(f"the upload is at offset {offset}")
+
+
+class UploadPastEnd(DomainError):
+    """More bytes than the upload or one request may have."""
+
+    code, title, kind = "upload-past-end", "More bytes than there can be", Kind.TOO_LARGE
+    next_step = "Send no more than the declared size, and checked requests in pieces of at most 8 MiB."
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"at most {limit} bytes")
+
+
+class UploadChecksumMalformed(DomainError):
+    """`Upload-Checksum` names an algorithm we do not have, or no digest."""
+
+    code, title, kind = "upload-checksum-malformed", "The Upload-Checksum is not one we can check", Kind.MALFORMED
+    next_step = "Send `sha1`, `sha256` or `md5`, a space, and the digest in base64."
+
+
+class TusVersion(DomainError):
+    """The request speaks another version of tus."""
+
+    code, title, kind = "tus-version", "Only tus 1.0.0 is spoken here", Kind.INVALID
+    next_step = "Send `Tus-Resumable: 1.0.0`."

@@ -1,22 +1,32 @@
 """Uploads over HTTP: sessions here, bytes straight to storage."""
 
-from litestar import Response, delete, get, post
+from typing import Any
+
+from litestar import Request, Response, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
 from app.kernel.idempotency import Idempotency, KeyedCall
 from app.kernel.quotas import QuotaExceeded
+from app.uploads.capability import Capabilities
 from app.uploads.check import Checker
+from app.uploads.domain import GRACE, Upload
 from app.uploads.errors import (
+    UploadBytesDiffer,
+    UploadDigestMismatch,
     UploadExpiredGone,
     UploadIncomplete,
     UploadNotFound,
     UploadNotOpen,
     UploadReferenceReused,
+    UploadsAtOnce,
     UploadStorageLost,
     UploadTooLarge,
+    UploadTooSlow,
 )
+from app.uploads.receive import Receiver
 from app.uploads.schemas import (
+    BackgroundOut,
     CheckUploads,
     CreateUpload,
     PartsOut,
@@ -27,10 +37,13 @@ from app.uploads.schemas import (
     WantedParts,
 )
 from app.uploads.service import Uploads
-from app.web.guards import Customer, CustomerController
+from app.web.bodies import pieces
+from app.web.call import call_of
+from app.web.guards import Customer, CustomerController, PublicController
 from app.web.keyed import KEY_ERRORS, answered, as_json
 from app.web.openapi import fails
 from base import ids
+from base.clock import Clock
 
 
 class UploadController(CustomerController):
@@ -40,6 +53,8 @@ class UploadController(CustomerController):
     tags = ("uploads",)
     uploads: Uploads
     checker: Checker
+    capabilities: Capabilities
+    clock: Clock
     idempotency: Idempotency
 
     @post(
@@ -87,7 +102,16 @@ class UploadController(CustomerController):
         An address that ended is no loss: ask again. The same part may be sent again until the upload is complete.
         """
         wanted = () if data is None else data.wanted()
-        return PartsOut.of(*await self.uploads.parts(who.owner_id, ids.decode("upload", upload_id), wanted))
+        progress, parts = await self.uploads.parts(who.owner_id, ids.decode("upload", upload_id), wanted)
+        return PartsOut.of(progress, parts, self._background(progress.upload))
+
+    def _background(self, upload: Upload) -> BackgroundOut:
+        until = upload.expires_at + GRACE
+        return BackgroundOut(
+            method="PUT",
+            path=f"/v1/uploads/{ids.encode('upload', upload.id)}/content/{self.capabilities.of(upload.id, until)}",
+            expires_in_s=int((until - self.clock.now()).total_seconds()),
+        )
 
     @post(
         "/{upload_id:str}/complete",
@@ -129,3 +153,43 @@ class UploadController(CustomerController):
     async def abort(self, upload_id: FromPath[str], who: NamedDependency[Customer]) -> None:
         """Give an open session up; its bytes are removed. Asked again, the same answer."""
         await self.uploads.abort(who.owner_id, ids.decode("upload", upload_id))
+
+
+class ContentController(PublicController):
+    """Whole files in one request. The path is the permission: no access token lives as long as a phone's background."""
+
+    path = "/v1/uploads/{upload_id:str}/content/{capability:str}"
+    tags = ("uploads",)
+    capabilities: Capabilities
+    receiver: Receiver
+
+    @put(
+        "/",
+        operation_id="SendContent",
+        summary="Send a whole file",
+        status_code=200,
+        opt={"raw": True},
+        request_max_body_size=None,
+        responses=fails(
+            UploadNotFound,
+            UploadBytesDiffer,
+            UploadDigestMismatch,
+            UploadNotOpen,
+            UploadExpiredGone,
+            UploadTooSlow,
+            UploadsAtOnce,
+        ),
+    )
+    async def send(
+        self, request: Request[Any, Any, Any], upload_id: FromPath[str], capability: FromPath[str]
+    ) -> UploadOut:
+        """Send the file's bytes as the body; the upload is complete with it. The path comes with `…/parts`.
+
+        The same bytes again are the same answer, other bytes 409; an expired upload is opened again.
+        """
+        wanted = ids.decode("upload", upload_id)
+        self.capabilities.require(wanted, capability)
+        call_of(request.scope).run_long()
+        length = request.headers.get("content-length", "")
+        size = int(length) if length.isdigit() else None
+        return UploadOut.of(await self.receiver.content(wanted, size, pieces(request.receive)))

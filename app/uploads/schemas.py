@@ -200,6 +200,14 @@ class PartOut(WireOut, frozen=True, kw_only=True):
         )
 
 
+class BackgroundOut(WireOut, frozen=True, kw_only=True):
+    """One request for the whole file, for a phone's background transfer: safe to send twice, and a day late."""
+
+    method: Annotated[Literal["PUT"], Meta(description="The method of the request.")]
+    path: Annotated[str, Meta(description="The path on this API; secret, it needs no further authorisation.")]
+    expires_in_s: Annotated[int, Meta(description="Whole seconds from now until the path ends.")]
+
+
 class PartsOut(WireOut, frozen=True, kw_only=True):
     """Addresses of parts."""
 
@@ -207,12 +215,14 @@ class PartsOut(WireOut, frozen=True, kw_only=True):
         list[PartOut], Meta(description="The parts that were asked for, or the first that are missing; none: complete.")
     ]
     missing_bytes: Annotated[int, Meta(description="How many bytes are still missing in all.")]
+    background: Annotated[BackgroundOut, Meta(description="The other way: the whole file in one request.")]
     next: Annotated[NextOut, Meta(description="What to do next.")]
 
     @classmethod
-    def of(cls, progress: Progress, parts: list[PartAddress]) -> Self:
+    def of(cls, progress: Progress, parts: list[PartAddress], background: BackgroundOut) -> Self:
         """From the domain."""
         return cls(
+            background=background,
             parts=[PartOut.of(part) for part in parts],
             missing_bytes=progress.upload.bytes - progress.arrived,
             next=NextOut.of(progress.advice),

@@ -113,6 +113,11 @@ class Uploads:
         assert made is not None
         return made
 
+    async def create(self, owner_id: OwnerId, declared: Declared) -> Upload:
+        """`open` in a transaction of its own, for the face that has no idempotency keys."""
+        async with self._db.transaction() as tx:
+            return await self.open(tx, owner_id, declared)
+
     async def _twin(self, tx: Transaction, owner_id: OwnerId, declared: Declared) -> Upload:
         assert declared.client_reference is not None
         twin = await store.by_reference(tx, owner_id, declared.client_reference)

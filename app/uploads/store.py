@@ -185,7 +185,7 @@ async def lock_by_asset(tx: Transaction, asset_id: UUID) -> Upload | None:
     return _upload(await tx.one(LOCK_BY_ASSET, asset_id))
 
 
-async def get_any(tx: Transaction, upload_or_asset_id: UUID) -> Upload | None:
+async def get_any(tx: Readable, upload_or_asset_id: UUID) -> Upload | None:
     """The session with this id, or the one that brought the asset with this id."""
     return _upload(await tx.one(GET_ANY, upload_or_asset_id))
 

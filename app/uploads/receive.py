@@ -1,0 +1,279 @@
+"""Bytes that come through us: appended piece by piece (tus), or whole in one request (background PUT).
+
+No lock is held while a body comes. A block is an object that is stored only if its place is free, so of two writers at
+one offset the first wins and the other is told to look again; a dead connection holds nothing up.
+"""
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from typing import Final
+from uuid import UUID
+
+import httpx
+import msgspec
+
+from app.kernel.db import Database
+from app.uploads import store
+from app.uploads.domain import HAS_BYTES, Upload, UploadState
+from app.uploads.errors import (
+    UploadBytesDiffer,
+    UploadChecksumMalformed,
+    UploadDigestMismatch,
+    UploadNotFound,
+    UploadNotOpen,
+    UploadOffsetMismatch,
+    UploadPastEnd,
+    UploadsAtOnce,
+    UploadTooSlow,
+)
+from app.uploads.service import Uploads, opened
+from app.web.bodies import BodyCut, BodySlow
+from base.errors import ServiceUnavailable
+from base.ids import OwnerId
+from base.objects import ObjectAbsent
+
+BLOCK: Final = 256 * 1024
+CHECKED_MAX: Final = 8 * 1024 * 1024
+AT_ONCE: Final = 8
+ALGORITHMS: Final = ("sha1", "sha256", "md5")
+MEASURABLE: Final = 64 * 1024
+
+Body = AsyncGenerator[bytes, None]
+
+
+class Checksum(msgspec.Struct, frozen=True):
+    """What a request's body must hash to."""
+
+    algorithm: str
+    digest: bytes
+
+
+def checksum_of(header: str | None) -> Checksum | None:
+    """tus's `Upload-Checksum`: an algorithm and base64; raises `UploadChecksumMalformed`."""
+    if header is None:
+        return None
+    algorithm, _, encoded = header.partition(" ")
+    try:
+        digest = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        digest = b""
+    if algorithm not in ALGORITHMS or not digest:
+        raise UploadChecksumMalformed()
+    return Checksum(algorithm, digest)
+
+
+class Receiver:
+    """The use cases of bodies. `close` when done."""
+
+    def __init__(self, db: Database, uploads: Uploads) -> None:
+        self._db, self._uploads, self._storage = db, uploads, uploads.storage
+        self._running: Counter[UUID] = Counter()
+        self._client = httpx.AsyncClient(timeout=httpx.Timeout(60, connect=5), trust_env=False)
+
+    async def close(self) -> None:
+        """Close connections to the store."""
+        await self._client.aclose()
+
+    @contextlib.contextmanager
+    def _turn(self, owner_id: UUID) -> Iterator[None]:
+        """Bound how many bodies of one owner this process takes at once."""
+        if self._running[owner_id] >= AT_ONCE:
+            raise UploadsAtOnce()
+        self._running[owner_id] += 1
+        try:
+            yield
+        finally:
+            self._running[owner_id] -= 1
+            if not self._running[owner_id]:
+                del self._running[owner_id]
+
+    async def offset(self, owner_id: OwnerId, upload_id: UUID) -> tuple[Upload, int]:
+        """A session and where an append goes on; a session with all its bytes is completed on the way.
+
+        Raises `UploadNotFound`, `UploadExpiredGone`, `UploadNotOpen`.
+        """
+        upload = await self._uploads.owned(owner_id, upload_id)
+        if upload.state in HAS_BYTES:
+            return upload, upload.bytes
+        upload, seen = await self._uploads.see(opened(upload))
+        if not seen.held.gaps:
+            return await self._uploads.finish(owner_id, upload_id), upload.bytes
+        return upload, seen.held.offset
+
+    async def append(
+        self, owner_id: OwnerId, upload_id: UUID, offset: int, body: Body, checksum: Checksum | None
+    ) -> tuple[Upload, int]:
+        """Keep what comes from `offset` on; the session and its offset, all of it durable. The last byte completes it.
+
+        With a checksum all of the body is kept or nothing. Without, what came before the connection ended is kept.
+        Raises `UploadOffsetMismatch`, `UploadPastEnd`, `UploadDigestMismatch`, `UploadTooSlow`, `UploadsAtOnce`, and
+        what `offset` raises.
+        """
+        with self._turn(owner_id):
+            upload, at = await self.offset(owner_id, upload_id)
+            if at != offset:
+                raise UploadOffsetMismatch(at)
+            if upload.state in HAS_BYTES:
+                return upload, at
+            async with self._db.transaction() as tx:
+                await store.mark_appended(tx, upload.id)
+            began = time.monotonic()
+            blocks = _blocks(body) if checksum is None else _checked(body, checksum)
+            try:
+                async for block in blocks:
+                    at = await self._keep(upload, at, block)
+            finally:
+                await self._measure(upload, at - offset, time.monotonic() - began)
+            return (await self._uploads.finish(owner_id, upload_id) if at == upload.bytes else upload), at
+
+    async def _keep(self, upload: Upload, at: int, block: bytes) -> int:
+        if at + len(block) > upload.bytes:
+            raise UploadPastEnd(upload.bytes)
+        if at + len(block) == upload.bytes:
+            async with self._db.transaction() as tx:
+                await store.journal(tx, upload, True, None)
+        if not await self._storage.append(upload, at, block):
+            raise UploadOffsetMismatch(await self._now_at(upload))
+        return at + len(block)
+
+    async def _now_at(self, upload: Upload) -> int:
+        seen = await self._storage.see(msgspec.structs.replace(upload, appended=True))
+        return seen.held.offset
+
+    async def _measure(self, upload: Upload, came: int, seconds: float) -> None:
+        if came >= MEASURABLE:
+            async with self._db.transaction() as tx:
+                await store.save_rate(tx, upload.id, int(came / max(seconds, 0.001)))
+
+    async def content(self, upload_id: UUID, length: int | None, body: Body) -> Upload:
+        """Take a whole file in one request and complete its session; the same bytes again change nothing.
+
+        The caller has checked the capability. Raises `UploadNotFound`, `UploadBytesDiffer`, `UploadDigestMismatch`,
+        `UploadNotOpen`, `UploadTooSlow`, `UploadsAtOnce`, `ServiceUnavailable`.
+        """
+        async with self._db.reading() as db:
+            upload = await store.get_any(db, upload_id)
+        if upload is None:
+            raise UploadNotFound()
+        if length is not None and length != upload.bytes:
+            raise UploadBytesDiffer()
+        if upload.state is UploadState.EXPIRED:
+            upload = await self._uploads.revive(upload.owner_id, upload_id)
+        with self._turn(upload.owner_id):
+            if upload.state is UploadState.OPEN and not await self._storage.is_committed(upload):
+                return await self._stream(upload, body)
+            return await self._compare(upload, await _hashed(body))
+
+    async def _stream(self, upload: Upload, body: Body) -> Upload:
+        url, headers = self._storage.address_whole(upload)
+        passing, began = _Passing(body, upload.bytes), time.monotonic()
+        try:
+            answer = await self._client.put(url, content=passing, headers=headers)
+        except (BodyCut, BodySlow) as cut:
+            raise UploadTooSlow() from cut
+        except httpx.HTTPError as error:
+            raise ServiceUnavailable("the object store does not answer") from error
+        if answer.status_code == 400:
+            raise UploadDigestMismatch()
+        if answer.status_code in (409, 412):  # somebody stored them first
+            return await self._compare(upload, await passing.rest())
+        if answer.status_code != 200:
+            raise ServiceUnavailable("the object store did not take it")
+        async with self._db.transaction() as tx:
+            rate = int(upload.bytes / max(time.monotonic() - began, 0.001))
+            await store.save_received(tx, upload.id, passing.digest, rate)
+        if upload.storage_id is not None:
+            await self._storage.abandon(upload, upload.storage_id)
+        return await self._uploads.finish(upload.owner_id, upload.id)
+
+    async def _compare(self, upload: Upload, digest: str) -> Upload:
+        """The session, completed, if its bytes have this digest; raises `UploadBytesDiffer`."""
+        if upload.state not in HAS_BYTES and upload.state is not UploadState.OPEN:
+            raise UploadNotOpen()
+        known = upload.received_sha256 or upload.sha256
+        if known is None:
+            with contextlib.suppress(ObjectAbsent):  # a rejected file is removed; what it was nobody can say
+                known = await self._storage.digest(upload)
+        if known is not None and known != digest:
+            raise UploadBytesDiffer()
+        if upload.state is UploadState.OPEN:
+            return await self._uploads.finish(upload.owner_id, upload.id)
+        return upload
+
+
+class _Passing:
+    """A body on its way through: hashed and counted, and given on piece by piece."""
+
+    def __init__(self, body: Body, size: int) -> None:
+        self._body, self._left = body, size
+        self._hash = hashlib.sha256()
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 (hex) of what has passed."""
+        return self._hash.hexdigest()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._body:
+            self._left -= len(piece)
+            if self._left < 0:
+                raise UploadBytesDiffer()
+            self._hash.update(piece)
+            yield piece
+        if self._left:
+            raise UploadBytesDiffer()
+
+    async def rest(self) -> str:
+        """Read what was not asked for; the digest of all."""
+        async for _ in self:
+            pass
+        return self.digest
+
+
+async def _hashed(body: Body) -> str:
+    found = hashlib.sha256()
+    try:
+        async for piece in body:
+            found.update(piece)
+    except (BodyCut, BodySlow) as cut:
+        raise UploadTooSlow() from cut
+    return found.hexdigest()
+
+
+async def _blocks(body: Body) -> AsyncIterator[bytes]:
+    """A body in blocks of `BLOCK` bytes; what came before it ended early is the last block."""
+    held = bytearray()
+    slow: BaseException | None = None
+    try:
+        async for piece in body:
+            held += piece
+            while len(held) >= BLOCK:
+                yield bytes(held[:BLOCK])
+                del held[:BLOCK]
+    except (BodyCut, BodySlow) as cut:
+        slow = cut
+    if held:
+        yield bytes(held)
+    if slow is not None:
+        raise UploadTooSlow() from slow
+
+
+async def _checked(body: Body, wanted: Checksum) -> AsyncIterator[bytes]:
+    """A whole body as one block, if it hashes to what was said."""
+    held = bytearray()
+    try:
+        async for piece in body:
+            held += piece
+            if len(held) > CHECKED_MAX:
+                raise UploadPastEnd(CHECKED_MAX)
+    except (BodyCut, BodySlow) as cut:
+        raise UploadTooSlow() from cut
+    if hashlib.new(wanted.algorithm, held, usedforsecurity=False).digest() != wanted.digest:
+        raise UploadDigestMismatch()
+    if held:
+        yield bytes(held)
