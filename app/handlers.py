@@ -13,6 +13,7 @@ import msgspec
 from app.kernel import events, jobs, quotas
 from app.kernel.db import Transaction
 from app.kernel.jobs import Applier, JobRow
+from app.orders.mails import SendMail
 from app.services import Services
 from app.uploads.planning import Assemble, Clean
 from base.jobs import Result
@@ -77,6 +78,16 @@ async def clean_asset(services: Services, attempt: Attempt) -> None:
     await services.uploads.clean(msgspec.json.decode(attempt.job.payload, type=Clean))
 
 
+async def send_mail(services: Services, attempt: Attempt) -> None:
+    """Send one mail of an order, then record it."""
+    wanted = msgspec.json.decode(attempt.job.payload, type=SendMail)
+    was_sent = await services.mailing.send(wanted)
+    async with services.db.transaction() as tx:
+        if was_sent:
+            await services.mailing.sent(tx, wanted)
+        await attempt.finish(tx)
+
+
 async def apply_ingest(services: Services, tx: Transaction, job: JobRow, result: Result) -> None:
     """One answer of ingest."""
     await services.uploads.apply_ingest(tx, job, result)
@@ -94,6 +105,7 @@ HANDLERS: Final[dict[str, Handler]] = {
     "uploads.sweep": sweep_uploads,
     "upload.assemble": assemble_upload,
     "asset.clean": clean_asset,
+    "order.mail": send_mail,
 }
 
 ServiceApplier = Callable[[Services, Transaction, JobRow, Result], Awaitable[None]]

@@ -5,6 +5,8 @@ from typing import Final
 from app.assets import domain as assets
 from app.kernel.jobs import JobKind
 from app.kernel.spine import Reaction
+from app.orders import domain as orders
+from app.orders.mails import planned_confirmation
 from app.uploads import domain as uploads
 from app.uploads.planning import planned_assembly, planned_cleaning, planned_ingest
 
@@ -12,6 +14,7 @@ KINDS: Final[dict[str, JobKind]] = {
     kind.name: kind
     for kind in (
         JobKind(name="asset.ingest", lane="preview", time_limit_s=60),
+        JobKind(name="order.mail", lane="record", time_limit_s=60, max_attempts=12),
         JobKind(name="print.master", lane="print", time_limit_s=300),
         JobKind(name="upload.assemble", lane="record", time_limit_s=120),
         JobKind(name="asset.clean", lane="sweep", time_limit_s=60),
@@ -35,6 +38,7 @@ REACTIONS: Final[dict[str, tuple[Reaction, ...]]] = {
     assets.AssetDuplicateFound.type: (_CLEAN,),
     assets.AssetRejected.type: (_CLEAN,),
     assets.AssetErased.type: (_CLEAN,),
+    orders.OrderPaid.type: (Reaction("order.mail", planned_confirmation),),
     uploads.UploadAborted.type: (_CLEAN,),
     uploads.UploadExpired.type: (_CLEAN,),
 }

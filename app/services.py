@@ -10,6 +10,7 @@ from app.kernel.db import Database
 from app.kernel.idempotency import Idempotency
 from app.kernel.persons import PersonKeys
 from app.kernel.spine import Spine
+from app.orders.mailing import Mailing
 from app.orders.service import Orders
 from app.reactions import KINDS, REACTIONS
 from app.settings import AppSettings
@@ -18,13 +19,20 @@ from app.uploads.service import Uploads
 from app.uploads.sweep import Sweeper
 from base.clock import Clock, SystemClock
 from base.errors import ServiceUnavailable
+from base.mail import Mailer
 from base.objects import ObjectStore
 
 
 class Services:
     """One process's parts. `start` opens the database, `stop` closes everything."""
 
-    def __init__(self, settings: AppSettings, clock: Clock | None = None, minting: MintSettings | None = None) -> None:
+    def __init__(
+        self,
+        settings: AppSettings,
+        clock: Clock | None = None,
+        minting: MintSettings | None = None,
+        mailer: Mailer | None = None,
+    ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
         self.db = Database(settings.database)
@@ -39,6 +47,7 @@ class Services:
         self.sweeper = Sweeper(self.db, self.spine, self.store, settings.buckets, self.assets, self.uploads, self.clock)
         self.checker = Checker(self.db, self.assets)
         self.orders = Orders(self.db, self.clock)
+        self.mailing = Mailing(self.db, self.persons, mailer)
         self.erasure = Erasure(self.db, self.spine, self.persons, self.assets, self.uploads)
 
     async def start(self) -> None:

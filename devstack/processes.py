@@ -130,7 +130,7 @@ PROCESSES: Final = (
     Process(
         name="record-worker",
         command=("worker", "record"),
-        variables=(TRACES, *QUEUE, *RECORD, *_key_of("RECORD")),
+        variables=(TRACES, *QUEUE, *RECORD, *_key_of("RECORD"), "TIRAGE_MAIL_URL", "TIRAGE_MAIL_FROM"),
         tuning=(*TRACING, *DATABASE_TUNING, *STORE_TUNING),
         by_region=True,
     ),

@@ -182,6 +182,8 @@ class Stack:
             "TIRAGE_EDGE_PUSH_KEYS": secrets["edge_push_keys"],
             "TIRAGE_EDGE_PURGE_KEYS": secrets["edge_purge_keys"],
             "TIRAGE_EDGE_CACHE": str(self.folder / "edge-cache"),
+            "TIRAGE_MAIL_URL": (self.folder / "mail").absolute().as_uri().replace("file:", "maildir:"),
+            "TIRAGE_MAIL_FROM": "prints@tirage.invalid",
             "TIRAGE_TRACES": str(self.folder / "traces"),
             "TIRAGE_STRIPE_KEY": secrets["stripe_key"],
             "TIRAGE_STRIPE_PUBLISHABLE_KEY": secrets["stripe_publishable_key"],

@@ -17,7 +17,9 @@ from app.kernel.jobs import JobState
 from app.services import Services
 from app.settings import load
 from base import ids
+from base.clock import SystemClock
 from base.jobs import LANES, Plane
+from base.mail import mailer, read_mail
 from base.settings import Reader, SettingsError
 from tirage.observing import observe
 
@@ -32,11 +34,15 @@ def _until_signalled(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     uvloop.run(main())
 
 
-def _services() -> Services:
+def _services(*, with_mail: bool = False) -> Services:
+    clock, read = SystemClock(), Reader(os.environ)
+    mail = read_mail(read) if with_mail else None
     try:
-        return Services(load(os.environ, "RECORD"))
+        settings = load(os.environ, "RECORD")
+        read.finish()
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
+    return Services(settings, clock, mailer=None if mail is None else mailer(mail, clock))
 
 
 def _nats_url() -> str:
@@ -95,7 +101,7 @@ def record(region: str, lanes: str | None) -> None:
     from tasks.record.worker import RecordWorker
 
     observe("record-worker")
-    services, queue = _services(), Queue(_nats_url(), region)
+    services, queue = _services(with_mail=True), Queue(_nats_url(), region)
     try:
         wanted = parse_lanes(lanes, Plane.RECORD)
     except ValueError as error:

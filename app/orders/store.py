@@ -57,6 +57,13 @@ FROM caused JOIN step_runs s ON s.job_id = caused.id
 ORDER BY at, source, major NULLS LAST, minor
 """
 
+INSERT_RECIPIENT: Final = """
+INSERT INTO order_recipients (order_id, owner_id, sealed, overridden) VALUES ($1, $2, $3, $4)
+"""
+RECIPIENT: Final = "SELECT sealed FROM order_recipients WHERE order_id = $1"
+MAILED: Final = "SELECT EXISTS (SELECT FROM order_mails WHERE order_id = $1 AND kind = $2)"
+RECORD_MAIL: Final = "INSERT INTO order_mails (order_id, kind) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+
 
 async def insert(tx: Transaction, order: Order, lines: Sequence[Line]) -> None:
     """Write a new order in its first state with its lines."""
@@ -147,6 +154,27 @@ async def timeline(db: Readable, order_id: UUID) -> list[Entry]:
     return [
         Entry(**{name: row[name] for name in Entry.__struct_fields__}) for row in await db.fetch(TIMELINE, order_id)
     ]
+
+
+async def insert_recipient(tx: Transaction, order: Order, sealed: bytes, overridden: Sequence[str]) -> None:
+    """Keep a sealed recipient, with the doubts about the address that the person put aside."""
+    await tx.execute(INSERT_RECIPIENT, order.id, order.owner_id, sealed, list(overridden))
+
+
+async def recipient(db: Readable, order_id: UUID) -> bytes | None:
+    """The sealed recipient of an order."""
+    sealed: bytes | None = await db.value(RECIPIENT, order_id)
+    return sealed
+
+
+async def was_mailed(db: Readable, order_id: UUID, kind: str) -> bool:
+    """Whether a mail of this kind was sent."""
+    return bool(await db.value(MAILED, order_id, kind))
+
+
+async def record_mail(tx: Transaction, order_id: UUID, kind: str) -> None:
+    """A mail of this kind was sent."""
+    await tx.execute(RECORD_MAIL, order_id, kind)
 
 
 def _order(row: Any | None) -> Order | None:

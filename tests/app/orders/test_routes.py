@@ -1,11 +1,13 @@
 """Orders over HTTP and on the command line: one's own only, folded from facts, with the story in order."""
 
+import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -14,11 +16,13 @@ from app.kernel.events import Origin
 from app.kernel.spine import Spine
 from app.orders import store
 from app.orders.domain import Line, Order, OrderPaid, OrderPlaced, OrderState, Quantities
+from app.orders.schemas import told_to_operators
 from app.services import Services
 from base import ids
 from base.ids import AssetId, DraftId, ItemId, OrderId, OrderLineId, OwnerId, QuoteId
 from base.money import Money
 from tirage.order import order as command
+from tirage.order import told as told_lines
 
 Guest = Callable[[], Awaitable[dict[str, Any]]]
 SYSTEM = Origin(actor="system")
@@ -113,10 +117,19 @@ async def test_the_story_has_every_event_in_order_and_the_customers_is_shorter(
     told = (await client.get(f"/v1/orders/{name}/timeline", headers=me["auth"])).json()
     assert [one["code"] for one in told["milestones"]] == ["placed", "paid"]
     story = await services.orders.story_for_operators(order.id)
+    placed, paid, mail = story.entries
     assert [(entry.source, entry.name) for entry in story.entries] == [
         ("event", "order.placed"),
         ("event", "order.paid"),
+        ("job", "order.mail"),
     ]
+    assert (placed.cause, mail.cause) == (None, paid.id)
+    first, *rest = told_lines(story)
+    assert first.startswith(name)
+    for wanted, line in zip(("order.placed", "order.paid", "order.mail", "next: production"), rest, strict=True):
+        assert wanted in line
+    printed = json.loads(msgspec.json.encode(told_to_operators(story)))
+    assert [entry["name"] for entry in printed["entries"]] == ["order.placed", "order.paid", "order.mail"]
 
 
 def test_the_command_prints_the_story(env: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
