@@ -16,6 +16,7 @@ from app.kernel.jobs import Applier, JobRow
 from app.orders.mails import SendMail
 from app.services import Services
 from app.uploads.planning import Assemble, Clean
+from base.ingest import Analyse
 from base.jobs import Result
 
 
@@ -73,6 +74,18 @@ async def assemble_upload(services: Services, attempt: Attempt) -> None:
     await services.sweeper.assemble(told, attempt.finish)
 
 
+async def empty_trash(services: Services, attempt: Attempt) -> None:
+    """Erase what has been in the trash long enough."""
+    async with services.db.transaction() as tx:
+        await services.care.empty_trash(tx)
+        await attempt.finish(tx)
+
+
+async def moderate_asset(services: Services, attempt: Attempt) -> None:
+    """Ask the moderator; asked twice, the flag is one, so the job is closed afterwards."""
+    await services.care.moderate(msgspec.json.decode(attempt.job.payload, type=Analyse))
+
+
 async def clean_asset(services: Services, attempt: Attempt) -> None:
     """Remove a dead asset's objects; deleting twice is harmless, so the job is closed afterwards."""
     await services.uploads.clean(msgspec.json.decode(attempt.job.payload, type=Clean))
@@ -93,6 +106,11 @@ async def apply_ingest(services: Services, tx: Transaction, job: JobRow, result:
     await services.uploads.apply_ingest(tx, job, result)
 
 
+async def apply_analysis(services: Services, tx: Transaction, job: JobRow, result: Result) -> None:
+    """What a worker saw on a photo."""
+    await services.care.apply_analysis(tx, job, result)
+
+
 async def apply_echo(services: Services, tx: Transaction, job: JobRow, result: Result) -> None:
     """A probe came back; that it did is all there is to know."""
 
@@ -106,11 +124,17 @@ HANDLERS: Final[dict[str, Handler]] = {
     "upload.assemble": assemble_upload,
     "asset.clean": clean_asset,
     "order.mail": send_mail,
+    "asset.moderate": moderate_asset,
+    "assets.empty_trash": empty_trash,
 }
 
 ServiceApplier = Callable[[Services, Transaction, JobRow, Result], Awaitable[None]]
 
-APPLIERS: Final[dict[str, ServiceApplier]] = {"asset.ingest": apply_ingest, "pixel.echo": apply_echo}
+APPLIERS: Final[dict[str, ServiceApplier]] = {
+    "asset.analyse": apply_analysis,
+    "asset.ingest": apply_ingest,
+    "pixel.echo": apply_echo,
+}
 
 
 def appliers(services: Services) -> dict[str, Applier]:

@@ -94,7 +94,7 @@ def _controllers(
         mounted(HealthController, readiness=readiness),
         mounted(DeviceController, identity=identity),
         mounted(ErasureController, identity=identity, erasure=services.erasure),
-        mounted(AssetController, assets=services.assets),
+        mounted(AssetController, assets=services.assets, care=services.care, idempotency=services.idempotency),
         mounted(ImageController, assets=services.assets),
         mounted(OrderController, orders=services.orders),
         mounted(StreamController, stream=stream),

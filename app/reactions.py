@@ -3,6 +3,7 @@
 from typing import Final
 
 from app.assets import domain as assets
+from app.assets.care import planned_analysis
 from app.kernel.jobs import JobKind
 from app.kernel.spine import Reaction
 from app.orders import domain as orders
@@ -15,6 +16,8 @@ KINDS: Final[dict[str, JobKind]] = {
     for kind in (
         JobKind(name="asset.ingest", lane="preview", time_limit_s=60),
         JobKind(name="order.mail", lane="record", time_limit_s=60, max_attempts=12),
+        JobKind(name="asset.analyse", lane="bulk", time_limit_s=120),
+        JobKind(name="asset.moderate", lane="record", time_limit_s=60),
         JobKind(name="print.master", lane="print", time_limit_s=300),
         JobKind(name="upload.assemble", lane="record", time_limit_s=120),
         JobKind(name="asset.clean", lane="sweep", time_limit_s=60),
@@ -22,6 +25,7 @@ KINDS: Final[dict[str, JobKind]] = {
         # Housekeeping, planned by the scheduler.
         JobKind(name="events.partitions", lane="sweep", time_limit_s=30),
         JobKind(name="idempotency.reap", lane="sweep", time_limit_s=60),
+        JobKind(name="assets.empty_trash", lane="sweep", time_limit_s=60),
         JobKind(name="uploads.expire", lane="sweep", time_limit_s=60),
         JobKind(name="uploads.reconcile", lane="sweep", time_limit_s=300),
         JobKind(name="uploads.sweep", lane="sweep", time_limit_s=300),
@@ -35,6 +39,7 @@ REACTIONS: Final[dict[str, tuple[Reaction, ...]]] = {
         Reaction("asset.ingest", planned_ingest),
         Reaction("upload.assemble", planned_assembly),
     ),
+    assets.AssetReady.type: (Reaction("asset.analyse", planned_analysis),),
     assets.AssetDuplicateFound.type: (_CLEAN,),
     assets.AssetRejected.type: (_CLEAN,),
     assets.AssetErased.type: (_CLEAN,),

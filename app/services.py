@@ -2,6 +2,8 @@
 
 import asyncio
 
+from app.assets.care import AssetCare
+from app.assets.moderation import Moderator
 from app.assets.service import Assets
 from app.catalog.service import Catalog
 from app.delivery.service import Minter, MintSettings
@@ -32,6 +34,7 @@ class Services:
         clock: Clock | None = None,
         minting: MintSettings | None = None,
         mailer: Mailer | None = None,
+        moderator: Moderator | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
@@ -43,6 +46,7 @@ class Services:
         minter = None if minting is None else Minter(minting, settings.region, self.clock)
         self.assets = Assets(self.db, self.spine, minter)
         self.catalog = Catalog(self.db)
+        self.care = AssetCare(self.db, self.spine, self.store, settings.buckets, self.assets, self.clock, moderator)
         self.uploads = Uploads(self.db, self.spine, self.store, settings.buckets, self.assets, self.clock)
         self.sweeper = Sweeper(self.db, self.spine, self.store, settings.buckets, self.assets, self.uploads, self.clock)
         self.checker = Checker(self.db, self.assets)

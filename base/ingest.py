@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 
 KIND: Final = "asset.ingest"
+ANALYSE: Final = "asset.analyse"
 
 
 class Ingest(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,3 +55,22 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
 
     sha256: str | None
     bytes: int
+
+
+class Analyse(msgspec.Struct, frozen=True, kw_only=True):
+    """Look at a ready asset: what it shows, how good it is, what looks like it. `engine` made its ancestor."""
+
+    asset: str
+    engine: str
+
+
+class Analysed(msgspec.Struct, frozen=True, kw_only=True):
+    """Step `analyse`: the findings as JSON, the perceptual hash (unsigned, 64 bits) and its quality (0 to 100)."""
+
+    analysis: msgspec.Raw
+    fingerprint: int
+    fingerprint_quality: int
+
+
+class NotAnalysed(msgspec.Struct, frozen=True, kw_only=True):
+    """The final answer when an asset cannot be looked at; the reason is the result's."""

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import msgspec
 
-from imagecore import colour, containers, faces, models, quality, text, vips
+from imagecore import colour, containers, faces, likeness, models, quality, text, vips
 from imagecore.findings import Analysis
 from imagecore.jail_wire import Limits, Output
+from imagecore.likeness import Fingerprint
 from imagecore.load import load
 from imagecore.quality import Quality
 
@@ -68,9 +69,19 @@ def quality_of(raw: bytes) -> Quality | None:
 
 
 def operation(_: bytes, inputs: Sequence[bytes]) -> Iterator[Output]:
-    """The jail's `analyse`: original and, optionally, ancestor in; the findings as JSON out."""
-    found = analyse(inputs[0], inputs[1] if len(inputs) > 1 else None)
+    """The jail's `analyse`: original and, optionally, ancestor in; the findings, then the fingerprint as JSON out."""
+    ancestor = inputs[1] if len(inputs) > 1 else None
+    found = analyse(inputs[0], ancestor)
     yield Output(name="analysis", data=msgspec.json.encode(found))
+    yield Output(name="fingerprint", data=msgspec.json.encode(fingerprint_of(ancestor or inputs[0])))
+
+
+def fingerprint_of(raw: bytes) -> Fingerprint:
+    """How a photo looks in 64 bits, from its upright pixels squeezed to 32 x 32 gray."""
+    image = _small(raw)
+    with vips.failures():
+        gray = image.thumbnail_image(32, height=32, size="force").colourspace("b-w")
+        return likeness.fingerprint(bytes(gray[0].cast("uchar").write_to_memory()))
 
 
 def decode(data: bytes) -> Analysis:

@@ -22,6 +22,7 @@ SCHEDULES: Final[dict[str, int]] = {
     "uploads.expire": 300,
     "uploads.reconcile": 60,
     "uploads.sweep": 3_600,
+    "assets.empty_trash": 3_600,
     "idempotency.reap": 3_600,
 }
 

@@ -13,7 +13,7 @@ from base.edges import EdgeClient
 from base.jobs import Lane, Plane
 from base.objects import ObjectStore
 from base.settings import SettingsError
-from imagecore import masters
+from imagecore import analyse, masters
 from imagecore.errors import JailUnavailable
 from imagecore.jail import Jail
 from tasks.lanes import parse_lanes
@@ -58,7 +58,11 @@ async def _work(settings: PixelSettings, lanes: list[tuple[Lane, int]]) -> None:
             slots = next((slots for lane, slots in lanes if lane.name == "print"), 1)
             return jails.enter_context(Jail.open(masters.LIMITS, slots=slots, preload=("master",)))
 
-        table = kinds(store, settings.buckets, jail, large, edge)
+        @functools.cache
+        def seeing() -> Jail:
+            return jails.enter_context(Jail.open(analyse.LIMITS, preload=("analyse",)))
+
+        table = kinds(store, settings.buckets, jail, large, seeing, edge)
         await PixelWorker(queue, settings.result_key.reveal(), table, lanes).run(stop)
     if edge is not None:
         await edge.close()

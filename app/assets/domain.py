@@ -1,6 +1,6 @@
 """Assets: a person's photo as we keep it. Original, ancestor, preview and master are artifacts with own lifecycles."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar, Final
 
@@ -86,6 +86,74 @@ class AssetErased(Event, frozen=True, kw_only=True):
     asset_id: AssetId
 
 
+@event
+class AssetAnalysed(Event, frozen=True, kw_only=True):
+    """What a photo shows and how good it is was looked at; readiness knows it now."""
+
+    type: ClassVar[str] = "asset.analysed"
+    asset_id: AssetId
+
+
+@event
+class AssetTrashed(Event, frozen=True, kw_only=True):
+    """The owner put it into the trash; it is erased at `until` unless restored."""
+
+    type: ClassVar[str] = "asset.trashed"
+    asset_id: AssetId
+    until: datetime
+
+
+@event
+class AssetRestored(Event, frozen=True, kw_only=True):
+    """The owner took it out of the trash."""
+
+    type: ClassVar[str] = "asset.restored"
+    asset_id: AssetId
+
+
+@event
+class AssetFlagged(Event, frozen=True, kw_only=True):
+    """A moderator or an operator lets nothing be made of it for now; `reason` is a code."""
+
+    type: ClassVar[str] = "asset.flagged"
+    asset_id: AssetId
+    reason: Code
+
+
+@event
+class AssetCleared(Event, frozen=True, kw_only=True):
+    """An operator took the flag away."""
+
+    type: ClassVar[str] = "asset.cleared"
+    asset_id: AssetId
+
+
+class HoldKind(StrEnum):
+    """What may hold an asset beside its state."""
+
+    TRASH = "trash"
+    FLAGGED = "flagged"
+
+
+TRASH_LIFETIME: Final = timedelta(days=30)
+
+
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+    """A class of files that an asset has: what it is made from, and how long it is kept."""
+
+    name: str
+    made_from: str
+    kept: str
+
+
+ARTIFACTS: Final = (
+    Artifact(name="original", made_from="upload", kept="until-erased"),
+    Artifact(name="ancestor", made_from="original", kept="until-erased"),
+    Artifact(name="preview", made_from="ancestor", kept="until-erased-or-engine-retired"),
+    Artifact(name="master", made_from="original", kept="locked-until-180-days-after-delivery"),
+)
+"""The lifecycle of each class of files. Everything but the original and a locked master can be made again."""
+
 _S = AssetState
 MACHINE: Final[Machine[AssetState]] = Machine(
     "asset",
@@ -120,6 +188,8 @@ class Asset(msgspec.Struct, frozen=True, kw_only=True):
     duplicate_of: AssetId | None
     reason: str | None
     created_at: datetime
+    trashed_until: datetime | None = None
+    flagged: str | None = None
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,3 +211,52 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str | None
     bytes: int
     in_trash: bool
+
+
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
+    """A row that holds an asset."""
+
+    asset_id: AssetId
+    kind: HoldKind
+    reason: str
+    since: datetime
+    until: datetime | None
+
+
+class Alike(msgspec.Struct, frozen=True, kw_only=True):
+    """Another photo of the same owner that looks the same; `distance` in bits of 64."""
+
+    asset_id: AssetId
+    distance: int
+
+
+class StepRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of one attempt: how it went, whole milliseconds, engine."""
+
+    step: str
+    attempt: int
+    outcome: str
+    reason: str | None
+    ms: int
+    engine: str | None
+    at: datetime
+
+
+class Preview(msgspec.Struct, frozen=True, kw_only=True):
+    """One stored preview."""
+
+    recipe: str
+    extension: str
+    width: int
+    height: int
+    bytes: int
+    sha256: str
+
+
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an asset came from and what was done with it."""
+
+    asset: Asset
+    upload_id: UploadId | None
+    steps: tuple[StepRun, ...]
+    previews: tuple[Preview, ...]

@@ -1,17 +1,45 @@
 """Photos and their images over HTTP."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from litestar import delete, get, post
+from litestar import Response, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 
-from app.assets.errors import AssetNotFound, AssetNotViewable
-from app.assets.schemas import AssetOut, AssetPageOut, ImageOut, ImagesOut, MintImages
+from app.assets.care import AssetCare
+from app.assets.errors import (
+    AssetNotFound,
+    AssetNotProcessable,
+    AssetNotReady,
+    AssetNotViewable,
+    OriginalGone,
+    PrintImpossible,
+)
+from app.assets.schemas import (
+    AlikeOut,
+    AlikesOut,
+    AssetOut,
+    AssetPageOut,
+    ImageOut,
+    ImagesOut,
+    LinkOut,
+    MintImages,
+    ProvenanceOut,
+    ReadinessOut,
+)
 from app.assets.service import Assets
+from app.kernel.idempotency import Idempotency, KeyedCall
 from app.web.guards import Customer, CustomerController
+from app.web.keyed import KEY_ERRORS, answered, as_json
 from app.web.openapi import fails
 from base import ids
+
+
+def trim(name: str) -> Any:
+    """The parameter of one side of a print."""
+    return QueryParameter(
+        query=name, description="A side of the print after cutting, in micrometres.", ge=20_000, le=3_000_000
+    )
 
 
 class AssetController(CustomerController):
@@ -20,6 +48,8 @@ class AssetController(CustomerController):
     path = "/v1/assets"
     tags = ("assets",)
     assets: Assets
+    care: AssetCare
+    idempotency: Idempotency
 
     @get("/", operation_id="ListAssets", summary="List photos", responses=fails(ids.MalformedId))
     async def page(
@@ -29,9 +59,10 @@ class AssetController(CustomerController):
             str | None, QueryParameter(description="The `next` of the page before.", max_length=40)
         ] = None,
         limit: Annotated[int, QueryParameter(description="At most so many.", ge=1, le=200)] = 50,
+        trash: Annotated[bool, QueryParameter(description="Those in the trash, instead of those outside.")] = False,
     ) -> AssetPageOut:
         """The caller's photos, newest first."""
-        found = await self.assets.page(who.owner_id, ids.decode("asset", before) if before else None, limit)
+        found = await self.assets.page(who.owner_id, ids.decode("asset", before) if before else None, limit, trash)
         return AssetPageOut(
             assets=[AssetOut.of(asset) for asset in found],
             next=ids.encode("asset", found[-1].id) if len(found) == limit else None,
@@ -42,10 +73,102 @@ class AssetController(CustomerController):
         """One photo."""
         return AssetOut.of(await self.assets.get(who.owner_id, ids.decode("asset", asset_id)))
 
-    @delete("/{asset_id:str}", operation_id="EraseAsset", summary="Erase a photo", responses=fails(AssetNotFound))
-    async def erase(self, asset_id: FromPath[str], who: NamedDependency[Customer]) -> None:
-        """Erase a photo for good: original, previews and what was found of it."""
-        await self.assets.delete(who.owner_id, ids.decode("asset", asset_id))
+    @delete(
+        "/{asset_id:str}", operation_id="TrashOrEraseAsset", summary="Remove a photo", responses=fails(AssetNotFound)
+    )
+    async def remove(
+        self,
+        asset_id: FromPath[str],
+        who: NamedDependency[Customer],
+        permanently: Annotated[
+            bool, QueryParameter(description="Erase it now, original and previews, instead of into the trash.")
+        ] = False,
+    ) -> None:
+        """Put a photo into the trash; 30 days later it is erased, unless restored. Or erase it for good at once."""
+        wanted = ids.decode("asset", asset_id)
+        await (self.assets.delete if permanently else self.care.trash)(who.owner_id, wanted)
+
+    @post(
+        "/{asset_id:str}/restore",
+        operation_id="RestoreAsset",
+        summary="Take a photo out of the trash",
+        status_code=200,
+        responses=fails(AssetNotFound),
+    )
+    async def restore(self, asset_id: FromPath[str], who: NamedDependency[Customer]) -> AssetOut:
+        """Out of the trash; a photo that is in no trash stays as it is."""
+        wanted = ids.decode("asset", asset_id)
+        await self.care.restore(who.owner_id, wanted)
+        return AssetOut.of(await self.assets.get(who.owner_id, wanted))
+
+    @post(
+        "/{asset_id:str}/original-link",
+        operation_id="LinkOriginal",
+        summary="A short link to the original",
+        status_code=200,
+        responses=fails(AssetNotFound, OriginalGone),
+    )
+    async def original_link(self, asset_id: FromPath[str], who: NamedDependency[Customer]) -> LinkOut:
+        """An address of the very bytes that were sent. It ends soon; ask again for another."""
+        link = await self.care.original_link(who.owner_id, ids.decode("asset", asset_id))
+        return LinkOut(url=link.url, expires_in_s=link.expires_in_s)
+
+    @post(
+        "/{asset_id:str}/processing",
+        operation_id="ProcessAsset",
+        summary="Work on a photo again",
+        status_code=202,
+        responses=fails(*KEY_ERRORS, AssetNotFound, AssetNotProcessable),
+    )
+    async def process(self, asset_id: FromPath[str], call: NamedDependency[KeyedCall]) -> Response[AssetOut]:
+        """Make facts and previews again, with what works today; while that runs already, nothing more is planned."""
+        wanted = ids.decode("asset", asset_id)
+        given = await self.idempotency.once(
+            call, lambda tx: self.care.process_again(tx, call.owner_id, wanted), as_json(202, AssetOut.of)
+        )
+        return answered(given)
+
+    @get(
+        "/{asset_id:str}/readiness",
+        operation_id="ReadReadiness",
+        summary="How a photo suits a print",
+        responses=fails(AssetNotFound, AssetNotReady, PrintImpossible),
+    )
+    async def readiness(
+        self,
+        asset_id: FromPath[str],
+        who: NamedDependency[Customer],
+        output: Annotated[
+            Literal["standard", "matte", "poster", "square"],
+            QueryParameter(query="class", description="The output class."),
+        ],
+        width_um: Annotated[int, trim("widthUm")],
+        height_um: Annotated[int, trim("heightUm")],
+    ) -> ReadinessOut:
+        """Pixels an inch, what a crop loses, and findings before money; what was not looked at yet is unknown."""
+        wanted = ids.decode("asset", asset_id)
+        return ReadinessOut.of(await self.care.readiness(who.owner_id, wanted, output, (width_um, height_um)))
+
+    @get(
+        "/{asset_id:str}/alike",
+        operation_id="ListAlike",
+        summary="Photos that look the same",
+        responses=fails(AssetNotFound),
+    )
+    async def alike(self, asset_id: FromPath[str], who: NamedDependency[Customer]) -> AlikesOut:
+        """The caller's own photos that look like this one, nearest first. Advice: nothing follows from it."""
+        found = await self.care.alike(who.owner_id, ids.decode("asset", asset_id))
+        return AlikesOut(alike=[AlikeOut.of(one) for one in found])
+
+    @get(
+        "/{asset_id:str}/provenance",
+        operation_id="ReadProvenance",
+        summary="Where a photo came from",
+        responses=fails(AssetNotFound),
+    )
+    async def provenance(self, asset_id: FromPath[str], who: NamedDependency[Customer]) -> ProvenanceOut:
+        """The upload that brought it, every step of work on it, the files made, and how long each kind is kept."""
+        return ProvenanceOut.of(await self.care.provenance(who.owner_id, ids.decode("asset", asset_id)))
 
 
 class ImageController(CustomerController):

@@ -3,9 +3,11 @@
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
+import msgspec
 from msgspec import Meta
 
-from app.assets.domain import Asset
+from app.assets.care import Fitness
+from app.assets.domain import ARTIFACTS, Alike, Asset, Provenance
 from app.assets.service import Shown
 from app.web.wire import WireIn, WireOut
 from base import ids
@@ -32,6 +34,8 @@ class AssetOut(WireOut, frozen=True, kw_only=True):
     duplicate_of: Annotated[str | None, Meta(description="The photo with the same bytes that came first.")]
     reason: Annotated[str | None, Meta(description="Why it was rejected: a code.")]
     created_at: Annotated[datetime, Meta(description="When it came, UTC.")]
+    trashed_until: Annotated[datetime | None, Meta(description="It is in the trash, and erased then (UTC).")]
+    flagged: Annotated[str | None, Meta(description="Why nothing is made of it for now: a code.")]
 
     @classmethod
     def of(cls, asset: Asset) -> Self:
@@ -49,6 +53,8 @@ class AssetOut(WireOut, frozen=True, kw_only=True):
             duplicate_of=None if asset.duplicate_of is None else ids.encode("asset", asset.duplicate_of),
             reason=asset.reason,
             created_at=asset.created_at,
+            trashed_until=asset.trashed_until,
+            flagged=asset.flagged,
         )
 
 
@@ -57,6 +63,133 @@ class AssetPageOut(WireOut, frozen=True, kw_only=True):
 
     assets: Annotated[list[AssetOut], Meta(description="The photos.")]
     next: Annotated[str | None, Meta(description="Give as `before` for the next page; null at the end.")]
+
+
+class LinkOut(WireOut, frozen=True, kw_only=True):
+    """An address that ends soon."""
+
+    url: Annotated[str, Meta(description="The address; works without authorisation until it ends.")]
+    expires_in_s: Annotated[int, Meta(description="Whole seconds until it ends.")]
+
+
+class FindingOut(WireOut, frozen=True, kw_only=True):
+    """One thing to know before printing."""
+
+    code: Annotated[str, Meta(description="What was found: a code.")]
+    level: Annotated[str, Meta(description="`reject` stops an order; `strong` and `soft` warn; `note` only tells.")]
+    value: Annotated[int, Meta(description="What was measured, in the code's own unit.")]
+    limit: Annotated[int, Meta(description="What it was held against.")]
+
+
+class PartOut(WireOut, frozen=True, kw_only=True):
+    """A part of the upright photo, in pixels."""
+
+    x: Annotated[int, Meta(description="Pixels left of it.")]
+    y: Annotated[int, Meta(description="Pixels above it.")]
+    width: Annotated[int, Meta(description="Pixels.")]
+    height: Annotated[int, Meta(description="Pixels.")]
+
+
+class ReadinessOut(WireOut, frozen=True, kw_only=True):
+    """How a photo suits a print."""
+
+    printable: Annotated[bool, Meta(description="Nothing found stops an order.")]
+    analysed: Annotated[bool, Meta(description="The photo was looked at; else wait for `asset.analysed`.")]
+    ppi: Annotated[int, Meta(description="Pixels an inch on paper.")]
+    lost: Annotated[int, Meta(description="Thousandths of the photo that the shape cuts off.")]
+    part: Annotated[PartOut, Meta(description="The part that was judged: the one we suggest.")]
+    findings: Annotated[list[FindingOut], Meta(description="What to know before printing.")]
+
+    @classmethod
+    def of(cls, fitness: Fitness) -> Self:
+        """From the domain."""
+        ready, part = fitness.readiness, fitness.part
+        return cls(
+            printable=ready.printable,
+            analysed=fitness.analysed,
+            ppi=ready.ppi,
+            lost=ready.lost,
+            part=PartOut(x=part.x, y=part.y, width=part.width, height=part.height),
+            findings=[
+                FindingOut(code=f.code.value, level=f.level.value, value=f.value, limit=f.limit) for f in ready.findings
+            ],
+        )
+
+
+class AlikeOut(WireOut, frozen=True, kw_only=True):
+    """Another photo that looks the same."""
+
+    asset_id: Annotated[str, Meta(description="The photo.")]
+    distance: Annotated[int, Meta(description="Bits of 64 that differ; 0 looks the same.")]
+
+    @classmethod
+    def of(cls, one: Alike) -> Self:
+        """From the domain."""
+        return cls(asset_id=ids.encode("asset", one.asset_id), distance=one.distance)
+
+
+class AlikesOut(WireOut, frozen=True, kw_only=True):
+    """Photos that look the same."""
+
+    alike: Annotated[list[AlikeOut], Meta(description="Nearest first; at most 50.")]
+
+
+class StepOut(WireOut, frozen=True, kw_only=True):
+    """One step of work on a photo."""
+
+    step: Annotated[str, Meta(description="Which.")]
+    attempt: Annotated[int, Meta(description="Which attempt, from 1.")]
+    outcome: Annotated[str, Meta(description="`ok`, `failed`, `refused` or `lost`.")]
+    reason: Annotated[str | None, Meta(description="Why it did not go well: a code.")]
+    ms: Annotated[int, Meta(description="Milliseconds it took.")]
+    engine: Annotated[str | None, Meta(description="The revision of what made pixels.")]
+    at: Annotated[datetime, Meta(description="When it was recorded, UTC.")]
+
+
+class PreviewOut(WireOut, frozen=True, kw_only=True):
+    """One stored preview."""
+
+    recipe: Annotated[str, Meta(description="How it was made, as canonical text.")]
+    extension: Annotated[str, Meta(description="Its file extension.")]
+    width: Annotated[int, Meta(description="Pixels.")]
+    height: Annotated[int, Meta(description="Pixels.")]
+    bytes: Annotated[int, Meta(description="Its size.")]
+    sha256: Annotated[str, Meta(description="Of its bytes, hex.")]
+
+
+class ArtifactOut(WireOut, frozen=True, kw_only=True):
+    """A kind of files that a photo has."""
+
+    name: Annotated[str, Meta(description="`original`, `ancestor`, `preview` or `master`.")]
+    made_from: Annotated[str, Meta(description="From what.")]
+    kept: Annotated[str, Meta(description="How long: a code.")]
+
+
+class ProvenanceOut(WireOut, frozen=True, kw_only=True):
+    """Where a photo came from and what was done with it."""
+
+    asset_id: Annotated[str, Meta(description="The photo.")]
+    upload_id: Annotated[str | None, Meta(description="The upload that brought it.")]
+    declared_type: Annotated[str, Meta(description="The content type that was declared.")]
+    sha256: Annotated[str | None, Meta(description="Of the original, hex, as we measured it.")]
+    engine: Annotated[str | None, Meta(description="The revision that made its ancestor.")]
+    steps: Annotated[list[StepOut], Meta(description="Every step, oldest first.")]
+    previews: Annotated[list[PreviewOut], Meta(description="What is stored, lightest first.")]
+    artifacts: Annotated[list[ArtifactOut], Meta(description="How long each kind of files is kept.")]
+
+    @classmethod
+    def of(cls, told: Provenance) -> Self:
+        """From the domain."""
+        return cls(
+            asset_id=ids.encode("asset", told.asset.id),
+            upload_id=None if told.upload_id is None else ids.encode("upload", told.upload_id),
+            declared_type=told.asset.declared_type,
+            sha256=told.asset.sha256,
+            engine=told.asset.engine,
+            steps=[StepOut(**msgspec.structs.asdict(step)) for step in told.steps],
+            previews=[PreviewOut(**msgspec.structs.asdict(preview)) for preview in told.previews],
+            artifacts=[ArtifactOut(**msgspec.structs.asdict(kind)) for kind in ARTIFACTS],
+        )
 
 
 class MintImages(WireIn, frozen=True, kw_only=True):

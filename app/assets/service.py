@@ -60,10 +60,10 @@ class Assets:
             raise AssetNotFound()
         return found
 
-    async def page(self, owner_id: OwnerId, before: UUID | None, limit: int) -> list[Asset]:
-        """An owner's assets, newest first."""
+    async def page(self, owner_id: OwnerId, before: UUID | None, limit: int, trash: bool = False) -> list[Asset]:
+        """An owner's assets, newest first: those in the trash, or those outside."""
         async with self._db.reading() as db:
-            return await store.page(db, owner_id, before, limit)
+            return await store.page(db, owner_id, before, limit, trash)
 
     async def show(
         self, owner_id: OwnerId, asset_ids: Sequence[UUID], sides: Sequence[int], format_: Format

@@ -1,27 +1,48 @@
 """All SQL of assets."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from app.assets.domain import MACHINE, Asset, AssetState, Found, Known
+import msgspec
+
+from app.assets.domain import (
+    MACHINE,
+    Alike,
+    Asset,
+    AssetState,
+    Found,
+    Hold,
+    HoldKind,
+    Known,
+    Preview,
+    Provenance,
+    StepRun,
+)
 from app.kernel import states
 from app.kernel.db import Readable, Transaction
 from app.kernel.events import Event, Origin
 from app.kernel.spine import Spine
-from base.ids import AssetId, OwnerId
-from base.ingest import Rendition
+from base import ids, ingest
+from base.ids import AssetId, OwnerId, UploadId
+from base.ingest import Analysed, Rendition
+from imagecore.findings import Analysis
 
 _FIELDS: Final = """id, owner_id, state, bytes, declared_type, sha256, format, width, height, notes, thumbhash, engine,
-    duplicate_of, reason, created_at"""
+    duplicate_of, reason, created_at,
+    (SELECT until FROM asset_holds h WHERE h.asset_id = assets.id AND h.kind = 'trash') AS trashed_until,
+    (SELECT h.reason FROM asset_holds h WHERE h.asset_id = assets.id AND h.kind = 'flagged') AS flagged"""
 INSERT: Final = """
 INSERT INTO assets (id, owner_id, state, bytes, declared_type) VALUES ($1, $2, 'processing', $3, $4)
 """
 GET: Final = f"SELECT {_FIELDS} FROM assets WHERE id = $1 AND owner_id = $2 AND state <> 'erased'"  # noqa: S608
 LOCK: Final = f"SELECT {_FIELDS} FROM assets WHERE id = $1 FOR UPDATE"  # noqa: S608
+PEEK: Final = f"SELECT {_FIELDS} FROM assets WHERE id = $1"  # noqa: S608
 STATE: Final = "SELECT state FROM assets WHERE id = $1"
 PAGE: Final = f"""
 SELECT {_FIELDS} FROM assets WHERE owner_id = $1 AND state <> 'erased' AND ($2::uuid IS NULL OR id < $2)
+    AND $4 = EXISTS (SELECT FROM asset_holds h WHERE h.asset_id = assets.id AND h.kind = 'trash')
 ORDER BY id DESC LIMIT $3
 """  # noqa: S608
 FIRST: Final = """
@@ -40,12 +61,52 @@ INSERT INTO renditions (asset_id, recipe, extension, width, height, bytes, sha25
 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING
 """
 KNOWN: Final = """
-SELECT id, sha256, bytes, false AS in_trash FROM assets
+SELECT id, sha256, bytes,
+    EXISTS (SELECT FROM asset_holds h WHERE h.asset_id = assets.id AND h.kind = 'trash') AS in_trash
+FROM assets
 WHERE owner_id = $1 AND state IN ('processing', 'preview_ready', 'ready')
   AND (sha256 = ANY($2::text[]) OR id = ANY($3::uuid[]) OR bytes = ANY($4::bigint[]))
 """
 OF_OWNER: Final = "SELECT id, state FROM assets WHERE owner_id = $1 AND state <> 'erased' FOR UPDATE"
-FORGET: Final = "UPDATE assets SET facts = NULL, thumbhash = NULL, notes = '{}' WHERE id = $1"
+FORGET: Final = """
+UPDATE assets SET facts = NULL, thumbhash = NULL, notes = '{}', analysis = NULL, fingerprint = NULL,
+    fingerprint_quality = NULL
+WHERE id = $1
+"""
+RELEASE_ALL: Final = "DELETE FROM asset_holds WHERE asset_id = $1"
+HOLD: Final = """
+INSERT INTO asset_holds (asset_id, kind, reason, until) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
+"""
+RELEASE: Final = "DELETE FROM asset_holds WHERE asset_id = $1 AND kind = $2"
+HOLDS: Final = """
+SELECT asset_id, kind, reason, since, until FROM asset_holds WHERE asset_id = ANY($1::uuid[]) AND kind = $2
+ORDER BY asset_id
+"""
+OVERDUE: Final = """
+SELECT asset_id FROM asset_holds WHERE kind = 'trash' AND until <= $1 ORDER BY until LIMIT $2 FOR UPDATE SKIP LOCKED
+"""
+ANALYSIS: Final = "SELECT analysis::text FROM assets WHERE id = $1"
+ANALYSED: Final = """
+UPDATE assets SET analysis = $2::jsonb, fingerprint = $3, fingerprint_quality = $4 WHERE id = $1
+"""
+ALIKE: Final = """
+SELECT other.id, bit_count((other.fingerprint # mine.fingerprint)::bit(64)) AS distance
+FROM assets mine JOIN assets other ON other.owner_id = mine.owner_id AND other.id <> mine.id
+WHERE mine.id = $1 AND mine.fingerprint_quality >= $3 AND other.fingerprint_quality >= $3
+    AND other.state IN ('processing', 'preview_ready', 'ready')
+    AND bit_count((other.fingerprint # mine.fingerprint)::bit(64)) <= $2
+ORDER BY distance, other.id LIMIT 50
+"""
+BROUGHT_BY: Final = "SELECT data->>'upload_id' FROM events WHERE aggregate_id = $1 AND type = 'asset.created'"
+STEPS: Final = """
+SELECT run.step, run.attempt, run.outcome, run.reason, run.ms, run.engine, run.recorded_at AS at
+FROM jobs JOIN step_runs run ON run.job_id = jobs.id
+WHERE jobs.dedupe_key = ANY($1::text[])
+ORDER BY run.recorded_at, run.step
+"""
+PREVIEWS: Final = """
+SELECT recipe, extension, width, height, bytes, sha256 FROM renditions WHERE asset_id = $1 ORDER BY width, recipe
+"""
 SERIALISE: Final = "SELECT pg_advisory_xact_lock(hashtextextended($1::uuid::text || $2, 0))"
 
 
@@ -86,9 +147,15 @@ async def state(tx: Transaction, asset_id: UUID) -> AssetState | None:
     return None if found is None else AssetState(found)
 
 
-async def page(tx: Readable, owner_id: UUID, before: UUID | None, limit: int) -> list[Asset]:
-    """An owner's assets, newest first, older than `before`."""
-    return [_asset(r) for r in await tx.fetch(PAGE, owner_id, before, limit)]
+async def peek(tx: Transaction, asset_id: UUID) -> Asset | None:
+    """An asset, not locked."""
+    row = await tx.one(PEEK, asset_id)
+    return None if row is None else _asset(row)
+
+
+async def page(tx: Readable, owner_id: UUID, before: UUID | None, limit: int, trash: bool) -> list[Asset]:
+    """An owner's assets, newest first, older than `before`: those in the trash, or those outside."""
+    return [_asset(r) for r in await tx.fetch(PAGE, owner_id, before, limit, trash)]
 
 
 async def living_twin(tx: Transaction, asset: Asset, sha256: str) -> AssetId | None:
@@ -141,8 +208,61 @@ async def of_owner(tx: Transaction, owner_id: UUID) -> list[tuple[UUID, AssetSta
 
 
 async def forget(tx: Transaction, asset_id: UUID) -> None:
-    """Empty the fields that tell something of a picture."""
+    """Empty the fields that tell something of a picture; nothing holds it any more."""
     await tx.execute(FORGET, asset_id)
+    await tx.execute(RELEASE_ALL, asset_id)
+
+
+async def hold(tx: Transaction, asset_id: AssetId, kind: HoldKind, reason: str, until: datetime | None) -> bool:
+    """Hold an asset; False when it is held so already."""
+    return await tx.execute(HOLD, asset_id, kind, reason, until) == 1
+
+
+async def release(tx: Transaction, asset_id: AssetId, kind: HoldKind) -> bool:
+    """End a hold; False when there was none."""
+    return await tx.execute(RELEASE, asset_id, kind) == 1
+
+
+async def holds(tx: Transaction, asset_ids: Sequence[UUID], kind: HoldKind) -> list[Hold]:
+    """The holds of one kind on these assets."""
+    rows = await tx.fetch(HOLDS, list(asset_ids), kind)
+    return [Hold(**{**dict(row), "kind": HoldKind(row["kind"])}) for row in rows]
+
+
+async def overdue_trash(tx: Transaction, now: datetime, limit: int) -> list[UUID]:
+    """Assets whose time in the trash is over."""
+    return [row["asset_id"] for row in await tx.fetch(OVERDUE, now, limit)]
+
+
+async def analysis(tx: Transaction, asset_id: UUID) -> Analysis | None:
+    """What was seen on an asset, or None when nobody looked."""
+    found = await tx.value(ANALYSIS, asset_id)
+    return None if found is None else msgspec.json.decode(found, type=Analysis)
+
+
+async def save_analysis(tx: Transaction, asset_id: AssetId, found: Analysed) -> None:
+    """Keep what a worker saw; the fingerprint as a signed number of the same 64 bits."""
+    bits = found.fingerprint - (1 << 64) if found.fingerprint >= 1 << 63 else found.fingerprint
+    await tx.execute(ANALYSED, asset_id, bytes(found.analysis).decode(), bits, found.fingerprint_quality)
+
+
+async def alike(tx: Transaction, asset: Asset, bits: int, least_quality: int) -> list[Alike]:
+    """The owner's living assets that look like this one, nearest first."""
+    rows = await tx.fetch(ALIKE, asset.id, bits, least_quality)
+    return [Alike(asset_id=AssetId(row["id"]), distance=row["distance"]) for row in rows]
+
+
+async def provenance(tx: Transaction, asset: Asset) -> Provenance:
+    """What events, steps and renditions tell of an asset."""
+    upload = await tx.value(BROUGHT_BY, asset.id)
+    name = ids.encode("asset", asset.id)
+    steps = await tx.fetch(STEPS, [f"{ingest.KIND}:{name}", f"{ingest.ANALYSE}:{name}"])
+    return Provenance(
+        asset=asset,
+        upload_id=None if upload is None else UploadId(UUID(upload)),
+        steps=tuple(StepRun(**dict(row)) for row in steps),
+        previews=tuple(Preview(**dict(row)) for row in await tx.fetch(PREVIEWS, asset.id)),
+    )
 
 
 def _asset(row: Any) -> Asset:

@@ -22,6 +22,7 @@ KEY_MAX: Final = 128
 
 KEYED: Final[frozenset[str]] = frozenset(
     {
+        "POST /v1/assets/{asset_id}/processing",
         "POST /v1/uploads",
         "POST /v1/uploads/{upload_id}/complete",
     }
@@ -33,6 +34,8 @@ UNKEYED: Final[dict[str, str]] = {
     "POST /v1/uploads/check": "asks, changes nothing",
     "POST /v1/tus": "tus 1.0 has no place for a key; `reference` in its metadata finds the open session again",
     "POST /v1/uploads/{upload_id}/revive": "a state move: an open session stays open",
+    "POST /v1/assets/{asset_id}/restore": "a hold's end: what is not in the trash stays outside",
+    "POST /v1/assets/{asset_id}/original-link": "makes an address, changes nothing",
     "POST /v1/images": "makes addresses, changes nothing; the same ones within their quantum",
     "POST /v1/devices": "no caller yet to keep a key for; a lost answer leaves an empty guest, nothing more",
     "POST /v1/tokens": "the last refresh token gives the same successor until that one is used",

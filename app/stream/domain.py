@@ -36,6 +36,7 @@ _REASON: Final = ("reason", "reason", "")
 _BYTES: Final = ("bytes", "bytes", "")
 _WIDTH: Final = ("width", "width", "")
 _HEIGHT: Final = ("height", "height", "")
+_UNTIL: Final = ("until", "until", "")
 _FIRST: Final = ("firstId", "first_id", "asset")
 _DEVICE: Final = ("deviceId", "device_id", "device")
 _ORDER: Final = ("orderId", "order_id", "order")
@@ -59,6 +60,11 @@ PUBLIC: Final[dict[str, Public]] = {
     "asset.ready": Public("asset.ready", 1, "Everything of the photo is ready.", (_ASSET,)),
     "asset.duplicate_found": Public("asset.duplicate_found", 1, "The photo was there already.", (_ASSET, _FIRST)),
     "asset.rejected": Public("asset.rejected", 1, "The photo cannot be used.", (_ASSET, _REASON)),
+    "asset.analysed": Public("asset.analysed", 1, "The photo was looked at: readiness knows it now.", (_ASSET,)),
+    "asset.trashed": Public("asset.trashed", 1, "The photo is in the trash until then.", (_ASSET, _UNTIL)),
+    "asset.restored": Public("asset.restored", 1, "The photo is out of the trash.", (_ASSET,)),
+    "asset.flagged": Public("asset.flagged", 1, "Nothing is made of the photo until it is cleared.", (_ASSET, _REASON)),
+    "asset.cleared": Public("asset.cleared", 1, "Prints of the photo can be made again.", (_ASSET,)),
     "asset.erased": Public("asset.erased", 1, "The photo is gone.", (_ASSET,)),
     "session.revoked": Public("session.revoked", 1, "A device has to sign in again.", (_DEVICE, _REASON)),
     "order.placed": Public("order.placed", 1, "An order waits for its payment.", (_ORDER, _DRAFT, _QUOTE, _TOTAL)),

@@ -9,6 +9,7 @@ from base.edges import EdgeClient
 from base.jobs import Job
 from base.objects import Buckets, ObjectStore
 from imagecore.jail import Jail
+from tasks.pixel.analysis import Analyst
 from tasks.pixel.ingest import Ingestor
 from tasks.pixel.masters import MasterMaker
 from tasks.pixel.worker import PixelKind, StepDone
@@ -26,14 +27,21 @@ async def echo(job: Job) -> AsyncIterator[StepDone]:
 
 
 def kinds(
-    store: ObjectStore, buckets: Buckets, jail: Jail, large: Callable[[], Jail], edge: EdgeClient | None = None
+    store: ObjectStore,
+    buckets: Buckets,
+    jail: Jail,
+    large: Callable[[], Jail],
+    seeing: Callable[[], Jail],
+    edge: EdgeClient | None = None,
 ) -> dict[str, PixelKind]:
     """The table, with its parts built for this process.
 
-    `large` opens, once, the jail for print masters; first previews are pushed to `edge`, if there is one.
+    `large` opens, once, the jail for print masters, `seeing` the one with the models; first previews are pushed to
+    `edge`, if there is one.
     """
     return {
         ingest.KIND: Ingestor(store, buckets, jail, edge).kind,
+        ingest.ANALYSE: Analyst(store, buckets, seeing).kind,
         printing.KIND: MasterMaker(store, buckets, large).kind,
         "pixel.echo": PixelKind(("echo",), echo),
     }

@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from imagecore import analyse, faces, models, text
 from imagecore.findings import Box, is_text
 from imagecore.jail import Jail
+from imagecore.likeness import Fingerprint
 from imagecore.load import load
 from imagecore.models import Model
 
@@ -103,10 +105,13 @@ class TestInTheJail:
         with Jail.open(analyse.LIMITS, preload=("analyse",)) as jail:
             job = jail.start("analyse", b"", [raw], 30)
             output = job.next()
+            likeness = job.next()
             assert output is not None
+            assert likeness is not None
             assert job.next() is None
         found = analyse.decode(output.data)
         assert found == analyse.analyse(raw)
+        assert msgspec.json.decode(likeness.data, type=Fingerprint) == analyse.fingerprint_of(raw)
         assert found.faces is not None
         assert len(found.faces) == 1
         assert job.usage is not None

@@ -339,7 +339,7 @@ class TestIngestAnswers:
         auth = (await guest())["auth"]
         upload = await sent(client, auth)
         path = f"/v1/assets/{upload['assetId']}"
-        assert (await client.delete(path, headers=auth)).status_code == 204
+        assert (await client.delete(path + "?permanently=true", headers=auth)).status_code == 204
         await answer_ingest(services, upload["assetId"], validated(), previews("first_previews"))
         assert (await client.get(path, headers=auth)).status_code == 404
         await clean(services)
