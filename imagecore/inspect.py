@@ -130,6 +130,8 @@ class Survey:
                 self._native(vips.open_buffer(self.raw))
         except PixelFailure as error:
             raise Rejected(Reason.CORRUPT if self.complete else Reason.TRUNCATED, str(error)[:200]) from None
+        if not (self.known.get("width") and self.known.get("height")):
+            raise Rejected(Reason.CORRUPT, "no size")
         refuse_oversized(self.facts())
         if not self.complete:
             raise Rejected(Reason.TRUNCATED)

@@ -142,6 +142,11 @@ class TestHostile:
     def test_refused(self, pixel_jail: Jail, name: str, raw: bytes, reason: str) -> None:
         assert refused(pixel_jail, raw) == reason
 
+    def test_an_avif_without_a_size(self, pixel_jail: Jail) -> None:
+        """Without its `ispe` box libheif tells 0 x 0, and no error."""
+        raw = bytes(make().write_to_buffer(".avif[effort=0]"))
+        assert refused(pixel_jail, raw.replace(b"ispe", b"none")) == "corrupt"
+
     def test_too_many_bytes(self, pixel_jail: Jail) -> None:
         with pytest.raises(Rejected) as caught:
             inspect.Survey(bytes(make().write_to_buffer(".jpg")) + bytes(inspect.MAX_BYTES)).read()
