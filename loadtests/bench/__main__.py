@@ -9,6 +9,7 @@ from typing import Final
 BENCHES: Final[dict[str, str]] = {
     "api": "loadtests.bench.api",
     "edge": "loadtests.bench.edge",
+    "child": "loadtests.bench.child",
     "images": "loadtests.bench.images",
     "line": "loadtests.bench.line",
     "spine": "loadtests.bench.spine",
