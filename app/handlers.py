@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from app.kernel import events, jobs, quotas
+from app.kernel import events, jobs
 from app.kernel.db import Transaction
 from app.kernel.jobs import Applier, JobRow
 from app.orders.mails import SendMail
@@ -43,12 +43,9 @@ async def make_partitions(services: Services, attempt: Attempt) -> None:
         await attempt.finish(tx)
 
 
-async def reap_keys(services: Services, attempt: Attempt) -> None:
-    """Forget idempotency keys and daily quotas whose time is over."""
-    async with services.db.transaction() as tx:
-        await services.idempotency.reap(tx)
-        await quotas.reap(tx)
-        await attempt.finish(tx)
+async def sweep_retention(services: Services, attempt: Attempt) -> None:
+    """Forget what is kept for a time only; forgetting twice is harmless, so the job is closed afterwards."""
+    await services.retention.sweep()
 
 
 async def expire_uploads(services: Services, attempt: Attempt) -> None:
@@ -117,7 +114,7 @@ async def apply_echo(services: Services, tx: Transaction, job: JobRow, result: R
 
 HANDLERS: Final[dict[str, Handler]] = {
     "events.partitions": make_partitions,
-    "idempotency.reap": reap_keys,
+    "retention.sweep": sweep_retention,
     "uploads.expire": expire_uploads,
     "uploads.reconcile": reconcile_uploads,
     "uploads.sweep": sweep_uploads,

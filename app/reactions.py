@@ -24,8 +24,8 @@ KINDS: Final[dict[str, JobKind]] = {
         JobKind(name="pixel.echo", lane="preview", time_limit_s=10),  # a probe of the way to a worker and back
         # Housekeeping, planned by the scheduler.
         JobKind(name="events.partitions", lane="sweep", time_limit_s=30),
-        JobKind(name="idempotency.reap", lane="sweep", time_limit_s=60),
         JobKind(name="assets.empty_trash", lane="sweep", time_limit_s=60),
+        JobKind(name="retention.sweep", lane="sweep", time_limit_s=300),
         JobKind(name="uploads.expire", lane="sweep", time_limit_s=60),
         JobKind(name="uploads.reconcile", lane="sweep", time_limit_s=300),
         JobKind(name="uploads.sweep", lane="sweep", time_limit_s=300),

@@ -7,6 +7,7 @@ from app.assets.moderation import Moderator
 from app.assets.service import Assets
 from app.catalog.service import Catalog
 from app.delivery.service import Minter, MintSettings
+from app.erasure.retention import Retention
 from app.erasure.service import Erasure
 from app.kernel.db import Database
 from app.kernel.idempotency import Idempotency
@@ -53,6 +54,7 @@ class Services:
         self.orders = Orders(self.db, self.clock)
         self.mailing = Mailing(self.db, self.persons, mailer)
         self.erasure = Erasure(self.db, self.spine, self.persons, self.assets, self.uploads)
+        self.retention = Retention(self.db, self.clock)
 
     async def start(self) -> None:
         """Open the database pool; raises `ServiceUnavailable`."""

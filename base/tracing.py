@@ -23,6 +23,8 @@ from base.settings import Reader
 
 MAX_FILE: Final = 16 * 1024 * 1024
 FLUSH_S: Final = 0.3
+KEEP_DAYS: Final = 7
+LOOK_S: Final = 3600
 PENDING: Final = 10_000
 
 Attribute = str | int
@@ -133,8 +135,12 @@ class _Files:
         self._thread.join(5)
 
     def _run(self) -> None:
+        look = 0.0
         while not self._stop.wait(FLUSH_S):
             self._flush()
+            if time.monotonic() >= look:
+                look = time.monotonic() + LOOK_S
+                forget_old(self._path.parent)
         self._flush()
 
     def _flush(self) -> None:
@@ -161,6 +167,14 @@ class _Files:
             "error": ended.error,
             "attributes": ended.attributes,
         }
+
+
+def forget_old(folder: Path, days: int = KEEP_DAYS) -> None:
+    """Remove span files whose last line is older than `days`, whoever wrote them."""
+    for path in folder.glob("*.jsonl*"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < time.time() - days * 86_400:
+                path.unlink()
 
 
 def _collector(process: str, endpoint: str) -> tuple[Sink, Callable[[], None]]:

@@ -23,7 +23,7 @@ SCHEDULES: Final[dict[str, int]] = {
     "uploads.reconcile": 60,
     "uploads.sweep": 3_600,
     "assets.empty_trash": 3_600,
-    "idempotency.reap": 3_600,
+    "retention.sweep": 3_600,
 }
 
 

@@ -8,6 +8,7 @@ import click
 
 import app.machines
 import app.main  # noqa: F401 defines every error and event
+from app.erasure.retention import OTHERS, RETENTION
 from app.kernel.events import EVENT_TYPES
 from app.kernel.idempotency import KEYED, LIFETIME_DAYS, UNKEYED
 from app.stream.domain import KEPT, PUBLIC
@@ -104,7 +105,26 @@ def _name(hint: object) -> str:
     return names.get(getattr(hint, "__name__", ""), "code")
 
 
-PAGES: Final[dict[str, Callable[[], str]]] = {"errors.md": errors_page, "events.md": events_page}
+def retention_page() -> str:
+    """docs/retention.md: what is kept for how long, and why."""
+    rows = [(one.name, f"{one.days} days", one.why) for one in RETENTION] + list(OTHERS)
+    table = "\n".join(f"| {name} | {time} | {why} |" for name, time, why in rows)
+    return f"""# Retention
+
+What goes by itself, and when: the job `retention.sweep` runs every hour. Photos and orders have lifecycles of their
+own.
+
+| class | kept for | why |
+| --- | --- | --- |
+{table}
+"""
+
+
+PAGES: Final[dict[str, Callable[[], str]]] = {
+    "errors.md": errors_page,
+    "events.md": events_page,
+    "retention.md": retention_page,
+}
 
 
 @click.command()

@@ -1,13 +1,16 @@
 """Erasing a person: at once, on request, with a receipt."""
 
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import msgspec
 
 from app.kernel.erasers import Kept
 from app.kernel.events import Event, event
 from base.ids import OwnerId
+
+EVENT_MONTHS: Final = 120
+"""Ten years, as long as accounts must be explained; events are dropped by whole months. Apps are promised 30 days."""
 
 
 @event

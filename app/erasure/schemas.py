@@ -14,7 +14,9 @@ class KeptOut(WireOut, frozen=True, kw_only=True):
 
     what: Annotated[str, Meta(description="What is kept.")]
     reason: Annotated[str, Meta(description="Why: a code.")]
-    until: Annotated[str, Meta(description="Until when: an ISO date, or `unlimited`.")]
+    until: Annotated[
+        str, Meta(description="Until when: an ISO date, a time such as `120-months-after-each`, or `unlimited`.")
+    ]
 
 
 class ReceiptOut(WireOut, frozen=True, kw_only=True):

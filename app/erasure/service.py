@@ -8,7 +8,7 @@ from typing import Final
 
 from app.assets.service import Assets
 from app.erasure import store
-from app.erasure.domain import OwnerErased, Receipt
+from app.erasure.domain import EVENT_MONTHS, OwnerErased, Receipt
 from app.identity import store as identity
 from app.kernel import jobs
 from app.kernel.db import Database, Transaction
@@ -36,7 +36,7 @@ OWNED: Final[dict[str, str]] = {
 }
 
 KEPT: Final = (
-    Kept(what="events", reason="audit-trail-without-personal-data", until="unlimited"),
+    Kept(what="events", reason="audit-trail-without-personal-data", until=f"{EVENT_MONTHS}-months-after-each"),
     Kept(what="receipt", reason="proof-of-erasure", until="unlimited"),
 )
 

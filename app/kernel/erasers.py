@@ -4,7 +4,7 @@ import msgspec
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that stays, for the receipt: what, a code for why, and until when (ISO date or `unlimited`)."""
+    """Something that stays, for the receipt: what, a code for why, and until when (ISO date, time or `unlimited`)."""
 
     what: str
     reason: str

@@ -111,10 +111,6 @@ STORE: Final = """
 INSERT INTO idempotency_keys (owner_id, operation, key, fingerprint, answer) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT DO NOTHING
 """
-REAP: Final = """
-DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM idempotency_keys WHERE created_at < now() - make_interval(days => $1) LIMIT $2))
-"""
 CONTEXT: Final = "idempotency_keys.answer"
 
 
@@ -160,10 +156,6 @@ class Idempotency:
         if row["fingerprint"] != call.fingerprint:
             raise IdempotencyKeyReused()
         return key, msgspec.msgpack.decode(key.unseal(row["answer"], CONTEXT), type=Answer)
-
-    async def reap(self, tx: Transaction, limit: int = 10_000) -> int:
-        """Forget keys older than seven days; the number forgotten, at most `limit`."""
-        return await tx.execute(REAP, LIFETIME_DAYS, limit)
 
 
 def fingerprint(operation: str, path: dict[str, Any], query: str, body: bytes) -> bytes:

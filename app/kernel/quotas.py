@@ -39,7 +39,6 @@ INSERT INTO quotas AS q (owner_id, name, day, used) VALUES ($1, $2, (now() AT TI
 ON CONFLICT (owner_id, name, day) DO UPDATE SET used = q.used + excluded.used
 RETURNING used, now() AS now
 """
-REAP: Final = "DELETE FROM quotas WHERE day < (now() AT TIME ZONE 'UTC')::date - $1::int"
 
 
 async def spend(tx: Transaction, owner_id: OwnerId, quota: Quota, units: int = 1) -> int:
@@ -53,8 +52,3 @@ async def spend(tx: Transaction, owner_id: OwnerId, quota: Quota, units: int = 1
 
 def _until_midnight(now: datetime) -> int:
     return 86_400 - (now.hour * 3600 + now.minute * 60 + now.second)
-
-
-async def reap(tx: Transaction) -> int:
-    """Forget past days."""
-    return await tx.execute(REAP, KEEP_DAYS)

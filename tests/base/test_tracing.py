@@ -1,6 +1,8 @@
 """Spans: parents, files, sampling."""
 
 import json
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,3 +65,13 @@ def test_none_of_a_thousand(folder: Path) -> None:
     with tracing.span("unsampled"):
         assert (telemetry.traceparent() or "").endswith("-00")
     assert told(folder) == []
+
+
+def test_old_files_go_whoever_wrote_them(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, days in (("api.1.jsonl", 8), ("api.1.jsonl.1", 8), ("api.2.jsonl", 6), ("note.txt", 99)):
+        (folder / name).write_text("{}")
+        moment = time.time() - days * 86_400
+        os.utime(folder / name, (moment, moment))
+    tracing.forget_old(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["api.2.jsonl", "note.txt"]

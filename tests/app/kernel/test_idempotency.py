@@ -148,18 +148,6 @@ class TestOnce:
         await one.stop()
         assert len(asked) == 1
 
-    async def test_reaper_forgets_after_seven_days(self, db: Database, keyed: Idempotency) -> None:
-        owner = await new_owner(db)
-        for key, age in (("key-older", "7 days 1 minute"), ("key-newer", "6 days 23 hours")):
-            await keyed.once(call(owner, key), effect, reply)
-            async with db.transaction() as tx:
-                await tx.execute(
-                    "UPDATE idempotency_keys SET created_at = now() - $2::text::interval WHERE key = $1", key, age
-                )
-        async with db.transaction() as tx:
-            assert await keyed.reap(tx) == 1
-        assert (await keyed.once(call(owner, "key-newer"), effect, reply)).replayed
-
 
 def _fields(struct: Any) -> dict[str, Any]:
     return {name: getattr(struct, name) for name in struct.__struct_fields__}

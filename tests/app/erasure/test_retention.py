@@ -1,0 +1,149 @@
+"""What is over goes, each class after its own time, and nothing else."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from app.erasure.domain import EVENT_MONTHS
+from app.erasure.retention import GUEST_DAYS, GUEST_HAS, RETENTION, Retention, is_over
+from app.erasure.service import OWNED
+from app.kernel import alerts, jobs
+from app.kernel.alerts import Severity
+from app.kernel.db import Database
+from app.kernel.jobs import Plan
+from app.reactions import KINDS
+from app.services import Services
+from app.uploads.service import Clean
+
+Guest = Callable[[], Awaitable[dict[str, Any]]]
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+
+
+class Clock:
+    def __init__(self, moment: datetime) -> None:
+        self.moment = moment
+
+    def now(self) -> datetime:
+        return self.moment
+
+
+async def count(db: Database, table: str) -> int:
+    async with db.reading() as read:
+        return int(await read.value(f"SELECT count(*) FROM {table}"))
+
+
+async def one_of_each(client: httpx.AsyncClient, guest: Guest, services: Services, db: Database) -> datetime:
+    """A row of every class whose time began at the same moment, given back."""
+    auth = (await guest())["auth"]
+    headers = {**auth, "Idempotency-Key": uuid4().hex}
+    body = {"bytes": 5, "contentType": "image/jpeg"}
+    assert (await client.post("/v1/uploads", json=body, headers=headers)).status_code == 201
+    async with db.transaction() as tx:
+        await alerts.alert(tx, "rule", Severity.ERROR, "subject")
+        job = await services.spine.plan(tx, Plan(kind="asset.clean", payload=Clean(asset_id=UUID(int=1))), cause=None)
+        assert job is not None
+        await tx.execute("UPDATE jobs SET state = 'published' WHERE id = $1", job)
+        await jobs.finish(tx, job)
+    begun = datetime(2026, 7, 1, tzinfo=UTC)
+    async with db.transaction() as tx:
+        await tx.execute("UPDATE sessions SET revoked_at = $1, expires_at = $2", begun, begun + 9 * DAY)
+        await tx.execute("UPDATE idempotency_keys SET created_at = $1", begun)
+        await tx.execute("UPDATE quotas SET day = ($1 AT TIME ZONE 'UTC')::date - 1", begun)
+        await tx.execute("UPDATE jobs SET finished_at = $1 WHERE id = $2", begun, job)
+        await tx.execute("UPDATE alerts SET closed_at = $1", begun)
+    return begun
+
+
+async def test_each_class_goes_after_its_own_time(
+    client: httpx.AsyncClient, guest: Guest, services: Services, db: Database
+) -> None:
+    begun = await one_of_each(client, guest, services, db)
+    clock = Clock(begun)
+    retention = Retention(db, clock)
+    for days in sorted({one.days for one in RETENTION}):
+        due = [one.table for one in RETENTION if one.days == days]
+        clock.moment = begun + timedelta(days=days) - MINUTE
+        await retention.sweep()
+        assert {table: await count(db, table) for table in due} == dict.fromkeys(due, 1)
+        clock.moment += 2 * MINUTE
+        gone = await retention.sweep()
+        assert {gone[one.name] for one in RETENTION if one.days == days} == {1}
+        assert {table: await count(db, table) for table in due} == dict.fromkeys(due, 0)
+
+
+async def test_what_is_needed_stays_however_old(
+    client: httpx.AsyncClient, guest: Guest, services: Services, db: Database
+) -> None:
+    await guest()
+    async with db.transaction() as tx:
+        await alerts.alert(tx, "rule", Severity.ERROR, "still open")
+        await services.spine.plan(tx, Plan(kind="asset.clean", payload=Clean(asset_id=UUID(int=1))), cause=None)
+        await tx.execute("UPDATE jobs SET created_at = now() - interval '9 years'")
+        await tx.execute("UPDATE alerts SET first_at = now() - interval '9 years'")
+        await tx.execute("UPDATE owners SET created_at = now() - interval '9 years'")
+        await tx.execute("UPDATE sessions SET created_at = now() - interval '9 years'")
+    assert sum((await services.retention.sweep()).values()) == 0
+    assert [await count(db, table) for table in ("alerts", "jobs", "sessions", "owners")] == [1, 1, 1, 1]
+
+
+class TestEmptyGuests:
+    async def test_goes_whole_but_for_the_trail(
+        self, client: httpx.AsyncClient, guest: Guest, services: Services, db: Database
+    ) -> None:
+        await guest()
+        services.retention = Retention(db, Clock(datetime.now(UTC) + timedelta(days=GUEST_DAYS + 400)))
+        assert (await services.retention.sweep())["empty guests"] == 1
+        assert {table: await count(db, table) for table in ("owners", *GUEST_HAS)} == dict.fromkeys(
+            ("owners", *GUEST_HAS), 0
+        )
+        assert await count(db, "events") == 1
+
+    async def test_who_has_anything_stays(
+        self, client: httpx.AsyncClient, guest: Guest, services: Services, db: Database
+    ) -> None:
+        auth = (await guest())["auth"]
+        body = {"bytes": 5, "contentType": "image/jpeg"}
+        await client.post("/v1/uploads", json=body, headers={**auth, "Idempotency-Key": uuid4().hex})
+        gone = (await guest())["auth"]
+        assert (await client.delete("/v1/me", headers=gone)).status_code == 200
+        services.retention = Retention(db, Clock(datetime.now(UTC) + timedelta(days=GUEST_DAYS + 400)))
+        assert (await services.retention.sweep())["empty guests"] == 0
+        assert await count(db, "owners") == 2
+
+    def test_what_a_guest_may_lose_is_known_to_the_eraser(self) -> None:
+        assert set(GUEST_HAS) <= set(OWNED)
+        assert set(OWNED) - set(GUEST_HAS) > {"assets", "uploads", "orders"}
+
+
+class TestEvents:
+    @pytest.mark.parametrize(
+        ("name", "now", "over"),
+        [
+            ("events_2016_11", datetime(2026, 11, 30, tzinfo=UTC), False),
+            ("events_2016_11", datetime(2026, 12, 1, tzinfo=UTC), True),
+            ("events_2016_12", datetime(2026, 12, 31, tzinfo=UTC), False),
+            ("events_2016_12", datetime(2027, 1, 1, tzinfo=UTC), True),
+            ("events_default", datetime(2099, 1, 1, tzinfo=UTC), False),
+        ],
+    )
+    def test_whole_months_only(self, name: str, now: datetime, over: bool) -> None:
+        assert EVENT_MONTHS == 120
+        assert is_over(name, now) is over
+
+    async def test_a_month_that_is_over_is_dropped(self, services: Services, db: Database) -> None:
+        async with db.transaction() as tx:
+            await tx.execute(
+                "CREATE TABLE events_2001_05 PARTITION OF events FOR VALUES FROM ('2001-05-01Z') TO ('2001-06-01Z')"
+            )
+        assert (await services.retention.sweep())["events"] == 1
+        async with db.reading() as read:
+            assert await read.value("SELECT to_regclass('events_2001_05')") is None
+            assert await read.value("SELECT to_regclass('events_default')") is not None
+
+
+def test_the_sweeper_is_planned() -> None:
+    assert "retention.sweep" in KINDS
