@@ -14,6 +14,7 @@ from app.kernel import events, jobs
 from app.kernel.db import Transaction
 from app.kernel.jobs import Applier, JobRow
 from app.orders.mails import SendMail
+from app.payments.facts import AskRefund, Read
 from app.services import Services
 from app.uploads.planning import Assemble, Clean
 from base.ingest import Analyse
@@ -98,6 +99,21 @@ async def send_mail(services: Services, attempt: Attempt) -> None:
         await attempt.finish(tx)
 
 
+async def read_payment(services: Services, attempt: Attempt) -> None:
+    """Read a payment at Stripe; reading twice is harmless, so the job is closed afterwards."""
+    await services.payments.read(msgspec.json.decode(attempt.job.payload, type=Read).payment_id)
+
+
+async def cancel_payment(services: Services, attempt: Attempt) -> None:
+    """Ask Stripe to cancel a payment; asking twice is harmless."""
+    await services.payments.ask_cancel(msgspec.json.decode(attempt.job.payload, type=Read).payment_id)
+
+
+async def ask_refund(services: Services, attempt: Attempt) -> None:
+    """Make a refund at Stripe, or read what became of it."""
+    await services.payments.ask_refund(msgspec.json.decode(attempt.job.payload, type=AskRefund).refund_id)
+
+
 async def apply_ingest(services: Services, tx: Transaction, job: JobRow, result: Result) -> None:
     """One answer of ingest."""
     await services.uploads.apply_ingest(tx, job, result)
@@ -123,6 +139,9 @@ HANDLERS: Final[dict[str, Handler]] = {
     "order.mail": send_mail,
     "asset.moderate": moderate_asset,
     "assets.empty_trash": empty_trash,
+    "payment.read": read_payment,
+    "payment.cancel": cancel_payment,
+    "payment.refund": ask_refund,
 }
 
 ServiceApplier = Callable[[Services, Transaction, JobRow, Result], Awaitable[None]]

@@ -6,6 +6,14 @@ from app.assets import domain as assets
 from app.kernel import jobs
 from app.kernel.states import Machine
 from app.orders import domain as orders
+from app.payments import domain as payments
 from app.uploads import domain as uploads
 
-MACHINES: Final[tuple[Machine[Any], ...]] = (jobs.MACHINE, uploads.MACHINE, assets.MACHINE, orders.MACHINE)
+MACHINES: Final[tuple[Machine[Any], ...]] = (
+    jobs.MACHINE,
+    uploads.MACHINE,
+    assets.MACHINE,
+    orders.MACHINE,
+    payments.MACHINE,
+    payments.REFUNDS,
+)

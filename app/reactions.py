@@ -8,6 +8,8 @@ from app.kernel.jobs import JobKind
 from app.kernel.spine import Reaction
 from app.orders import domain as orders
 from app.orders.mails import planned_confirmation
+from app.payments import domain as payments
+from app.payments.service import planned_refund
 from app.uploads import domain as uploads
 from app.uploads.planning import planned_assembly, planned_cleaning, planned_ingest
 
@@ -22,6 +24,10 @@ KINDS: Final[dict[str, JobKind]] = {
         JobKind(name="upload.assemble", lane="record", time_limit_s=120),
         JobKind(name="asset.clean", lane="sweep", time_limit_s=60),
         JobKind(name="pixel.echo", lane="preview", time_limit_s=10),  # a probe of the way to a worker and back
+        # Money: what Stripe is asked; silence is tried again for hours.
+        JobKind(name="payment.read", lane="checkout", time_limit_s=60, max_attempts=20),
+        JobKind(name="payment.cancel", lane="checkout", time_limit_s=60, max_attempts=20),
+        JobKind(name="payment.refund", lane="checkout", time_limit_s=60, max_attempts=20),
         # Housekeeping, planned by the scheduler.
         JobKind(name="events.partitions", lane="sweep", time_limit_s=30),
         JobKind(name="assets.empty_trash", lane="sweep", time_limit_s=60),
@@ -44,6 +50,7 @@ REACTIONS: Final[dict[str, tuple[Reaction, ...]]] = {
     assets.AssetRejected.type: (_CLEAN,),
     assets.AssetErased.type: (_CLEAN,),
     orders.OrderPaid.type: (Reaction("order.mail", planned_confirmation),),
+    payments.RefundRequested.type: (Reaction("payment.refund", planned_refund),),
     uploads.UploadAborted.type: (_CLEAN,),
     uploads.UploadExpired.type: (_CLEAN,),
 }

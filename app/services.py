@@ -15,6 +15,8 @@ from app.kernel.persons import PersonKeys
 from app.kernel.spine import Spine
 from app.orders.mailing import Mailing
 from app.orders.service import Orders
+from app.payments.gateway import Gateway
+from app.payments.service import Payments
 from app.reactions import KINDS, REACTIONS
 from app.settings import AppSettings
 from app.uploads.check import Checker
@@ -51,6 +53,8 @@ class Services:
         self.uploads = Uploads(self.db, self.spine, self.store, settings.buckets, self.assets, self.clock)
         self.sweeper = Sweeper(self.db, self.spine, self.store, settings.buckets, self.assets, self.uploads, self.clock)
         self.checker = Checker(self.db, self.assets)
+        self.gateway = Gateway(settings.stripe, self.clock)
+        self.payments = Payments(self.db, self.spine, self.gateway, self.clock)
         self.orders = Orders(self.db, self.clock)
         self.mailing = Mailing(self.db, self.persons, mailer)
         self.erasure = Erasure(self.db, self.spine, self.persons, self.assets, self.uploads)
@@ -70,6 +74,7 @@ class Services:
                 await asyncio.sleep(0.5)
 
     async def stop(self) -> None:
-        """Close the pool and the store's threads."""
+        """Close the pool, the store's threads and the connections to Stripe."""
+        await self.gateway.close()
         await self.db.stop()
         self.store.close()

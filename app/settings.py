@@ -6,6 +6,7 @@ import msgspec
 
 from app.delivery.service import MintSettings, read_minting
 from app.kernel.db import DatabaseSettings, read_database
+from app.payments.gateway import StripeSettings, read_stripe
 from app.web.settings import WebSettings, read_web
 from base.objects import Buckets, ObjectStoreSettings, read_buckets, read_store
 from base.settings import Keys, Reader, Secret
@@ -20,6 +21,7 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
     buckets: Buckets
     keks: Keys
     result_key: Secret[bytes]
+    stripe: StripeSettings
 
 
 def read_app(read: Reader, role: str) -> AppSettings:
@@ -31,6 +33,7 @@ def read_app(read: Reader, role: str) -> AppSettings:
         buckets=read_buckets(read),
         keks=read.keys("TIRAGE_KEK"),
         result_key=read.key("TIRAGE_RESULT_KEY"),
+        stripe=read_stripe(read),
     )
 
 

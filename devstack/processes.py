@@ -26,7 +26,8 @@ STORE: Final = (
     "TIRAGE_BUCKET_MASTERS",
     "TIRAGE_BUCKET_STAGING",
 )
-RECORD: Final = ("TIRAGE_DATABASE_URL", "TIRAGE_KEK", "TIRAGE_RESULT_KEY", *STORE)
+STRIPE: Final = ("TIRAGE_STRIPE_URL", "TIRAGE_STRIPE_KEY", "TIRAGE_STRIPE_PUBLISHABLE_KEY")
+RECORD: Final = ("TIRAGE_DATABASE_URL", "TIRAGE_KEK", "TIRAGE_RESULT_KEY", *STORE, *STRIPE)
 EDGE_KEYS: Final = ("TIRAGE_EDGE_KEYS_EPHEMERAL", "TIRAGE_EDGE_KEYS_SHARE", "TIRAGE_EDGE_KEYS_DURABLE")
 
 STORE_TUNING: Final = ("TIRAGE_S3_THREADS", "TIRAGE_S3_CONNECT_TIMEOUT", "TIRAGE_S3_READ_TIMEOUT")
@@ -77,8 +78,6 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     def _tunes(self, name: str) -> bool:
         return any(name == known or (known[-1] == "*" and name.startswith(known[:-1])) for known in self.tuning)
 
-
-STRIPE: Final = ("TIRAGE_STRIPE_URL", "TIRAGE_STRIPE_KEY", "TIRAGE_STRIPE_WEBHOOK_SECRETS")
 
 PROCESSES: Final = (
     Process(

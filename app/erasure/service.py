@@ -30,6 +30,8 @@ OWNED: Final[dict[str, str]] = {
     "person_keys": "eraser: persons, last",
     "jobs": "eraser: jobs; rows stay with ids only",
     "orders": "kept: amounts, codes and ids only; accounting",
+    "payments": "kept: amounts, codes and ids only; accounting",
+    "refunds": "kept: amounts, codes and ids only; accounting",
     "order_recipients": "sealed under the person's key, which is destroyed",
     "events": "kept: ids, codes, amounts and times only, by a closed set of field types",
     "erasures": "kept: the receipt itself",

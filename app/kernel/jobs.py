@@ -250,7 +250,10 @@ async def _again_or_park(tx: Transaction, row: JobRow, reason: str, delay_s: int
 
 
 LOCK: Final = f"SELECT {_FIELDS} FROM jobs WHERE id = $1 FOR UPDATE"  # noqa: S608
-FINISH: Final = "UPDATE jobs SET state = 'done', outcome = $2, last_reason = $3, finished_at = now() WHERE id = $1"
+FINISH: Final = """
+UPDATE jobs SET state = 'done', outcome = $2, last_reason = $3, finished_at = now()
+WHERE id = $1 AND state <> 'cancelled'  -- superseded while it ran
+"""
 STEPS_BEFORE: Final = "SELECT count(*) FROM step_runs WHERE job_id = $1 AND outcome = 'ok'"
 STEP: Final = """
 INSERT INTO step_runs AS run (job_id, step, attempt, outcome, reason, ms, engine, body, trace_id)

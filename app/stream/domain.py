@@ -44,6 +44,9 @@ _DRAFT: Final = ("draftId", "draft_id", "draft")
 _QUOTE: Final = ("quoteId", "quote_id", "quote")
 _TOTAL: Final = ("total", "total", "")
 _PAID: Final = ("paid", "paid", "")
+_PAYMENT: Final = ("paymentId", "payment_id", "payment")
+_REFUND: Final = ("refundId", "refund_id", "refund")
+_AMOUNT: Final = ("amount", "amount", "")
 _CANCELLABLE: Final = ("cancellableUntil", "cancellable_until", "")
 
 PUBLIC: Final[dict[str, Public]] = {
@@ -67,6 +70,17 @@ PUBLIC: Final[dict[str, Public]] = {
     "asset.cleared": Public("asset.cleared", 1, "Prints of the photo can be made again.", (_ASSET,)),
     "asset.erased": Public("asset.erased", 1, "The photo is gone.", (_ASSET,)),
     "session.revoked": Public("session.revoked", 1, "A device has to sign in again.", (_DEVICE, _REASON)),
+    "payment.requires_payment_method": Public(
+        "payment.requires_payment_method", 1, "The payment waits for a card.", (_ORDER, _PAYMENT)
+    ),
+    "payment.requires_action": Public("payment.requires_action", 1, "The bank asks the person.", (_ORDER, _PAYMENT)),
+    "payment.processing": Public("payment.processing", 1, "The money is on its way.", (_ORDER, _PAYMENT)),
+    "payment.secured": Public("payment.secured", 1, "The money has arrived.", (_ORDER, _PAYMENT, _AMOUNT)),
+    "payment.cancelled": Public("payment.cancelled", 1, "Nothing will be paid.", (_ORDER, _PAYMENT, _REASON)),
+    "payment.failed": Public("payment.failed", 1, "One try to pay was declined.", (_ORDER, _PAYMENT, _REASON)),
+    "refund.requested": Public("refund.requested", 1, "Money is to go back.", (_ORDER, _REFUND, _AMOUNT, _REASON)),
+    "refund.succeeded": Public("refund.succeeded", 1, "Money is on its way back.", (_ORDER, _REFUND, _AMOUNT)),
+    "refund.failed": Public("refund.failed", 1, "Money did not go back.", (_ORDER, _REFUND, _AMOUNT, _REASON)),
     "order.placed": Public("order.placed", 1, "An order waits for its payment.", (_ORDER, _DRAFT, _QUOTE, _TOTAL)),
     "order.awaiting_payment": Public("order.awaiting_payment", 1, "The payment has begun.", (_ORDER,)),
     "order.paid": Public("order.paid", 1, "The order is paid.", (_ORDER, _PAID, _CANCELLABLE)),
@@ -77,6 +91,9 @@ PUBLIC: Final[dict[str, Public]] = {
 
 PRIVATE: Final[dict[str, str]] = {
     "device.registered": "the device knows; nobody else of the owner is there yet",
+    "payment.opened": "the order's own event tells it",
+    "payment.authorised": "money that is only held is not shown as paid",
+    "payment.mismatch_found": "an operator decides what it means",
     "owner.erased": "there is nobody left to tell",
 }
 """Event types apps do not see, with the reason."""

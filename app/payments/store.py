@@ -1,0 +1,259 @@
+"""All SQL of payments."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from app.kernel import states
+from app.kernel.db import Readable, Transaction
+from app.kernel.events import Event, Origin
+from app.kernel.spine import Spine
+from app.payments.domain import (
+    MACHINE,
+    REFUNDS,
+    IntentFacts,
+    Payment,
+    PaymentState,
+    Refund,
+    RefundLine,
+    RefundState,
+)
+from base.ids import OrderId, OwnerId, PaymentId, RefundId
+from base.money import Money
+
+_P: Final = """id, order_id, owner_id, state, attempt, amount, currency, intent_id, key_number, asked_at, spoiled_at,
+    polls, cancel_reason"""
+_R: Final = """id, payment_id, order_id, owner_id, state, amount, currency, reason, lines::text AS lines, stripe_id,
+    key_number, asked_at, spoiled_at, polls"""
+_LIVE: Final = f"SELECT {_P} FROM payments WHERE order_id = $1 AND state <> 'cancelled'"  # noqa: S608
+
+INSERT: Final = """
+INSERT INTO payments (id, order_id, owner_id, state, attempt, amount, currency)
+SELECT $1, $2, $3, 'created', 1 + count(*), $4, $5 FROM payments WHERE order_id = $2
+RETURNING attempt
+"""
+GET: Final = f"SELECT {_P} FROM payments WHERE id = $1"  # noqa: S608
+LOCK: Final = f"{GET} FOR UPDATE"
+LOCK_LIVE: Final = f"{_LIVE} FOR UPDATE"
+LATEST: Final = f"SELECT {_P} FROM payments WHERE order_id = $1 ORDER BY attempt DESC LIMIT 1"  # noqa: S608
+BY_INTENT: Final = "SELECT id FROM payments WHERE intent_id = $1"
+ASKED: Final = "UPDATE payments SET asked_at = $2 WHERE id = $1 AND asked_at IS NULL"
+SPOILED: Final = "UPDATE payments SET spoiled_at = coalesce(spoiled_at, $2) WHERE id = $1"
+NEXT_KEY: Final = """
+UPDATE payments SET key_number = key_number + 1, asked_at = $3, spoiled_at = NULL WHERE id = $1 AND key_number = $2
+"""
+ADOPT: Final = "UPDATE payments SET intent_id = $2 WHERE id = $1 AND intent_id IS NULL"
+POLLED: Final = "UPDATE payments SET polls = polls + 1 WHERE id = $1"
+POLL_AFRESH: Final = "UPDATE payments SET polls = 0 WHERE id = $1"
+WANT_CANCEL: Final = "UPDATE payments SET cancel_reason = $2 WHERE id = $1"
+KNOWN: Final = (
+    "SELECT status, failed_charge, mismatch, read_at, refunded, received FROM payment_facts WHERE intent_id = $1"
+)
+KEEP_FACTS: Final = """
+INSERT INTO payment_facts AS f (intent_id, payment_id, order_ref, status, amount, currency, received, refunded,
+                                failed_charge, failure, mismatch, read_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+ON CONFLICT (intent_id) DO UPDATE
+SET payment_id = coalesce(f.payment_id, excluded.payment_id), status = excluded.status, amount = excluded.amount,
+    received = greatest(f.received, excluded.received), refunded = excluded.refunded,
+    failed_charge = coalesce(excluded.failed_charge, f.failed_charge), failure = coalesce(excluded.failure, f.failure),
+    mismatch = coalesce(excluded.mismatch, f.mismatch), read_at = greatest(f.read_at, excluded.read_at)
+"""
+INSERT_REFUND: Final = """
+INSERT INTO refunds (id, payment_id, order_id, owner_id, state, amount, currency, reason, lines)
+VALUES ($1, $2, $3, $4, 'requested', $5, $6, $7, $8::jsonb)
+"""
+REFUND: Final = f"SELECT {_R} FROM refunds WHERE id = $1"  # noqa: S608
+LOCK_REFUND: Final = f"{REFUND} FOR UPDATE"
+REFUNDS_OF: Final = f"SELECT {_R} FROM refunds WHERE payment_id = $1 ORDER BY id"  # noqa: S608
+REFUND_ASKED: Final = "UPDATE refunds SET asked_at = $2 WHERE id = $1 AND asked_at IS NULL"
+REFUND_SPOILED: Final = "UPDATE refunds SET spoiled_at = coalesce(spoiled_at, $2) WHERE id = $1"
+REFUND_NEXT_KEY: Final = """
+UPDATE refunds SET key_number = key_number + 1, asked_at = NULL, spoiled_at = NULL WHERE id = $1
+"""
+REFUND_KNOWN: Final = "UPDATE refunds SET stripe_id = $2, failure = coalesce($3, failure) WHERE id = $1"
+REFUND_POLLED: Final = "UPDATE refunds SET polls = polls + 1 WHERE id = $1"
+SUMS: Final = """
+SELECT coalesce(sum(amount) FILTER (WHERE state = 'succeeded'), 0)::bigint AS refunded,
+       coalesce(sum(amount) FILTER (WHERE state = 'requested'), 0)::bigint AS refunding
+FROM refunds WHERE payment_id = $1
+"""
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What an earlier reading of an intent said."""
+
+    status: str
+    failed_charge: str | None
+    mismatch: str | None
+    read_at: datetime
+    refunded: int
+    received: int
+
+
+async def insert(tx: Transaction, payment_id: UUID, order_id: UUID, owner_id: UUID, amount: Money) -> int:
+    """Write a new payment; its attempt."""
+    return int(await tx.value(INSERT, payment_id, order_id, owner_id, amount.amount, amount.currency))
+
+
+async def get(db: Readable, payment_id: UUID) -> Payment | None:
+    """A payment."""
+    return _payment(await db.one(GET, payment_id))
+
+
+async def lock(tx: Transaction, payment_id: UUID) -> Payment | None:
+    """A payment, locked."""
+    return _payment(await tx.one(LOCK, payment_id))
+
+
+async def lock_live(tx: Transaction, order_id: UUID) -> Payment | None:
+    """The order's payment that is not cancelled, locked."""
+    return _payment(await tx.one(LOCK_LIVE, order_id))
+
+
+async def latest(db: Readable, order_id: UUID) -> Payment | None:
+    """The order's last payment."""
+    return _payment(await db.one(LATEST, order_id))
+
+
+async def by_intent(db: Readable, intent_id: str) -> UUID | None:
+    """The payment that has this intent."""
+    found: UUID | None = await db.value(BY_INTENT, intent_id)
+    return found
+
+
+async def note(tx: Transaction, sql: str, row: UUID, *values: object) -> None:
+    """One of this module's small updates by id."""
+    await tx.execute(sql, row, *values)
+
+
+async def known(db: Readable, intent_id: str) -> Known | None:
+    """What is known of an intent."""
+    row = await db.one(KNOWN, intent_id)
+    return None if row is None else Known(**dict(row))
+
+
+async def keep_facts(tx: Transaction, payment_id: UUID | None, facts: IntentFacts, mismatch: str | None) -> None:
+    """Merge what Stripe said; the caller has checked that it is not older than what is known."""
+    await tx.execute(
+        KEEP_FACTS,
+        facts.id,
+        payment_id,
+        facts.order_ref,
+        facts.status,
+        facts.amount,
+        facts.currency.upper(),
+        facts.received,
+        facts.refunded,
+        facts.failed_charge,
+        facts.failure,
+        mismatch,
+        facts.read_at,
+    )
+
+
+async def transition(
+    tx: Transaction, spine: Spine, payment: Payment, new: PaymentState, told: Event, origin: Origin
+) -> None:
+    """Move a payment and tell of it."""
+    await states.compare_and_set(tx, MACHINE, payment.id, payment.state, new)
+    await record(tx, spine, payment, told, origin)
+
+
+async def record(tx: Transaction, spine: Spine, payment: Payment, told: Event, origin: Origin) -> None:
+    """Tell something of a payment."""
+    await spine.record(
+        tx, told, aggregate_id=payment.id, owner_id=payment.owner_id, origin=origin, order_id=payment.order_id
+    )
+
+
+async def insert_refund(
+    tx: Transaction, refund_id: UUID, payment: Payment, amount: int, reason: str, lines: Sequence[RefundLine]
+) -> None:
+    """Write a new refund."""
+    await tx.execute(
+        INSERT_REFUND,
+        refund_id,
+        payment.id,
+        payment.order_id,
+        payment.owner_id,
+        amount,
+        payment.amount.currency,
+        reason,
+        msgspec.json.encode(lines).decode(),
+    )
+
+
+async def refund(db: Readable, refund_id: UUID) -> Refund | None:
+    """A refund."""
+    return _refund(await db.one(REFUND, refund_id))
+
+
+async def lock_refund(tx: Transaction, refund_id: UUID) -> Refund | None:
+    """A refund, locked."""
+    return _refund(await tx.one(LOCK_REFUND, refund_id))
+
+
+async def refunds_of(db: Readable, payment_id: UUID) -> list[Refund]:
+    """Every refund of a payment."""
+    found = (_refund(row) for row in await db.fetch(REFUNDS_OF, payment_id))
+    return [one for one in found if one is not None]
+
+
+async def move_refund(
+    tx: Transaction, spine: Spine, refund: Refund, new: RefundState, told: Event, origin: Origin
+) -> None:
+    """Move a refund and tell of it."""
+    await states.compare_and_set(tx, REFUNDS, refund.id, refund.state, new)
+    await spine.record(
+        tx, told, aggregate_id=refund.id, owner_id=refund.owner_id, origin=origin, order_id=refund.order_id
+    )
+
+
+async def sums(db: Readable, payment_id: UUID) -> tuple[int, int]:
+    """What is refunded and what is being refunded, in minor units."""
+    row = await db.one(SUMS, payment_id)
+    assert row is not None
+    return row["refunded"], row["refunding"]
+
+
+def _payment(row: Any) -> Payment | None:
+    if row is None:
+        return None
+    return Payment(
+        id=PaymentId(row["id"]),
+        order_id=OrderId(row["order_id"]),
+        owner_id=OwnerId(row["owner_id"]),
+        state=PaymentState(row["state"]),
+        attempt=row["attempt"],
+        amount=Money(row["amount"], row["currency"]),
+        intent_id=row["intent_id"],
+        key_number=row["key_number"],
+        asked_at=row["asked_at"],
+        spoiled_at=row["spoiled_at"],
+        polls=row["polls"],
+        cancel_reason=row["cancel_reason"],
+    )
+
+
+def _refund(row: Any) -> Refund | None:
+    if row is None:
+        return None
+    return Refund(
+        id=RefundId(row["id"]),
+        payment_id=PaymentId(row["payment_id"]),
+        order_id=OrderId(row["order_id"]),
+        owner_id=OwnerId(row["owner_id"]),
+        state=RefundState(row["state"]),
+        amount=Money(row["amount"], row["currency"]),
+        reason=row["reason"],
+        lines=msgspec.json.decode(row["lines"], type=tuple[RefundLine, ...]),
+        stripe_id=row["stripe_id"],
+        key_number=row["key_number"],
+        asked_at=row["asked_at"],
+        spoiled_at=row["spoiled_at"],
+        polls=row["polls"],
+    )
