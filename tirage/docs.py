@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, get_type_hints
 
 import click
 
@@ -94,7 +94,7 @@ These do not:
 
 
 def _fields(type_: str) -> str:
-    hints = EVENT_TYPES[type_].__annotations__
+    hints = get_type_hints(EVENT_TYPES[type_])
     return ", ".join(
         f"`{name}` ({kind + ' id' if kind else _name(hints[field])})" for name, field, kind in PUBLIC[type_].fields
     )
