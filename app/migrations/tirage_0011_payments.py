@@ -2,7 +2,7 @@
 
 from app.kernel.migrate import sql_migration
 
-ID = "0010"
+ID = "0011"
 VERSION = "1.38.0"
 DESCRIPTION = "payments"
 
