@@ -84,6 +84,11 @@ async def moderate_asset(services: Services, attempt: Attempt) -> None:
     await services.care.moderate(msgspec.json.decode(attempt.job.payload, type=Analyse))
 
 
+async def purge_edges(services: Services, attempt: Attempt) -> None:
+    """Tell edges what they must not serve; told twice, nothing changes, so the job is closed afterwards."""
+    await services.denials.tell()
+
+
 async def clean_asset(services: Services, attempt: Attempt) -> None:
     """Remove a dead asset's objects; deleting twice is harmless, so the job is closed afterwards."""
     await services.uploads.clean(msgspec.json.decode(attempt.job.payload, type=Clean))
@@ -129,6 +134,7 @@ async def apply_echo(services: Services, tx: Transaction, job: JobRow, result: R
 
 
 HANDLERS: Final[dict[str, Handler]] = {
+    "edges.purge": purge_edges,
     "events.partitions": make_partitions,
     "retention.sweep": sweep_retention,
     "uploads.expire": expire_uploads,

@@ -4,6 +4,7 @@ from typing import Final
 
 from app.assets import domain as assets
 from app.assets.care import planned_analysis
+from app.delivery import denials
 from app.kernel.jobs import JobKind
 from app.kernel.spine import Reaction
 from app.orders import domain as orders
@@ -23,6 +24,7 @@ KINDS: Final[dict[str, JobKind]] = {
         JobKind(name="print.master", lane="print", time_limit_s=300),
         JobKind(name="upload.assemble", lane="record", time_limit_s=120),
         JobKind(name="asset.clean", lane="sweep", time_limit_s=60),
+        JobKind(name=denials.KIND, lane="record", time_limit_s=120, max_attempts=12),
         JobKind(name="pixel.echo", lane="preview", time_limit_s=10),  # a probe of the way to a worker and back
         # Money: what Stripe is asked; silence is tried again for hours.
         JobKind(name="payment.read", lane="checkout", time_limit_s=60, max_attempts=20),
@@ -48,7 +50,7 @@ REACTIONS: Final[dict[str, tuple[Reaction, ...]]] = {
     assets.AssetReady.type: (Reaction("asset.analyse", planned_analysis),),
     assets.AssetDuplicateFound.type: (_CLEAN,),
     assets.AssetRejected.type: (_CLEAN,),
-    assets.AssetErased.type: (_CLEAN,),
+    assets.AssetErased.type: (_CLEAN, Reaction(denials.KIND, denials.planned_purge)),
     orders.OrderPaid.type: (Reaction("order.mail", planned_confirmation),),
     payments.RefundRequested.type: (Reaction("payment.refund", planned_refund),),
     uploads.UploadAborted.type: (_CLEAN,),

@@ -6,6 +6,7 @@ from app.assets.care import AssetCare
 from app.assets.moderation import Moderator
 from app.assets.service import Assets
 from app.catalog.service import Catalog
+from app.delivery.denials import Denials, EdgeSettings
 from app.delivery.service import Minter, MintSettings
 from app.erasure.retention import Retention
 from app.erasure.service import Erasure
@@ -23,6 +24,7 @@ from app.uploads.check import Checker
 from app.uploads.service import Uploads
 from app.uploads.sweep import Sweeper
 from base.clock import Clock, SystemClock
+from base.edges import EdgeClient
 from base.errors import ServiceUnavailable
 from base.mail import Mailer
 from base.objects import ObjectStore
@@ -38,6 +40,7 @@ class Services:
         minting: MintSettings | None = None,
         mailer: Mailer | None = None,
         moderator: Moderator | None = None,
+        edges: EdgeSettings | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock or SystemClock()
@@ -48,6 +51,9 @@ class Services:
         self.idempotency = Idempotency(self.db, self.persons)
         minter = None if minting is None else Minter(minting, settings.region, self.clock)
         self.assets = Assets(self.db, self.spine, minter)
+        clients = {url: EdgeClient(url, edges.purge_keys) for url in edges.urls} if edges else {}
+        self._edges = tuple(clients.values())
+        self.denials = Denials(self.db, self.spine, clients)
         self.catalog = Catalog(self.db)
         self.care = AssetCare(self.db, self.spine, self.store, settings.buckets, self.assets, self.clock, moderator)
         self.uploads = Uploads(self.db, self.spine, self.store, settings.buckets, self.assets, self.clock)
@@ -78,3 +84,5 @@ class Services:
         await self.gateway.close()
         await self.db.stop()
         self.store.close()
+        for edge in self._edges:
+            await edge.close()

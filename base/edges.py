@@ -39,12 +39,16 @@ class Purged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """An edge's word that from `at` (UNIX time) on it serves none of it; written to its disk before it is given."""
+    """An edge's word that from `at` (UNIX time) on it serves none of it; written to its disk before it is given.
+
+    `denied` is the length of its whole list.
+    """
 
     node: str
     at: int
     assets: tuple[Purged, ...]
     shares: tuple[str, ...]
+    denied: int
 
 
 def authorise(keys: Keys, method: str, path: str, body_sha256: str, now: int) -> str:

@@ -36,6 +36,7 @@ PREFIXES: Final[dict[str, str]] = {
     "session": "ses",
     "upload": "upl",
     "asset": "ast",
+    "share": "shr",
     "job": "job",
     "event": "evt",
     "alert": "alr",

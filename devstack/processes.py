@@ -129,8 +129,17 @@ PROCESSES: Final = (
     Process(
         name="record-worker",
         command=("worker", "record"),
-        variables=(TRACES, *QUEUE, *RECORD, *_key_of("RECORD"), "TIRAGE_MAIL_URL", "TIRAGE_MAIL_FROM"),
-        tuning=(*TRACING, *DATABASE_TUNING, *STORE_TUNING),
+        variables=(
+            TRACES,
+            *QUEUE,
+            *RECORD,
+            *_key_of("RECORD"),
+            "TIRAGE_MAIL_URL",
+            "TIRAGE_MAIL_FROM",
+            "TIRAGE_EDGE_URL",
+            "TIRAGE_EDGE_PURGE_KEYS",
+        ),
+        tuning=(*TRACING, *DATABASE_TUNING, *STORE_TUNING, "TIRAGE_EDGES"),
         by_region=True,
     ),
     Process(

@@ -23,6 +23,7 @@ SCHEDULES: Final[dict[str, int]] = {
     "uploads.reconcile": 60,
     "uploads.sweep": 3_600,
     "assets.empty_trash": 3_600,
+    "edges.purge": 30,
     "retention.sweep": 3_600,
 }
 

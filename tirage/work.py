@@ -10,6 +10,7 @@ from uuid import UUID
 import click
 import uvloop
 
+from app.delivery.denials import read_edges
 from app.kernel import alerts as alert_rows
 from app.kernel import jobs as job_rows
 from app.kernel.db import Database, read_database
@@ -34,15 +35,16 @@ def _until_signalled(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     uvloop.run(main())
 
 
-def _services(*, with_mail: bool = False) -> Services:
+def _services(*, is_worker: bool = False) -> Services:
     clock, read = SystemClock(), Reader(os.environ)
-    mail = read_mail(read) if with_mail else None
+    mail = read_mail(read) if is_worker else None
+    edges = read_edges(read) if is_worker else None
     try:
         settings = load(os.environ, "RECORD")
         read.finish()
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
-    return Services(settings, clock, mailer=None if mail is None else mailer(mail, clock))
+    return Services(settings, clock, mailer=None if mail is None else mailer(mail, clock), edges=edges)
 
 
 def _nats_url() -> str:
@@ -101,7 +103,7 @@ def record(region: str, lanes: str | None) -> None:
     from tasks.record.worker import RecordWorker
 
     observe("record-worker")
-    services, queue = _services(with_mail=True), Queue(_nats_url(), region)
+    services, queue = _services(is_worker=True), Queue(_nats_url(), region)
     try:
         wanted = parse_lanes(lanes, Plane.RECORD)
     except ValueError as error:

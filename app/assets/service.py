@@ -21,6 +21,7 @@ from app.assets.domain import (
     Known,
 )
 from app.assets.errors import AssetNotFound, AssetNotViewable
+from app.delivery import store as delivery
 from app.delivery.service import Address, Minter
 from app.kernel import jobs
 from app.kernel.db import Database, Readable, Transaction
@@ -180,8 +181,9 @@ class Assets:
         return gone
 
     async def erase(self, tx: Transaction, asset: Asset, origin: Origin) -> None:
-        """Erase one locked asset; the event causes its objects to be removed."""
+        """Erase one locked asset; the event causes its objects to be removed, and edges to be told."""
         await store.forget(tx, asset.id)
+        await delivery.deny(tx, [ids.encode("asset", asset.id)])
         told = AssetErased(asset_id=asset.id)
         await store.transition(tx, self._spine, asset, AssetState.ERASED, told, origin)
 

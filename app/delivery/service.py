@@ -6,12 +6,15 @@ from typing import Final
 import msgspec
 
 from base.clock import Clock
+from base.errors import DomainError, Kind
 from base.settings import Keys, Reader
 from imagecore import recipe as recipes
 from imagecore.recipe import RUNGS, Format
-from imagecore.signing import Ephemeral, Ring, expiry, quantum
+from imagecore.signing import Durable, Ephemeral, Ring, Share, expiry, quantum
 
 SIDES: Final = RUNGS
+SHARE_SIDES: Final = tuple(side for side in RUNGS if side <= 800)
+"""What a share shows at most: enough for a screen, too little for a print."""
 
 
 class MintSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,8 +42,32 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     expires_in_s: int
 
 
+class ShareAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one rendition can be fetched until its share is revoked."""
+
+    side: int
+    recipe: str
+    share: str
+    url: str
+
+
+class DurableAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one rendition can be fetched for good: only for public product pictures."""
+
+    side: int
+    recipe: str
+    url: str
+
+
+class SideNotShared(DomainError):
+    """A share shows no picture of that size."""
+
+    code, title, kind = "side-not-shared", "A share shows no picture of that size", Kind.INVALID
+    next_step = "Ask for squares of at most 800 pixels."
+
+
 class Minter:
-    """Signs addresses for one region's edges."""
+    """Signs addresses for one region's edges. Each lifetime has its own method and its own type of address."""
 
     def __init__(self, settings: MintSettings, region: str, clock: Clock) -> None:
         pairs = [(kid, key.reveal()) for kid, key in settings.keys]
@@ -60,4 +87,24 @@ class Minter:
             made.append(
                 Address(side=side, recipe=recipe, url=self._edge + path, expires=expires, expires_in_s=expires - now)
             )
+        return made
+
+    def shared(self, asset: str, engine: str, share: str, sides: Sequence[int], format_: Format) -> list[ShareAddress]:
+        """Addresses that live as long as a share (TypeID), lightest first; raises `SideNotShared`."""
+        if not set(sides) <= set(SHARE_SIDES):
+            raise SideNotShared()
+        made = []
+        for side in sorted(set(sides)):
+            recipe = recipes.text(recipes.rung(side, engine, format_))
+            path = self._ring.sign(Share(asset=asset, recipe=recipe, share=share))
+            made.append(ShareAddress(side=side, recipe=recipe, share=share, url=self._edge + path))
+        return made
+
+    def durable(self, asset: str, engine: str, sides: Sequence[int], format_: Format) -> list[DurableAddress]:
+        """Addresses that never end, lightest first. Withdrawn only by denying the asset at every edge."""
+        made = []
+        for side in sorted(set(sides)):
+            recipe = recipes.text(recipes.rung(side, engine, format_))
+            path = self._ring.sign(Durable(asset=asset, recipe=recipe))
+            made.append(DurableAddress(side=side, recipe=recipe, url=self._edge + path))
         return made

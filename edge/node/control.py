@@ -112,8 +112,9 @@ class Control:
         for asset in told.assets:
             files, size = self._cache.purge(asset)
             removed.append(Purged(asset=asset, files=files, bytes=size))
-        log.info("purged", assets=len(told.assets), shares=len(told.shares))
-        return Receipt(node=self._node, at=now, assets=tuple(removed), shares=told.shares)
+        if told.assets or told.shares:
+            log.info("purged", assets=len(told.assets), shares=len(told.shares))
+        return Receipt(node=self._node, at=now, assets=tuple(removed), shares=told.shares, denied=len(self._denied))
 
 
 async def _whole(receive: Any) -> bytes:

@@ -175,6 +175,10 @@ class Phone:
         minted = (await self.call("POST", "/v1/images", body)).json()
         return [variant["url"] for variant in minted["images"][0]["variants"]]
 
+    async def erase(self, asset: str) -> None:
+        answer = await self._client.delete(f"/v1/assets/{asset}?permanently=true", headers=self.auth)
+        assert answer.status_code == 204, answer.text
+
 
 async def fetch(url: str) -> bytes:
     """From the edge, trying again while a part behind it is being started."""
@@ -248,6 +252,21 @@ async def test_first_previews_are_at_the_edge_before_anybody_asks(stack: Running
     told = [httpx.get(url).headers["cache-status"] for url in urls]
     assert told[:2] == ["tirage-edge; hit"] * 2
     assert told[2].startswith("tirage-edge; fwd=uri-miss")
+
+
+async def test_an_erased_photo_is_gone_from_the_edge(stack: Running, photo: bytes) -> None:
+    phone = Phone(stack.address("api"))
+    upload = await phone.send(photo)
+    await phone.complete(upload)
+    await phone.settled(upload["assetId"])
+    (url,) = await phone.addresses(upload["assetId"], [400])
+    assert httpx.get(url).status_code == 200
+    await phone.erase(upload["assetId"])
+    for _ in range(200):
+        if httpx.get(url).status_code != 200:
+            break
+        await asyncio.sleep(0.1)
+    assert (httpx.get(url).status_code, httpx.get(url).text) == (410, "erased\n")
 
 
 @pytest.mark.parametrize("moment", ["decoding", "stored"])

@@ -1,0 +1,111 @@
+"""Denials: what edges must not serve any more. Home keeps the list, tells every edge, and keeps the receipts.
+
+An edge without receipts, a new one say, is told everything; one whose own list is shorter than ours has lost it and is
+told everything again. Ids are never given twice, so the list only grows.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from app.delivery import store
+from app.kernel.db import Database, Transaction
+from app.kernel.events import Recorded
+from app.kernel.jobs import Plan
+from app.kernel.spine import Spine
+from base import telemetry
+from base.edges import EdgeClient, Purge, Receipt
+from base.errors import ServiceUnavailable
+from base.settings import Keys, Reader
+
+log = telemetry.logger(__name__)
+
+KIND: Final = "edges.purge"
+BATCH: Final = 500
+
+
+class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The edges that home tells, and the keys it tells them with."""
+
+    urls: tuple[str, ...]
+    purge_keys: Keys
+
+
+def read_edges(read: Reader) -> EdgeSettings:
+    """Settings from `TIRAGE_EDGES` (URLs, separated by commas; else the one of `TIRAGE_EDGE_URL`) and purge keys."""
+    listed = read.text("TIRAGE_EDGES", "")
+    urls = tuple(url.strip().rstrip("/") for url in listed.split(",") if url.strip())
+    if any(not url.startswith(("http://", "https://")) for url in urls):
+        read.fault("TIRAGE_EDGES must be a list of http or https URLs")
+    single = read.url("TIRAGE_EDGE_URL", frozenset({"http", "https"}), "").rstrip("/")
+    return EdgeSettings(urls=urls or ((single,) if single else ()), purge_keys=read.keys("TIRAGE_EDGE_PURGE_KEYS"))
+
+
+class ToldEverything(msgspec.Struct, frozen=True, kw_only=True):
+    """The payload of the job: it tells what is untold, whatever that is by then."""
+
+
+class Denials:
+    """The use case. Only record workers have edges to tell."""
+
+    def __init__(self, db: Database, spine: Spine, edges: Mapping[str, EdgeClient]) -> None:
+        self._db, self._spine, self._edges = db, spine, edges
+
+    async def revoke(self, tx: Transaction, shares: Sequence[str]) -> None:
+        """Revoke shares (TypeIDs) at every edge, in the caller's transaction."""
+        await store.deny(tx, shares)
+        await self._spine.plan(tx, planned(), cause=None)
+
+    async def tell(self) -> None:
+        """Tell every edge what it was not told; raises `ServiceUnavailable` when one did not take it.
+
+        An edge that fails does not keep the others from being told.
+        """
+        failed = []
+        for url, client in self._edges.items():
+            try:
+                await self._tell(url, client)
+            except ServiceUnavailable as error:
+                log.warning("edge_not_told", edge=url, detail=str(error))
+                failed.append(url)
+        if failed:
+            raise ServiceUnavailable(f"{len(failed)} of {len(self._edges)} edges were not told")
+
+    async def _tell(self, url: str, client: EdgeClient) -> None:
+        async with self._db.reading() as read:
+            wanted = await store.count(read)
+        receipt = await client.purge(Purge())
+        receipt = await self._drain(url, client) or receipt
+        if receipt.denied < wanted:
+            log.warning("edge_lost_its_list", edge=url, has=receipt.denied, wanted=wanted)
+            async with self._db.transaction() as tx:
+                await store.forget(tx, url)
+            await self._drain(url, client)
+
+    async def _drain(self, url: str, client: EdgeClient) -> Receipt | None:
+        """Tell in batches until nothing is untold; the last receipt."""
+        last = None
+        while True:
+            async with self._db.reading() as read:
+                subjects = await store.untold(read, url, BATCH)
+            if not subjects:
+                return last
+            last = await client.purge(
+                Purge(
+                    assets=tuple(s for s in subjects if s.startswith("ast_")),
+                    shares=tuple(s for s in subjects if s.startswith("shr_")),
+                )
+            )
+            async with self._db.transaction() as tx:
+                await store.keep(tx, url, last)
+
+
+def planned() -> Plan:
+    """The job that tells edges; one at a time."""
+    return Plan(kind=KIND, payload=ToldEverything(), dedupe=KIND)
+
+
+async def planned_purge(tx: Transaction, happened: Recorded) -> Plan | None:
+    """Telling edges of an asset that was erased; the erasure put it on the list."""
+    return planned()
