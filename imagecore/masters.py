@@ -11,12 +11,12 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from math import gcd
-from typing import Final, Literal, cast
+from typing import Final, cast
 
 import msgspec
 
-from imagecore import colour, containers, engine, geometry, heif, proof, vips
-from imagecore.classes import MASTER_PPI, ClassName, Format, OutputClass, Sharpening
+from imagecore import colour, containers, engine, geometry, heif, proof, sheets, vips
+from imagecore.classes import ClassName, Format, OutputClass, Sharpening
 from imagecore.colour import Profile
 from imagecore.errors import OutOfBounds, PixelFailure
 from imagecore.geometry import Box as Part
@@ -29,12 +29,11 @@ REVISION: Final = 1
 """Raised when the steps here change any master's bytes."""
 
 LIMITS: Final = Limits(memory_mb=2400, output_mb=1024, jobs=50)
-MOST_PIXELS: Final = 400_000_000
 JPEG_QUALITY: Final = 95
+Fit = sheets.Fit
+
 _LANCZOS: Final = "lanczos3"
 _BETWEEN: Final = Sharpening(radius=1, amount=20)
-
-Fit = Literal["cover", "whole"]
 
 
 class MasterRecipe(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,21 +143,14 @@ def plan(
     else as JPEG, unless told. Raises `OutOfBounds`.
     """
     target = profile or colour.named(class_.targets[0])
-    width, height, trim = _sheet(class_, trim_um, area)
-    geometry.check(border_um, 0, (min(trim_um) - 1) // 3, "border")
-    border = trim.width * border_um // trim_um[0]
-    shown = part or Part(0, 0, *source)
-    geometry.check_box(shown, *source)
-    if fit == "cover":
-        filled = _inside(trim, border) if border else Part(0, 0, width, height)
-        shown = geometry.within(shown, geometry.cover(shown.width, shown.height, filled.width, filled.height, focal))
+    sheet = sheets.plan(class_, source, trim_um, area=area, part=part, focal=focal, fit=fit, border_um=border_um)
     return MasterRecipe(
         class_=class_.name,
-        width=width,
-        height=height,
-        trim=trim,
+        width=sheet.width,
+        height=sheet.height,
+        trim=sheet.trim,
         fit=fit,
-        part=shown,
+        part=sheet.part,
         profile=target.name,
         profile_sha256=target.sha256,
         renderings=class_.renderings,
@@ -166,21 +158,9 @@ def plan(
         sharpening=class_.sharpening,
         wide=class_.wide,
         stepwise=class_.stepwise,
-        ppi=_ppi(width, trim_um[0] + 2 * class_.bleed_um),
-        border=border,
+        ppi=_ppi(sheet.width, trim_um[0] + 2 * class_.bleed_um),
+        border=sheet.border,
     )
-
-
-def _sheet(class_: OutputClass, trim_um: tuple[int, int], area: tuple[int, int] | None) -> tuple[int, int, Part]:
-    """Sheet sides and trim box in pixels."""
-    if class_.square and trim_um[0] != trim_um[1]:
-        raise OutOfBounds("a square class has square prints")
-    boxes = geometry.print_boxes(*trim_um, class_.bleed_um, min(class_.safe_um, (min(trim_um) - 1) // 2), MASTER_PPI)
-    width, height = area or (boxes.width, boxes.height)
-    geometry.check_sides(width, height)
-    if width * height > MOST_PIXELS:
-        raise OutOfBounds(f"a master of {width} x {height} pixels")
-    return width, height, geometry.rescale(boxes.trim, boxes.width, boxes.height, width, height)
 
 
 def _ppi(pixels: int, length_um: int) -> int:
@@ -297,19 +277,9 @@ STEPS: Final[tuple[Callable[[Image, MasterRecipe], Image], ...]] = (_cut, _flatt
 
 def _placed(recipe: MasterRecipe) -> geometry.Placement:
     """Where on the sheet the picture stands, and how large."""
-    if recipe.fit == "cover":
-        return geometry.Placement(*(_inside(recipe.trim, recipe.border) if recipe.border else _sheet_of(recipe)))
-    free, part = _inside(recipe.trim, recipe.border), recipe.part
-    inner = geometry.letterbox(part.width, part.height, free.width, free.height, enlarge=True)
-    return geometry.Placement(free.x + inner.x, free.y + inner.y, inner.width, inner.height)
-
-
-def _inside(trim: Part, border: int) -> Part:
-    return Part(trim.x + border, trim.y + border, trim.width - 2 * border, trim.height - 2 * border)
-
-
-def _sheet_of(recipe: MasterRecipe) -> Part:
-    return Part(0, 0, recipe.width, recipe.height)
+    return sheets.placed(
+        recipe.width, recipe.height, recipe.trim, fit=recipe.fit, border=recipe.border, part=recipe.part
+    )
 
 
 _BINOMIAL: Final = {1: (1, 2, 1), 2: (1, 4, 6, 4, 1)}
