@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from app.drafts.service import Review
 from app.kernel import events, jobs
 from app.kernel.db import Transaction
 from app.kernel.jobs import Applier, JobRow
@@ -89,6 +90,14 @@ async def purge_edges(services: Services, attempt: Attempt) -> None:
     await services.denials.tell()
 
 
+async def review_drafts(services: Services, attempt: Attempt) -> None:
+    """Something happened to a photo: look at the drafts that have it again."""
+    async with services.db.transaction() as tx:
+        wanted = msgspec.json.decode(attempt.job.payload, type=Review)
+        await services.drafts.review(tx, wanted.asset_id, attempt.job.cause)
+        await attempt.finish(tx)
+
+
 async def clean_asset(services: Services, attempt: Attempt) -> None:
     """Remove a dead asset's objects; deleting twice is harmless, so the job is closed afterwards."""
     await services.uploads.clean(msgspec.json.decode(attempt.job.payload, type=Clean))
@@ -148,6 +157,7 @@ HANDLERS: Final[dict[str, Handler]] = {
     "payment.read": read_payment,
     "payment.cancel": cancel_payment,
     "payment.refund": ask_refund,
+    "drafts.review": review_drafts,
 }
 
 ServiceApplier = Callable[[Services, Transaction, JobRow, Result], Awaitable[None]]

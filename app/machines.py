@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from app.assets import domain as assets
+from app.drafts import domain as drafts
 from app.kernel import jobs
 from app.kernel.states import Machine
 from app.orders import domain as orders
@@ -16,4 +17,5 @@ MACHINES: Final[tuple[Machine[Any], ...]] = (
     orders.MACHINE,
     payments.MACHINE,
     payments.REFUNDS,
+    drafts.MACHINE,
 )

@@ -8,6 +8,7 @@ from litestar.config.cors import CORSConfig
 
 from app.assets.routes import AssetController, ImageController
 from app.catalog.routes import ProductController
+from app.drafts.routes import DraftController
 from app.erasure.routes import ErasureController
 from app.identity.domain import RefreshTokens
 from app.identity.routes import DeviceController
@@ -99,6 +100,7 @@ def _controllers(
         mounted(OrderController, orders=services.orders),
         mounted(StreamController, stream=stream),
         mounted(ProductController, catalog=services.catalog),
+        mounted(DraftController, drafts=services.drafts, idempotency=services.idempotency),
     ]
 
 
@@ -131,7 +133,7 @@ def _cors(web: WebSettings) -> CORSConfig | None:
         ],
         expose_headers=[
             *("Idempotency-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id", "X-Trace-Id"),
-            *("Location", "Tus-Resumable", "Upload-Offset", "Upload-Length", "Upload-Expires"),
+            *("ETag", "Location", "Tus-Resumable", "Upload-Offset", "Upload-Length", "Upload-Expires"),
         ],
         max_age=600,
     )

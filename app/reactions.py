@@ -5,6 +5,7 @@ from typing import Final
 from app.assets import domain as assets
 from app.assets.care import planned_analysis
 from app.delivery import denials
+from app.drafts.service import planned_review
 from app.kernel.jobs import JobKind
 from app.kernel.spine import Reaction
 from app.orders import domain as orders
@@ -23,6 +24,7 @@ KINDS: Final[dict[str, JobKind]] = {
         JobKind(name="asset.moderate", lane="record", time_limit_s=60),
         JobKind(name="print.master", lane="print", time_limit_s=300),
         JobKind(name="upload.assemble", lane="record", time_limit_s=120),
+        JobKind(name="drafts.review", lane="record", time_limit_s=60),
         JobKind(name="asset.clean", lane="sweep", time_limit_s=60),
         JobKind(name=denials.KIND, lane="record", time_limit_s=120, max_attempts=12),
         JobKind(name="pixel.echo", lane="preview", time_limit_s=10),  # a probe of the way to a worker and back
@@ -41,18 +43,24 @@ KINDS: Final[dict[str, JobKind]] = {
 }
 
 _CLEAN: Final = Reaction("asset.clean", planned_cleaning)
+_REVIEW: Final = Reaction("drafts.review", planned_review)
 
 REACTIONS: Final[dict[str, tuple[Reaction, ...]]] = {
     assets.AssetCreated.type: (
         Reaction("asset.ingest", planned_ingest),
         Reaction("upload.assemble", planned_assembly),
     ),
-    assets.AssetReady.type: (Reaction("asset.analyse", planned_analysis),),
-    assets.AssetDuplicateFound.type: (_CLEAN,),
-    assets.AssetRejected.type: (_CLEAN,),
-    assets.AssetErased.type: (_CLEAN, Reaction(denials.KIND, denials.planned_purge)),
     orders.OrderPaid.type: (Reaction("order.mail", planned_confirmation),),
     payments.RefundRequested.type: (Reaction("payment.refund", planned_refund),),
+    assets.AssetReady.type: (Reaction("asset.analyse", planned_analysis), _REVIEW),
+    assets.AssetAnalysed.type: (_REVIEW,),
+    assets.AssetTrashed.type: (_REVIEW,),
+    assets.AssetRestored.type: (_REVIEW,),
+    assets.AssetFlagged.type: (_REVIEW,),
+    assets.AssetCleared.type: (_REVIEW,),
+    assets.AssetDuplicateFound.type: (_CLEAN, _REVIEW),
+    assets.AssetRejected.type: (_CLEAN, _REVIEW),
+    assets.AssetErased.type: (_CLEAN, Reaction(denials.KIND, denials.planned_purge), _REVIEW),
     uploads.UploadAborted.type: (_CLEAN,),
     uploads.UploadExpired.type: (_CLEAN,),
 }

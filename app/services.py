@@ -8,6 +8,7 @@ from app.assets.service import Assets
 from app.catalog.service import Catalog
 from app.delivery.denials import Denials, EdgeSettings
 from app.delivery.service import Minter, MintSettings
+from app.drafts.service import Drafts
 from app.erasure.retention import Retention
 from app.erasure.service import Erasure
 from app.kernel.db import Database
@@ -61,10 +62,11 @@ class Services:
         self.checker = Checker(self.db, self.assets)
         self.gateway = Gateway(settings.stripe, self.clock)
         self.payments = Payments(self.db, self.spine, self.gateway, self.clock)
+        self.drafts = Drafts(self.db, self.spine, self.persons, self.assets, self.catalog)
         self.orders = Orders(self.db, self.clock)
         self.mailing = Mailing(self.db, self.persons, mailer)
-        self.erasure = Erasure(self.db, self.spine, self.persons, self.assets, self.uploads)
         self.retention = Retention(self.db, self.clock)
+        self.erasure = Erasure(self.db, self.spine, self.persons, self.assets, self.uploads, self.drafts)
 
     async def start(self) -> None:
         """Open the database pool; raises `ServiceUnavailable`."""

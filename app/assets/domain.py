@@ -9,6 +9,7 @@ import msgspec
 from app.kernel.events import Code, Digest, Event, event
 from app.kernel.states import Machine
 from base.ids import AssetId, OwnerId, UploadId
+from imagecore.findings import Analysis
 
 
 class AssetState(StrEnum):
@@ -190,6 +191,14 @@ class Asset(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     trashed_until: datetime | None = None
     flagged: str | None = None
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """An asset with the findings on its picture (None while nobody looked at it) and what holds it."""
+
+    asset: Asset
+    analysis: Analysis | None
+    holds: frozenset[HoldKind]
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):

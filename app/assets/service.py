@@ -19,6 +19,7 @@ from app.assets.domain import (
     AssetValidated,
     Found,
     Known,
+    Seen,
 )
 from app.assets.errors import AssetNotFound, AssetNotViewable
 from app.delivery import store as delivery
@@ -32,7 +33,7 @@ from base import ids
 from base.ids import AssetId, OwnerId, UploadId
 from base.ingest import Previews, Validated
 from base.jobs import Outcome, Result
-from imagecore.recipe import Format
+from imagecore.recipe import Format, Recipe
 
 _VALIDATED: Final = msgspec.json.Decoder(Validated)
 _PREVIEWS: Final = msgspec.json.Decoder(Previews)
@@ -99,6 +100,22 @@ class Assets:
             owner_id=owner_id,
             origin=Origin(actor="owner"),
         )
+
+    async def seen(
+        self, db: Readable, owner_id: OwnerId, asset_ids: Sequence[UUID], *, held: bool = False
+    ) -> dict[UUID, Seen]:
+        """An owner's assets among these by id, erased ones too, with the findings on them.
+
+        `held` keeps their states as they are until the caller's transaction ends.
+        """
+        if not asset_ids:
+            return {}
+        return {one.asset.id: one for one in await store.seen(db, owner_id, asset_ids, held=held)}
+
+    def address(self, asset: Asset, recipe: Recipe) -> Address:
+        """Where a rendition of a viewable asset can be fetched."""
+        assert self._minter is not None, "only the API mints"
+        return self._minter.one(ids.encode("asset", asset.id), recipe)
 
     async def is_living(self, tx: Transaction, asset_id: UUID) -> bool:
         """Whether the asset exists and is of use to its owner."""

@@ -18,6 +18,7 @@ from app.assets.domain import (
     Known,
     Preview,
     Provenance,
+    Seen,
     StepRun,
 )
 from app.kernel import states
@@ -67,6 +68,12 @@ FROM assets
 WHERE owner_id = $1 AND state IN ('processing', 'preview_ready', 'ready')
   AND (sha256 = ANY($2::text[]) OR id = ANY($3::uuid[]) OR bytes = ANY($4::bigint[]))
 """
+SEEN: Final = f"""
+SELECT {_FIELDS}, analysis::text AS analysis,
+       ARRAY(SELECT kind FROM asset_holds WHERE asset_id = assets.id) AS holds
+FROM assets WHERE owner_id = $1 AND id = ANY($2::uuid[]) ORDER BY id
+"""  # noqa: S608
+HELD: Final = f"{SEEN} FOR SHARE OF assets"
 OF_OWNER: Final = "SELECT id, state FROM assets WHERE owner_id = $1 AND state <> 'erased' FOR UPDATE"
 FORGET: Final = """
 UPDATE assets SET facts = NULL, thumbhash = NULL, notes = '{}', analysis = NULL, fingerprint = NULL,
@@ -202,6 +209,11 @@ async def save_previews(
         await tx.execute(THUMBHASH, asset_id, thumbhash)
 
 
+async def seen(db: Readable, owner_id: UUID, asset_ids: Sequence[UUID], *, held: bool) -> list[Seen]:
+    """An owner's assets among these, erased ones too; `held` keeps their states until the transaction ends."""
+    return [_seen(row) for row in await db.fetch(HELD if held else SEEN, owner_id, list(asset_ids))]
+
+
 async def of_owner(tx: Transaction, owner_id: UUID) -> list[tuple[UUID, AssetState]]:
     """Everything an owner has, locked."""
     return [(r["id"], AssetState(r["state"])) for r in await tx.fetch(OF_OWNER, owner_id)]
@@ -262,6 +274,16 @@ async def provenance(tx: Transaction, asset: Asset) -> Provenance:
         upload_id=None if upload is None else UploadId(UUID(upload)),
         steps=tuple(StepRun(**dict(row)) for row in steps),
         previews=tuple(Preview(**dict(row)) for row in await tx.fetch(PREVIEWS, asset.id)),
+    )
+
+
+def _seen(row: Any) -> Seen:
+    fields = dict(row)
+    analysis, holds = fields.pop("analysis"), fields.pop("holds")
+    return Seen(
+        asset=_asset(fields),
+        analysis=None if analysis is None else msgspec.json.decode(analysis, type=Analysis),
+        holds=frozenset(HoldKind(kind) for kind in holds),
     )
 
 

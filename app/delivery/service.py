@@ -9,7 +9,7 @@ from base.clock import Clock
 from base.errors import DomainError, Kind
 from base.settings import Keys, Reader
 from imagecore import recipe as recipes
-from imagecore.recipe import RUNGS, Format
+from imagecore.recipe import RUNGS, Format, Recipe
 from imagecore.signing import Durable, Ephemeral, Ring, Share, expiry, quantum
 
 SIDES: Final = RUNGS
@@ -78,16 +78,16 @@ class Minter:
 
         They are minted at the engine that made the asset's ancestor: its key holds the bytes they are made from.
         """
+        rungs = (recipes.rung(side, engine, format_) for side in sorted(set(sides)))
+        return [self.one(asset, rung) for rung in rungs]
+
+    def one(self, asset: str, wanted: Recipe) -> Address:
+        """The address of one rendition; asked again soon, the same one."""
+        side, recipe = max(wanted.width, wanted.height), recipes.text(wanted)
         now = int(self._clock.now().timestamp())
-        made = []
-        for side in sorted(set(sides)):
-            recipe = recipes.text(recipes.rung(side, engine, format_))
-            expires = expiry(now, quantum(side), asset)
-            path = self._ring.sign(Ephemeral(asset=asset, recipe=recipe, expires=expires))
-            made.append(
-                Address(side=side, recipe=recipe, url=self._edge + path, expires=expires, expires_in_s=expires - now)
-            )
-        return made
+        expires = expiry(now, quantum(side), asset)
+        path = self._ring.sign(Ephemeral(asset=asset, recipe=recipe, expires=expires))
+        return Address(side=side, recipe=recipe, url=self._edge + path, expires=expires, expires_in_s=expires - now)
 
     def shared(self, asset: str, engine: str, share: str, sides: Sequence[int], format_: Format) -> list[ShareAddress]:
         """Addresses that live as long as a share (TypeID), lightest first; raises `SideNotShared`."""

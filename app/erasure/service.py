@@ -7,6 +7,7 @@
 from typing import Final
 
 from app.assets.service import Assets
+from app.drafts.service import Drafts
 from app.erasure import store
 from app.erasure.domain import EVENT_MONTHS, OwnerErased, Receipt
 from app.identity import store as identity
@@ -29,6 +30,8 @@ OWNED: Final[dict[str, str]] = {
     "quotas": "eraser: identity",
     "person_keys": "eraser: persons, last",
     "jobs": "eraser: jobs; rows stay with ids only",
+    "drafts": "eraser: drafts; notes are sealed under the person's key, which is destroyed",
+    "quotes": "eraser: pricing",
     "orders": "kept: amounts, codes and ids only; accounting",
     "payments": "kept: amounts, codes and ids only; accounting",
     "refunds": "kept: amounts, codes and ids only; accounting",
@@ -53,9 +56,17 @@ class NobodyToErase(DomainError):
 class Erasure:
     """The use case."""
 
-    def __init__(self, db: Database, spine: Spine, persons: PersonKeys, assets: Assets, uploads: Uploads) -> None:
+    def __init__(
+        self,
+        db: Database,
+        spine: Spine,
+        persons: PersonKeys,
+        assets: Assets,
+        uploads: Uploads,
+        drafts: Drafts,
+    ) -> None:
         self._db, self._spine, self._persons = db, spine, persons
-        self._assets, self._uploads = assets, uploads
+        self._assets, self._uploads, self._drafts = assets, uploads, drafts
 
     async def erase(self, owner_id: OwnerId) -> Receipt:
         """Erase the caller; asked again, the same receipt. Raises `NobodyToErase`.
@@ -71,6 +82,7 @@ class Erasure:
 
     async def _erase(self, tx: Transaction, owner_id: OwnerId) -> Receipt:
         origin = Origin(actor="owner")
+        await self._drafts.erase_all(tx, owner_id, origin)
         gone = await self._assets.erase_all(tx, owner_id, origin)
         await self._uploads.erase_all(tx, owner_id)
         await jobs.forget_owner(tx, owner_id)

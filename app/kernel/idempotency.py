@@ -25,6 +25,7 @@ KEYED: Final[frozenset[str]] = frozenset(
         "POST /v1/assets/{asset_id}/processing",
         "POST /v1/uploads",
         "POST /v1/uploads/{upload_id}/complete",
+        "POST /v1/drafts",
     }
 )
 """Routes that need an `Idempotency-Key`. A new POST stands here or below; a test compares with the routes."""
@@ -36,6 +37,7 @@ UNKEYED: Final[dict[str, str]] = {
     "POST /v1/uploads/{upload_id}/revive": "a state move: an open session stays open",
     "POST /v1/assets/{asset_id}/restore": "a hold's end: what is not in the trash stays outside",
     "POST /v1/assets/{asset_id}/original-link": "makes an address, changes nothing",
+    "POST /v1/drafts/{draft_id}/preview": "makes addresses, changes nothing; the same ones within their quantum",
     "POST /v1/images": "makes addresses, changes nothing; the same ones within their quantum",
     "POST /v1/devices": "no caller yet to keep a key for; a lost answer leaves an empty guest, nothing more",
     "POST /v1/tokens": "the last refresh token gives the same successor until that one is used",

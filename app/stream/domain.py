@@ -47,6 +47,8 @@ _PAID: Final = ("paid", "paid", "")
 _PAYMENT: Final = ("paymentId", "payment_id", "payment")
 _REFUND: Final = ("refundId", "refund_id", "refund")
 _AMOUNT: Final = ("amount", "amount", "")
+_VERSION: Final = ("version", "draft_version", "")
+_ITEMS: Final = ("items", "items", "")
 _CANCELLABLE: Final = ("cancellableUntil", "cancellable_until", "")
 
 PUBLIC: Final[dict[str, Public]] = {
@@ -81,6 +83,15 @@ PUBLIC: Final[dict[str, Public]] = {
     "refund.requested": Public("refund.requested", 1, "Money is to go back.", (_ORDER, _REFUND, _AMOUNT, _REASON)),
     "refund.succeeded": Public("refund.succeeded", 1, "Money is on its way back.", (_ORDER, _REFUND, _AMOUNT)),
     "refund.failed": Public("refund.failed", 1, "Money did not go back.", (_ORDER, _REFUND, _AMOUNT, _REASON)),
+    "draft.created": Public("draft.created", 1, "A draft was begun.", (_DRAFT, _ITEMS)),
+    "draft.changed": Public("draft.changed", 1, "A draft has other items now.", (_DRAFT, _VERSION, _ITEMS)),
+    "draft.ready_for_checkout": Public(
+        "draft.ready_for_checkout", 1, "Nothing stands against ordering a draft.", (_DRAFT, _VERSION)
+    ),
+    "draft.reopened": Public("draft.reopened", 1, "Something stands against ordering it again.", (_DRAFT, _VERSION)),
+    "draft.ordered": Public("draft.ordered", 1, "A draft is part of an order.", (_DRAFT, _VERSION)),
+    "draft.released": Public("draft.released", 1, "Its order ended unpaid; it can be changed again.", (_DRAFT,)),
+    "draft.abandoned": Public("draft.abandoned", 1, "A draft was given up.", (_DRAFT,)),
     "order.placed": Public("order.placed", 1, "An order waits for its payment.", (_ORDER, _DRAFT, _QUOTE, _TOTAL)),
     "order.awaiting_payment": Public("order.awaiting_payment", 1, "The payment has begun.", (_ORDER,)),
     "order.paid": Public("order.paid", 1, "The order is paid.", (_ORDER, _PAID, _CANCELLABLE)),

@@ -27,6 +27,7 @@ STATUS: Final[dict[Kind, int]] = {
     Kind.FORBIDDEN: 403,
     Kind.NOT_FOUND: 404,
     Kind.CONFLICT: 409,
+    Kind.PRECONDITION: 412,
     Kind.GONE: 410,
     Kind.TOO_LARGE: 413,
     Kind.LIMITED: 429,

@@ -1,0 +1,100 @@
+"""What an item will look like on its paper: the boxes of its master, scaled to a screen. Pure but for the address."""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from app.assets.domain import Asset, Seen
+from app.assets.service import VIEWABLE
+from app.catalog.domain import Variant
+from app.delivery.service import Address
+from app.drafts import checks
+from app.drafts.domain import Item
+from base.ids import ItemId
+from imagecore.geometry import Box as Part
+from imagecore.geometry import Placement, rescale
+from imagecore.recipe import Crop, Recipe
+from imagecore.sheets import Sheet
+
+SIDES: Final = (400, 800, 1600)
+NOT_VIEWABLE: Final = "not-viewable"
+NOT_PLACED: Final = "not-placed"
+
+
+class Preview(msgspec.Struct, frozen=True, kw_only=True):
+    """An item's paper after cutting, in screen pixels, and where on it the picture at `address` stands.
+
+    Without an address `reason` says why: `not-viewable` (the photo has no previews) or `not-placed` (see the checks).
+    """
+
+    item_id: ItemId
+    reason: str | None
+    address: Address | None = None
+    paper: tuple[int, int] = (0, 0)
+    placed: Placement = Placement(0, 0, 0, 0)
+
+
+def preview_of(
+    item: Item,
+    seen: Seen | None,
+    variant: Variant | None,
+    side: int,
+    *,
+    proof: bool,
+    address: Callable[[Asset, Recipe], Address],
+) -> Preview:
+    """One item's preview within `side` pixels, or why there is none."""
+    if seen is None or seen.asset.state not in VIEWABLE or seen.asset.engine is None:
+        return Preview(item_id=item.id, reason=NOT_VIEWABLE)
+    looked = checks.look(item, seen, variant)
+    size = checks.size_of(seen.asset)
+    if variant is None or size is None or looked.ppi is None:
+        return Preview(item_id=item.id, reason=NOT_PLACED)
+    sheet = checks.sheet_of(item, variant, size)
+    paper, placed = on_screen(sheet, side)
+    recipe = recipe_of(visible_part(sheet), placed, seen.asset.engine, proof=proof)
+    return Preview(item_id=item.id, reason=None, address=address(seen.asset, recipe), paper=paper, placed=placed)
+
+
+def visible_part(sheet: Sheet) -> Part:
+    """What of the photo is left after cutting, in pixels of the upright original."""
+    shown, placed, trim = sheet.part, sheet.placed, sheet.trim
+    inner = _overlap(placed, trim)
+    local = Part(inner.x - placed.x, inner.y - placed.y, inner.width, inner.height)
+    cut = rescale(local, placed.width, placed.height, shown.width, shown.height)
+    return Part(shown.x + cut.x, shown.y + cut.y, cut.width, cut.height)
+
+
+def on_screen(sheet: Sheet, side: int) -> tuple[tuple[int, int], Placement]:
+    """The paper after cutting within `side` pixels, and where the picture stands on it."""
+    trim, inner = sheet.trim, _overlap(sheet.placed, sheet.trim)
+    longer = max(trim.width, trim.height)
+    paper = tuple(max(1, (2 * length * side + longer) // (2 * longer)) for length in (trim.width, trim.height))
+    local = Part(inner.x - trim.x, inner.y - trim.y, inner.width, inner.height)
+    return (paper[0], paper[1]), Placement(*rescale(local, trim.width, trim.height, *paper))
+
+
+def recipe_of(part: Part, placed: Placement, engine: str, *, proof: bool) -> Recipe:
+    """The rendition: exactly this part at this size.
+
+    A proof goes through the colours of the print file. Every class is printed from sRGB unless a vendor wants another
+    target, so it is the same picture at proof quality, without chroma subsampling.
+    """
+    return Recipe(
+        width=placed.width,
+        height=placed.height,
+        engine=engine,
+        fit="cover",
+        class_="proof" if proof else "preview",
+        crop=Crop(*part),
+        quality=90 if proof else 80,
+        chroma="444" if proof else "420",
+    )
+
+
+def _overlap(placed: Placement, trim: Part) -> Part:
+    left, top = max(placed.x, trim.x), max(placed.y, trim.y)
+    right = min(placed.x + placed.width, trim.x + trim.width)
+    bottom = min(placed.y + placed.height, trim.y + trim.height)
+    return Part(left, top, right - left, bottom - top)

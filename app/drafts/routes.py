@@ -1,0 +1,116 @@
+"""Drafts over HTTP."""
+
+import re
+from typing import Annotated, Final
+
+from litestar import Response, delete, get, patch, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, HeaderParameter, JSONBody
+
+from app.assets.errors import AssetNotFound
+from app.catalog.errors import CatalogueMissing, VariantUnknown
+from app.drafts.errors import DraftClosed, DraftNotFound, ItemUnknown, TooManyCopies, VersionMissing, VersionMoved
+from app.drafts.schemas import AskPreview, ChecksOut, DraftOut, PreviewsOut, PutDraft
+from app.drafts.service import Drafts, Shown
+from app.kernel.idempotency import Idempotency, KeyedCall
+from app.web.guards import Customer, CustomerController
+from app.web.keyed import KEY_ERRORS, answered, as_json
+from app.web.openapi import fails
+from base import ids
+
+_TAG: Final = re.compile(r'(?:W/)?"([1-9][0-9]{0,8})"')
+_ITEM_ERRORS: Final = (AssetNotFound, VariantUnknown, ItemUnknown, TooManyCopies, CatalogueMissing)
+
+
+class DraftController(CustomerController):
+    """Drafts."""
+
+    path = "/v1/drafts"
+    tags = ("drafts",)
+    drafts: Drafts
+    idempotency: Idempotency
+
+    @post(
+        "/",
+        operation_id="CreateDraft",
+        summary="Begin a draft",
+        status_code=201,
+        responses=fails(*KEY_ERRORS, *_ITEM_ERRORS),
+    )
+    async def create(self, data: JSONBody[PutDraft], call: NamedDependency[KeyedCall]) -> Response[DraftOut]:
+        """Put photos and products together. Photos may still be on their way."""
+        given = await self.idempotency.once(
+            call, lambda tx: self.drafts.create(tx, call.owner_id, data.wishes()), as_json(201, DraftOut.of)
+        )
+        return answered(given)
+
+    @get("/{draft_id:str}", operation_id="ReadDraft", summary="Read a draft", responses=fails(DraftNotFound))
+    async def read(self, draft_id: FromPath[str], who: NamedDependency[Customer]) -> Response[DraftOut]:
+        """One draft; the `ETag` names its version."""
+        return _tagged(await self.drafts.get(who.owner_id, ids.decode("draft", draft_id)))
+
+    @patch(
+        "/{draft_id:str}",
+        operation_id="ChangeDraft",
+        summary="Change a draft",
+        responses=fails(DraftNotFound, VersionMissing, VersionMoved, DraftClosed, *_ITEM_ERRORS),
+    )
+    async def change(
+        self,
+        draft_id: FromPath[str],
+        data: JSONBody[PutDraft],
+        who: NamedDependency[Customer],
+        if_match: Annotated[
+            str | None,
+            HeaderParameter(name="If-Match", description="The `ETag` of the version that is changed.", max_length=20),
+        ] = None,
+    ) -> Response[DraftOut]:
+        """Put these items in place of the draft's; an item with its id stays the same item."""
+        wanted = ids.decode("draft", draft_id)
+        return _tagged(await self.drafts.change(who.owner_id, wanted, _version(if_match), data.wishes()))
+
+    @delete(
+        "/{draft_id:str}",
+        operation_id="AbandonDraft",
+        summary="Give a draft up",
+        responses=fails(DraftNotFound, DraftClosed),
+    )
+    async def abandon(self, draft_id: FromPath[str], who: NamedDependency[Customer]) -> None:
+        """Give a draft up; its photos stay."""
+        await self.drafts.abandon(who.owner_id, ids.decode("draft", draft_id))
+
+    @get(
+        "/{draft_id:str}/checks",
+        operation_id="CheckDraft",
+        summary="What stands against ordering a draft",
+        responses=fails(DraftNotFound, CatalogueMissing),
+    )
+    async def checks(self, draft_id: FromPath[str], who: NamedDependency[Customer]) -> ChecksOut:
+        """Every item looked at for its own size and paper, with a crop to offer."""
+        return ChecksOut.of(*await self.drafts.looked(who.owner_id, ids.decode("draft", draft_id)))
+
+    @post(
+        "/{draft_id:str}/preview",
+        operation_id="PreviewDraft",
+        summary="How a draft will look",
+        status_code=200,
+        responses=fails(DraftNotFound, CatalogueMissing),
+    )
+    async def preview(
+        self, draft_id: FromPath[str], data: JSONBody[AskPreview], who: NamedDependency[Customer]
+    ) -> PreviewsOut:
+        """A picture of each item after cutting, from the boxes that its print master will use."""
+        wanted = ids.decode("draft", draft_id)
+        return PreviewsOut.of(*await self.drafts.preview(who.owner_id, wanted, data.side, proof=data.proof))
+
+
+def _tagged(shown: Shown) -> Response[DraftOut]:
+    return Response(DraftOut.of(shown), headers={"ETag": f'"{shown.draft.version}"'})
+
+
+def _version(tag: str | None) -> int | None:
+    """The version in an `If-Match`; 0, which no draft has, for one that we never gave."""
+    if tag is None:
+        return None
+    found = _TAG.fullmatch(tag.strip())
+    return int(found[1]) if found else 0
