@@ -18,6 +18,7 @@ from app.orders.mails import SendMail
 from app.payments.facts import AskRefund, Read
 from app.services import Services
 from app.uploads.planning import Assemble, Clean
+from app.webhooks.service import Process
 from base.ingest import Analyse
 from base.jobs import Result
 
@@ -128,6 +129,20 @@ async def ask_refund(services: Services, attempt: Attempt) -> None:
     await services.payments.ask_refund(msgspec.json.decode(attempt.job.payload, type=AskRefund).refund_id)
 
 
+async def process_webhook(services: Services, attempt: Attempt) -> None:
+    """Look at a stored webhook; what it plans and that it was handled are one transaction."""
+    async with services.db.transaction() as tx:
+        await services.inbox.process(tx, msgspec.json.decode(attempt.job.payload, type=Process).webhook_id)
+        await attempt.finish(tx)
+
+
+async def forget_webhooks(services: Services, attempt: Attempt) -> None:
+    """Drop bodies of webhooks that nobody needs any more."""
+    async with services.db.transaction() as tx:
+        await services.inbox.forget(tx)
+        await attempt.finish(tx)
+
+
 async def apply_ingest(services: Services, tx: Transaction, job: JobRow, result: Result) -> None:
     """One answer of ingest."""
     await services.uploads.apply_ingest(tx, job, result)
@@ -154,6 +169,8 @@ HANDLERS: Final[dict[str, Handler]] = {
     "order.mail": send_mail,
     "asset.moderate": moderate_asset,
     "assets.empty_trash": empty_trash,
+    "webhook.process": process_webhook,
+    "webhooks.forget": forget_webhooks,
     "payment.read": read_payment,
     "payment.cancel": cancel_payment,
     "payment.refund": ask_refund,

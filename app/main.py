@@ -31,6 +31,8 @@ from app.web.health import HealthController, Readiness
 from app.web.metrics import MetricsController
 from app.web.requests import ApiRequest
 from app.web.settings import WebSettings
+from app.webhooks.routes import WebhookController
+from app.webhooks.service import Intake
 from base.clock import Clock
 
 
@@ -69,6 +71,7 @@ def create_app(settings: ApiSettings, clock: Clock | None = None) -> Api:
         route_handlers=[
             *_controllers(services, identity, stream, readiness),
             *_upload_controllers(services, receiver, Capabilities(web.token_keys, services.clock)),
+            mounted(WebhookController, intake=_intake(services, settings)),
             mounted(MetricsController, scrapers=web.scrapers),
         ],
         before_request=Gate(access, web.limits).admit,
@@ -102,6 +105,10 @@ def _controllers(
         mounted(ProductController, catalog=services.catalog),
         mounted(DraftController, drafts=services.drafts, idempotency=services.idempotency),
     ]
+
+
+def _intake(services: Services, settings: ApiSettings) -> Intake:
+    return Intake(services.db, services.spine, settings.app.keks, services.clock, settings.webhooks)
 
 
 def _upload_controllers(services: Services, receiver: Receiver, capabilities: Capabilities) -> list[type[Controller]]:

@@ -32,10 +32,12 @@ KINDS: Final[dict[str, JobKind]] = {
         JobKind(name="payment.read", lane="checkout", time_limit_s=60, max_attempts=20),
         JobKind(name="payment.cancel", lane="checkout", time_limit_s=60, max_attempts=20),
         JobKind(name="payment.refund", lane="checkout", time_limit_s=60, max_attempts=20),
+        JobKind(name="webhook.process", lane="checkout", time_limit_s=30, max_attempts=12),
         # Housekeeping, planned by the scheduler.
         JobKind(name="events.partitions", lane="sweep", time_limit_s=30),
         JobKind(name="assets.empty_trash", lane="sweep", time_limit_s=60),
         JobKind(name="retention.sweep", lane="sweep", time_limit_s=300),
+        JobKind(name="webhooks.forget", lane="sweep", time_limit_s=300),
         JobKind(name="uploads.expire", lane="sweep", time_limit_s=60),
         JobKind(name="uploads.reconcile", lane="sweep", time_limit_s=300),
         JobKind(name="uploads.sweep", lane="sweep", time_limit_s=300),

@@ -24,6 +24,9 @@ from app.settings import AppSettings
 from app.uploads.check import Checker
 from app.uploads.service import Uploads
 from app.uploads.sweep import Sweeper
+from app.webhooks.domain import STRIPE
+from app.webhooks.service import Inbox
+from app.webhooks.stripe import StripeListener
 from base.clock import Clock, SystemClock
 from base.edges import EdgeClient
 from base.errors import ServiceUnavailable
@@ -65,6 +68,8 @@ class Services:
         self.drafts = Drafts(self.db, self.spine, self.persons, self.assets, self.catalog)
         self.orders = Orders(self.db, self.clock)
         self.mailing = Mailing(self.db, self.persons, mailer)
+        listeners = {STRIPE: StripeListener(self.payments)}
+        self.inbox = Inbox(self.db, self.persons, settings.keks, self.clock, listeners)
         self.retention = Retention(self.db, self.clock)
         self.erasure = Erasure(self.db, self.spine, self.persons, self.assets, self.uploads, self.drafts)
 

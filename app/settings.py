@@ -8,6 +8,7 @@ from app.delivery.service import MintSettings, read_minting
 from app.kernel.db import DatabaseSettings, read_database
 from app.payments.gateway import StripeSettings, read_stripe
 from app.web.settings import WebSettings, read_web
+from app.webhooks.settings import WebhookSettings, read_webhooks
 from base.objects import Buckets, ObjectStoreSettings, read_buckets, read_store
 from base.settings import Keys, Reader, Secret
 
@@ -43,12 +44,15 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     app: AppSettings
     web: WebSettings
     minting: MintSettings
+    webhooks: WebhookSettings
 
 
 def load_api(env: Mapping[str, str]) -> ApiSettings:
     """Settings of an API process; raises `SettingsError` with all faults."""
     read = Reader(env)
-    settings = ApiSettings(app=read_app(read, "API"), web=read_web(read), minting=read_minting(read))
+    settings = ApiSettings(
+        app=read_app(read, "API"), web=read_web(read), minting=read_minting(read), webhooks=read_webhooks(read)
+    )
     read.finish()
     return settings
 

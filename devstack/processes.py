@@ -114,6 +114,7 @@ PROCESSES: Final = (
             "TIRAGE_EDGE_URL",
             "TIRAGE_API_URL",
             "TIRAGE_API_PORT",
+            "TIRAGE_STRIPE_WEBHOOK_SECRETS",
         ),
         tuning=("TIRAGE_API_*", "TIRAGE_TOKEN_*", *TRACING, *DATABASE_TUNING, *STORE_TUNING),
         listens="API",

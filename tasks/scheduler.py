@@ -18,6 +18,7 @@ LOOK_EVERY_S: Final = 1.0
 
 SCHEDULES: Final[dict[str, int]] = {
     # job kind: every so many seconds
+    "webhooks.forget": 86_400,
     "events.partitions": 86_400,
     "uploads.expire": 300,
     "uploads.reconcile": 60,

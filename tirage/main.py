@@ -31,6 +31,7 @@ COMMANDS: Final[dict[str, str]] = {
     "trace": "tirage.trace:trace",
     "up": "tirage.stack:up",
     "verify": "tirage.masters:verify",
+    "webhooks": "tirage.webhooks:webhooks",
     "worker": "tirage.main:worker",
 }
 

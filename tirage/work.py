@@ -118,7 +118,8 @@ def record(region: str, lanes: str | None) -> None:
     _until_signalled(work)
 
 
-def _database(use: Callable[[Database], Awaitable[Any]]) -> Any:
+def with_database(use: Callable[[Database], Awaitable[Any]]) -> Any:
+    """What `use` gives, with the database of `TIRAGE_DATABASE_URL`."""
     read = Reader(os.environ)
     settings = read_database(read)
     try:
@@ -153,7 +154,7 @@ def list_(state: str | None, kind: str | None, limit: int) -> None:
         async with database.transaction(readonly=True) as tx:
             return await job_rows.list_jobs(tx, JobState(state) if state else None, kind, limit)
 
-    for row in _database(use):
+    for row in with_database(use):
         click.echo(f"{ids.encode('job', row.id)}  {row.state:9}  {row.kind:20}  {row.lane:9}  attempt {row.attempt}")
 
 
@@ -166,7 +167,7 @@ def survey() -> None:
             return await job_rows.survey(tx)
 
     click.echo("region  lane       queued  published  parked  oldest_s  wait_s  held")
-    for lane in _database(use):
+    for lane in with_database(use):
         click.echo(
             f"{lane.region:7} {lane.lane:10} {lane.queued:6} {lane.published:10} {lane.parked:7} "
             f"{lane.oldest_s:9} {lane.predicted_wait_s:7}  {'yes' if lane.held else 'no'}"
@@ -186,7 +187,7 @@ def replay(job: str | None, kind: str | None) -> None:
         async with database.transaction() as tx:
             return await job_rows.replay(tx, wanted, kind)
 
-    click.echo(f"{len(_database(use))} queued again")
+    click.echo(f"{len(with_database(use))} queued again")
 
 
 @jobs.command()
@@ -208,7 +209,7 @@ def drain(region: str, lane: str, resume: bool, timeout: int) -> None:
             await asyncio.sleep(0.5)
         return 0 if resume else running
 
-    running = _database(use)
+    running = with_database(use)
     click.echo("resumed" if resume else "drained" if not running else f"{running} still running")
     raise SystemExit(1 if running else 0)
 
@@ -224,7 +225,7 @@ def alerts(ctx: click.Context) -> None:
         async with database.transaction(readonly=True) as tx:
             return await alert_rows.open_alerts(tx)
 
-    for a in _database(use):
+    for a in with_database(use):
         click.echo(f"{ids.encode('alert', a.id)}  {a.severity:8}  {a.rule}  {a.subject}  x{a.count}  {a.detail}")
 
 
@@ -237,4 +238,4 @@ def close(alert: str) -> None:
         async with database.transaction() as tx:
             return await alert_rows.close(tx, ids.decode("alert", alert))
 
-    click.echo("closed" if _database(use) else "not open")
+    click.echo("closed" if with_database(use) else "not open")

@@ -35,6 +35,7 @@ OWNED: Final[dict[str, str]] = {
     "orders": "kept: amounts, codes and ids only; accounting",
     "payments": "kept: amounts, codes and ids only; accounting",
     "refunds": "kept: amounts, codes and ids only; accounting",
+    "webhooks": "sealed under the person's key, which is destroyed; bodies go after 90 days",
     "order_recipients": "sealed under the person's key, which is destroyed",
     "events": "kept: ids, codes, amounts and times only, by a closed set of field types",
     "erasures": "kept: the receipt itself",

@@ -31,6 +31,8 @@ KEYED: Final[frozenset[str]] = frozenset(
 """Routes that need an `Idempotency-Key`. A new POST stands here or below; a test compares with the routes."""
 
 UNKEYED: Final[dict[str, str]] = {
+    "POST /webhooks/stripe": "the event's own id is the key: a delivery that comes again is the same row",
+    "POST /webhooks/vendors/{vendor}/{token}": "the callback's own id is the key; it is only a hint",
     "POST /v1/uploads/{upload_id}/parts": "makes addresses, changes nothing",
     "POST /v1/uploads/check": "asks, changes nothing",
     "POST /v1/tus": "tus 1.0 has no place for a key; `reference` in its metadata finds the open session again",

@@ -162,8 +162,8 @@ class Payments:
             if moved is not None:
                 await self.facts.apply_refunds(tx, moved, refunds)
 
-    async def hint(self, tx: Transaction, intent_id: str, payment_ref: str | None) -> OwnerId | None:
-        """Somebody says that an intent has changed: plan a look. Its owner, or None when we do not know it (yet)."""
+    async def hint(self, tx: Transaction, intent_id: str, payment_ref: str | None) -> Payment | None:
+        """Somebody says that an intent has changed: plan a look. Its payment, or None when we do not know it (yet)."""
         found = await store.by_intent(tx, intent_id)
         if found is None and payment_ref is not None:
             try:
@@ -174,7 +174,7 @@ class Payments:
         if payment is None:
             return None
         await self.facts.look_again(tx, payment, now=True)
-        return payment.owner_id
+        return payment
 
     async def cancel(self, tx: Transaction, order_id: OrderId, reason: str) -> None:
         """Have the order's payment cancelled; `payment.cancelled` tells when Stripe says so, and a success wins.
