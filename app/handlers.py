@@ -7,10 +7,12 @@ inside the transaction that closes the job.
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
+from uuid import UUID
 
 import msgspec
 
 from app.drafts.service import Review
+from app.fulfilment.service import Work
 from app.kernel import events, jobs
 from app.kernel.db import Transaction
 from app.kernel.jobs import Applier, JobRow
@@ -143,6 +145,32 @@ async def forget_webhooks(services: Services, attempt: Attempt) -> None:
         await attempt.finish(tx)
 
 
+async def submit_fulfilment(services: Services, attempt: Attempt) -> None:
+    """Send a fulfilment to its vendor."""
+    await services.sending.submit(_fulfilment(attempt), attempt.finish)
+
+
+async def poll_fulfilment(services: Services, attempt: Attempt) -> None:
+    """Look at what a vendor does."""
+    await services.watching.poll(_fulfilment(attempt), attempt.finish)
+
+
+async def cancel_fulfilment(services: Services, attempt: Attempt) -> None:
+    """Ask a vendor to cancel."""
+    await services.watching.cancel(_fulfilment(attempt), attempt.finish)
+
+
+async def tend_fulfilments(services: Services, attempt: Attempt) -> None:
+    """Find fulfilments that nobody looks after."""
+    async with services.db.transaction() as tx:
+        await services.fulfilments.tend(tx)
+        await attempt.finish(tx)
+
+
+def _fulfilment(attempt: Attempt) -> UUID:
+    return msgspec.json.decode(attempt.job.payload, type=Work).fulfilment_id
+
+
 async def apply_ingest(services: Services, tx: Transaction, job: JobRow, result: Result) -> None:
     """One answer of ingest."""
     await services.uploads.apply_ingest(tx, job, result)
@@ -175,6 +203,10 @@ HANDLERS: Final[dict[str, Handler]] = {
     "payment.cancel": cancel_payment,
     "payment.refund": ask_refund,
     "drafts.review": review_drafts,
+    "fulfilment.submit": submit_fulfilment,
+    "fulfilment.poll": poll_fulfilment,
+    "fulfilment.cancel": cancel_fulfilment,
+    "fulfilment.tend": tend_fulfilments,
 }
 
 ServiceApplier = Callable[[Services, Transaction, JobRow, Result], Awaitable[None]]

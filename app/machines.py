@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from app.assets import domain as assets
 from app.drafts import domain as drafts
+from app.fulfilment import domain as fulfilment
 from app.kernel import jobs
 from app.kernel.states import Machine
 from app.orders import domain as orders
@@ -18,4 +19,5 @@ MACHINES: Final[tuple[Machine[Any], ...]] = (
     payments.MACHINE,
     payments.REFUNDS,
     drafts.MACHINE,
+    fulfilment.MACHINE,
 )

@@ -18,6 +18,9 @@ from app.uploads.planning import planned_assembly, planned_cleaning, planned_ing
 KINDS: Final[dict[str, JobKind]] = {
     kind.name: kind
     for kind in (
+        JobKind(name="fulfilment.submit", lane="record", time_limit_s=100, max_attempts=60),
+        JobKind(name="fulfilment.poll", lane="record", time_limit_s=60, max_attempts=20),
+        JobKind(name="fulfilment.cancel", lane="record", time_limit_s=60, max_attempts=60),
         JobKind(name="asset.ingest", lane="preview", time_limit_s=60),
         JobKind(name="order.mail", lane="record", time_limit_s=60, max_attempts=12),
         JobKind(name="asset.analyse", lane="bulk", time_limit_s=120),
@@ -34,6 +37,7 @@ KINDS: Final[dict[str, JobKind]] = {
         JobKind(name="payment.refund", lane="checkout", time_limit_s=60, max_attempts=20),
         JobKind(name="webhook.process", lane="checkout", time_limit_s=30, max_attempts=12),
         # Housekeeping, planned by the scheduler.
+        JobKind(name="fulfilment.tend", lane="sweep", time_limit_s=60),
         JobKind(name="events.partitions", lane="sweep", time_limit_s=30),
         JobKind(name="assets.empty_trash", lane="sweep", time_limit_s=60),
         JobKind(name="retention.sweep", lane="sweep", time_limit_s=300),

@@ -11,6 +11,11 @@ from app.delivery.service import Minter, MintSettings
 from app.drafts.service import Drafts
 from app.erasure.retention import Retention
 from app.erasure.service import Erasure
+from app.fulfilment.sending import Files, Sending
+from app.fulfilment.service import Fulfilments
+from app.fulfilment.settings import open_prodigi
+from app.fulfilment.vendor import Vendor
+from app.fulfilment.watching import Watching
 from app.kernel.db import Database
 from app.kernel.idempotency import Idempotency
 from app.kernel.persons import PersonKeys
@@ -70,6 +75,13 @@ class Services:
         self.mailing = Mailing(self.db, self.persons, mailer)
         listeners = {STRIPE: StripeListener(self.payments)}
         self.inbox = Inbox(self.db, self.persons, settings.keks, self.clock, listeners)
+        vendors: dict[str, Vendor] = {"prodigi": open_prodigi(settings.fulfilment)}
+        self.vendors, tokens = vendors, settings.fulfilment.callback_tokens
+        self.fulfilments = Fulfilments(self.spine, self.persons, self.clock, vendors, tokens)
+        files = Files(self.store, settings.buckets.masters, settings.fulfilment.link_s)
+        recipient = self.mailing.recipient_of
+        self.sending = Sending(self.db, self.fulfilments, vendors, files, self.catalog, recipient, self.clock)
+        self.watching = Watching(self.db, self.fulfilments, vendors, self.clock, settings.fulfilment)
         self.retention = Retention(self.db, self.clock)
         self.erasure = Erasure(self.db, self.spine, self.persons, self.assets, self.uploads, self.drafts)
 
@@ -87,8 +99,10 @@ class Services:
                 await asyncio.sleep(0.5)
 
     async def stop(self) -> None:
-        """Close the pool, the store's threads and the connections to Stripe."""
+        """Close the pool, the store's threads and the connections to Stripe and vendors."""
         await self.gateway.close()
+        for vendor in self.vendors.values():
+            await vendor.close()
         await self.db.stop()
         self.store.close()
         for edge in self._edges:

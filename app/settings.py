@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from app.delivery.service import MintSettings, read_minting
+from app.fulfilment.settings import FulfilmentSettings, read_fulfilment
 from app.kernel.db import DatabaseSettings, read_database
 from app.payments.gateway import StripeSettings, read_stripe
 from app.web.settings import WebSettings, read_web
@@ -23,6 +24,7 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
     keks: Keys
     result_key: Secret[bytes]
     stripe: StripeSettings
+    fulfilment: FulfilmentSettings
 
 
 def read_app(read: Reader, role: str) -> AppSettings:
@@ -35,6 +37,7 @@ def read_app(read: Reader, role: str) -> AppSettings:
         keks=read.keys("TIRAGE_KEK"),
         result_key=read.key("TIRAGE_RESULT_KEY"),
         stripe=read_stripe(read),
+        fulfilment=read_fulfilment(read, role),
     )
 
 

@@ -27,7 +27,10 @@ STORE: Final = (
     "TIRAGE_BUCKET_STAGING",
 )
 STRIPE: Final = ("TIRAGE_STRIPE_URL", "TIRAGE_STRIPE_KEY", "TIRAGE_STRIPE_PUBLISHABLE_KEY")
-RECORD: Final = ("TIRAGE_DATABASE_URL", "TIRAGE_KEK", "TIRAGE_RESULT_KEY", *STORE, *STRIPE)
+VENDORS: Final = ("TIRAGE_PRODIGI_URL", "TIRAGE_PRODIGI_CALLBACK_TOKENS")
+VENDOR_KEYS: Final = ("TIRAGE_PRODIGI_KEY", "TIRAGE_API_URL")
+VENDOR_TUNING: Final = ("TIRAGE_FULFILMENT_*", "TIRAGE_PRODIGI_HOLD_S", "TIRAGE_PRODIGI_TIMEOUT_S")
+RECORD: Final = ("TIRAGE_DATABASE_URL", "TIRAGE_KEK", "TIRAGE_RESULT_KEY", *VENDORS, *STORE, *STRIPE)
 EDGE_KEYS: Final = ("TIRAGE_EDGE_KEYS_EPHEMERAL", "TIRAGE_EDGE_KEYS_SHARE", "TIRAGE_EDGE_KEYS_DURABLE")
 
 STORE_TUNING: Final = ("TIRAGE_S3_THREADS", "TIRAGE_S3_CONNECT_TIMEOUT", "TIRAGE_S3_READ_TIMEOUT")
@@ -116,15 +119,15 @@ PROCESSES: Final = (
             "TIRAGE_API_PORT",
             "TIRAGE_STRIPE_WEBHOOK_SECRETS",
         ),
-        tuning=("TIRAGE_API_*", "TIRAGE_TOKEN_*", *TRACING, *DATABASE_TUNING, *STORE_TUNING),
+        tuning=("TIRAGE_API_*", "TIRAGE_TOKEN_*", *VENDOR_TUNING, *TRACING, *DATABASE_TUNING, *STORE_TUNING),
         listens="API",
         health="/readyz",
     ),
     Process(
         name="dispatcher",
         command=("dispatcher",),
-        variables=(TRACES, *QUEUE, *RECORD, *_key_of("RECORD")),
-        tuning=(*TRACING, *DATABASE_TUNING, *STORE_TUNING),
+        variables=(TRACES, *QUEUE, *RECORD, *VENDOR_KEYS, *_key_of("RECORD")),
+        tuning=(*TRACING, *DATABASE_TUNING, *STORE_TUNING, *VENDOR_TUNING),
         by_region=True,
     ),
     Process(
@@ -134,13 +137,14 @@ PROCESSES: Final = (
             TRACES,
             *QUEUE,
             *RECORD,
+            *VENDOR_KEYS,
             *_key_of("RECORD"),
             "TIRAGE_MAIL_URL",
             "TIRAGE_MAIL_FROM",
             "TIRAGE_EDGE_URL",
             "TIRAGE_EDGE_PURGE_KEYS",
         ),
-        tuning=(*TRACING, *DATABASE_TUNING, *STORE_TUNING, "TIRAGE_EDGES"),
+        tuning=(*TRACING, *DATABASE_TUNING, *STORE_TUNING, *VENDOR_TUNING, "TIRAGE_EDGES"),
         by_region=True,
     ),
     Process(
@@ -161,8 +165,8 @@ PROCESSES: Final = (
     Process(
         name="scheduler",
         command=("scheduler",),
-        variables=(TRACES, "TIRAGE_REGION", *RECORD, *_key_of("RECORD")),
-        tuning=(*TRACING, *DATABASE_TUNING, *STORE_TUNING),
+        variables=(TRACES, "TIRAGE_REGION", *RECORD, *VENDOR_KEYS, *_key_of("RECORD")),
+        tuning=(*TRACING, *DATABASE_TUNING, *STORE_TUNING, *VENDOR_TUNING),
     ),
     Process(
         name="origin",

@@ -189,6 +189,8 @@ class Stack:
             "TIRAGE_STRIPE_PUBLISHABLE_KEY": secrets["stripe_publishable_key"],
             "TIRAGE_STRIPE_WEBHOOK_SECRETS": secrets["stripe_webhook_secret"],
             "TIRAGE_STRIPE_BOOK": str(self.folder / "stripe.db"),
+            "TIRAGE_FULFILMENT_POLL_S": "1",
+            "TIRAGE_FULFILMENT_POLL_MOST_S": "60",
             "TIRAGE_PRODIGI_KEY": secrets["prodigi_key"],
             "TIRAGE_PRODIGI_CALLBACK_TOKENS": secrets["prodigi_callback_token"],
             "TIRAGE_PRODIGI_BOOK": str(self.folder / "prodigi.db"),

@@ -21,6 +21,7 @@ SCHEDULES: Final[dict[str, int]] = {
     "webhooks.forget": 86_400,
     "events.partitions": 86_400,
     "uploads.expire": 300,
+    "fulfilment.tend": 300,
     "uploads.reconcile": 60,
     "uploads.sweep": 3_600,
     "assets.empty_trash": 3_600,

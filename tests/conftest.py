@@ -335,25 +335,47 @@ class Printer:
         assert (await self.http.post(f"/_sim/orders/{order_id}", json=patch)).status_code == 200
 
 
+class Switch:
+    """An ASGI application that is another one when a test says so: one server serves every test's printer."""
+
+    def __init__(self) -> None:
+        self.app: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+
+@pytest.fixture(scope="session")
+async def switch() -> AsyncIterator[tuple[Switch, int]]:
+    """A server of this process whose application tests exchange, and its port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    made = Switch()
+    server = Server(
+        made, address="127.0.0.1", port=port, interface=Interfaces.ASGI, http=HTTPModes.auto, websockets=False
+    )
+    task = asyncio.create_task(server.serve())
+    yield made, port
+    server.stop()
+    await task
+
+
 StartPrinter = Callable[..., Any]
 
 
 @pytest.fixture
-async def start_printer(tmp_path: Path) -> AsyncIterator[StartPrinter]:
-    """Start simulated printers in this process, their clocks standing still: `await start_printer(path, **knobs)`."""
-    started: list[tuple[Printer, Server, asyncio.Task[Any]]] = []
+async def start_printer(tmp_path: Path, switch: tuple[Switch, int]) -> AsyncIterator[StartPrinter]:
+    """Start simulated printers, one after the other at one address, their clocks standing still:
+    `await start_printer(path, **knobs)`; the same path again is the same printer started anew.
+    """
+    started: list[Printer] = []
 
     async def start(path: Path | None = None, **knobs: Any) -> Printer:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        app = ProdigiApp(path or tmp_path / "prodigi.db", Printer.KEY, Knobs(**knobs), auto=False)
-        server = Server(
-            app, address="127.0.0.1", port=port, interface=Interfaces.ASGI, http=HTTPModes.auto, websockets=False
-        )
-        task = asyncio.create_task(server.serve())
-        made = Printer(app, port)
-        started.append((made, server, task))
+        server, port = switch
+        server.app = ProdigiApp(path or tmp_path / "prodigi.db", Printer.KEY, Knobs(**knobs), auto=False)
+        made = Printer(server.app, port)
+        started.append(made)
         while True:
             try:
                 await made.http.get("/healthz")
@@ -362,10 +384,8 @@ async def start_printer(tmp_path: Path) -> AsyncIterator[StartPrinter]:
                 await asyncio.sleep(0.02)
 
     yield start
-    for made, server, task in started:
+    for made in started:
         await made.http.aclose()
-        server.stop()
-        await task
         await made.app.stop()
 
 

@@ -37,6 +37,7 @@ OWNED: Final[dict[str, str]] = {
     "refunds": "kept: amounts, codes and ids only; accounting",
     "webhooks": "sealed under the person's key, which is destroyed; bodies go after 90 days",
     "order_recipients": "sealed under the person's key, which is destroyed",
+    "fulfilments": "kept: codes, amounts and ids only; what the printer said is sealed under the person's key",
     "events": "kept: ids, codes, amounts and times only, by a closed set of field types",
     "erasures": "kept: the receipt itself",
 }

@@ -1,5 +1,7 @@
 """Sending an order's mails: nothing is sent inside a transaction, and a mail that is recorded is not sent again."""
 
+from uuid import UUID
+
 import msgspec
 
 from app.kernel import alerts
@@ -29,11 +31,15 @@ class Mailing:
 
     async def recipient(self, tx: Transaction, order: Order) -> Recipient | None:
         """Who receives it; None when the person was erased."""
-        sealed = await store.recipient(tx, order.id)
+        return await self.recipient_of(tx, order.id, order.owner_id)
+
+    async def recipient_of(self, tx: Transaction, order_id: UUID, owner_id: UUID) -> Recipient | None:
+        """Who receives an order, without reading or locking the order; None when the person was erased."""
+        sealed = await store.recipient(tx, order_id)
         if sealed is None:
             return None
         try:
-            plain = await self._persons.unseal(tx, order.owner_id, sealed, CONTEXT)
+            plain = await self._persons.unseal(tx, owner_id, sealed, CONTEXT)
         except PersonErased:
             return None
         return msgspec.json.decode(plain, type=Recipient)

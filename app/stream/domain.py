@@ -49,6 +49,9 @@ _REFUND: Final = ("refundId", "refund_id", "refund")
 _AMOUNT: Final = ("amount", "amount", "")
 _VERSION: Final = ("version", "draft_version", "")
 _ITEMS: Final = ("items", "items", "")
+_LINES: Final = ("lines", "lines", "order_line")
+_QUANTITIES: Final = ("quantities", "quantities", "")
+_SHIPMENT: Final = ("shipmentId", "shipment_id", "shipment")
 _CANCELLABLE: Final = ("cancellableUntil", "cancellable_until", "")
 
 PUBLIC: Final[dict[str, Public]] = {
@@ -92,6 +95,18 @@ PUBLIC: Final[dict[str, Public]] = {
     "draft.ordered": Public("draft.ordered", 1, "A draft is part of an order.", (_DRAFT, _VERSION)),
     "draft.released": Public("draft.released", 1, "Its order ended unpaid; it can be changed again.", (_DRAFT,)),
     "draft.abandoned": Public("draft.abandoned", 1, "A draft was given up.", (_DRAFT,)),
+    "fulfilment.in_production": Public(
+        "order.in_production", 1, "The order is being made.", (_ORDER, _LINES, _QUANTITIES)
+    ),
+    "fulfilment.shipped": Public("order.shipped", 1, "A parcel left.", (_ORDER, _SHIPMENT, _LINES, _QUANTITIES)),
+    "fulfilment.lines_cancelled": Public(
+        "order.lines_cancelled", 1, "These copies will not be made.", (_ORDER, _LINES, _QUANTITIES)
+    ),
+    "fulfilment.cancelling": Public("order.cancelling", 1, "The printer is asked to cancel.", (_ORDER, _REASON)),
+    "fulfilment.cancelled": Public(
+        "order.making_cancelled", 1, "Nothing of it will be made.", (_ORDER, _REASON, _LINES, _QUANTITIES)
+    ),
+    "fulfilment.cancel_refused": Public("order.cancel_refused", 1, "It is too late to cancel.", (_ORDER, _REASON)),
     "order.placed": Public("order.placed", 1, "An order waits for its payment.", (_ORDER, _DRAFT, _QUOTE, _TOTAL)),
     "order.awaiting_payment": Public("order.awaiting_payment", 1, "The payment has begun.", (_ORDER,)),
     "order.paid": Public("order.paid", 1, "The order is paid.", (_ORDER, _PAID, _CANCELLABLE)),
@@ -106,6 +121,16 @@ PRIVATE: Final[dict[str, str]] = {
     "payment.authorised": "money that is only held is not shown as paid",
     "payment.mismatch_found": "an operator decides what it means",
     "owner.erased": "there is nobody left to tell",
+    "fulfilment.planned": "how it is made is ours; the order says that it is paid",
+    "fulfilment.rendering": "how it is made is ours",
+    "fulfilment.submitting": "how it is made is ours",
+    "fulfilment.submitted": "how it is made is ours; production is what a person waits for",
+    "fulfilment.closed": "parcels and cancellations are told one by one",
+    "fulfilment.failed": "an operator decides first what it means for the person",
+    "fulfilment.held": "an operator decides first what it means for the person",
+    "fulfilment.released": "an operator decided what the hold meant",
+    "fulfilment.contradicted": "a case for an operator",
+    "fulfilment.charged": "what a printer charges us",
 }
 """Event types apps do not see, with the reason."""
 
@@ -138,6 +163,8 @@ def project(event: Recorded) -> Told | None:
 
 
 def _shown(value: Any, kind: str) -> Any:
+    if isinstance(value, list):
+        return [_shown(inner, kind) for inner in value]
     return value if not kind or value is None else ids.encode(kind, UUID(value))
 
 
