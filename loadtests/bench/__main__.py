@@ -12,6 +12,7 @@ BENCHES: Final[dict[str, str]] = {
     "child": "loadtests.bench.child",
     "images": "loadtests.bench.images",
     "line": "loadtests.bench.line",
+    "previews": "loadtests.bench.previews",
     "spine": "loadtests.bench.spine",
     "masters": "loadtests.bench.masters",
     "stack": "loadtests.bench.stack",

@@ -1,0 +1,185 @@
+"""Previews that nobody has asked for yet: our origin against thumbor and ipx, two workers each, taking turns.
+
+Every request is for another width of 200 to 1600 px. The peers read the original from disk; our origin is the real
+one: it verifies the signed path, takes a lease, reads ancestor and facts from the store and writes what it made. Beside
+it the decode children alone, two of them, which is the image core's own share.
+"""
+
+import asyncio
+import base64
+import os
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sysconfig
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from base import keys
+from base.objects import ObjectStore, read_buckets, read_store
+from base.settings import Reader
+from devstack.stack import running_servers
+from edge.node.settings import VARIABLES
+from imagecore import engine, recipe, render
+from imagecore.facts import canonical
+from imagecore.jail import Jail
+from imagecore.recipe import Recipe
+from imagecore.signing import Durable, Ring, derive
+from loadtests.bench.edge import _await, _free_port
+from loadtests.bench.images import photos
+from loadtests.bench.peers import install
+
+ROUNDS: Final = 5
+REQUESTS: Final = 24
+CONCURRENCY: Final = 4
+PHOTOS: Final = ("large-03-iphone-xs-p3-rotated.jpg", "large-01-mi-a3-dinner.jpg")
+ASSETS: Final = ("ast_01m86bj0xee1ere2xz744049w7", "ast_01m86bj0xee1ere2xz744049w8")
+MASTER: Final = ("u1", bytes(range(32)))
+THUMBOR: Final = """
+LOADER = "thumbor.loaders.file_loader"
+FILE_LOADER_ROOT_PATH = {root!r}
+STORAGE = "thumbor.storages.no_storage"
+QUALITY = 80
+"""
+
+Get = Callable[[int, int], Awaitable[int]]
+"""Fetch a photo (its number) fitted into a square of so many pixels; gives the bytes received."""
+
+
+def wanted(side: int) -> Recipe:
+    return recipe.rung(side, engine.revision())
+
+
+@contextmanager
+def serving(argv: list[str], port: int, path: str, env: dict[str, str]) -> Iterator[str]:
+    """A server in a process group of its own: thumbor's children outlive a signal to their parent."""
+    process = subprocess.Popen(
+        argv, env={**os.environ, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        _await(f"http://127.0.0.1:{port}{path}")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextmanager
+def thumbor(folder: Path) -> Iterator[Callable[[int, int], str]]:
+    port, conf = _free_port(), folder / "thumbor.conf"
+    conf.write_text(THUMBOR.format(root=str(folder)))
+    argv = [str(install.python().with_name("thumbor")), "-p", str(port), "-i", "127.0.0.1", "-c", str(conf)]
+    with serving([*argv, "--processes", "2"], port, "/healthcheck", {}) as url:
+        yield lambda photo, side: f"{url}/unsafe/fit-in/{side}x{side}/{PHOTOS[photo]}"
+
+
+@contextmanager
+def ipx(folder: Path) -> Iterator[Callable[[int, int], str]]:
+    port, modules = _free_port(), install.node_modules()
+    assert modules is not None
+    program = str(modules / "node_modules" / ".bin" / "ipx")
+    argv = [program, "serve", "--dir", str(folder), "--port", str(port), "--host", "127.0.0.1"]
+    with serving(argv, port, f"/w_16/{PHOTOS[0]}", {"UV_THREADPOOL_SIZE": "2", "VIPS_CONCURRENCY": "1"}) as url:
+        yield lambda photo, side: f"{url}/s_{side}x{side},fit_inside,q_80,f_jpeg/{PHOTOS[photo]}"
+
+
+@contextmanager
+def origin(folder: Path) -> Iterator[Callable[[int, int], str]]:
+    """The real origin on a real store and queue, with the photos' ancestors stored."""
+    ring = Ring.of_masters([MASTER], "home")
+    secrets = {name: derive(MASTER[1], life, "home") for life, name in VARIABLES.items()}
+    with running_servers(folder / "stack", {}) as stack:
+        port, env = _free_port(), stack.environment()
+        env |= {name: f"u1:{base64.b64encode(key).decode()}" for name, key in secrets.items()}
+        asyncio.run(_store(env))
+        own = {**env, "TIRAGE_ORIGIN_PORT": str(port), "TIRAGE_ORIGIN_RENDERS": "2", "TIRAGE_REGION": "home"}
+        argv = [str(Path(sysconfig.get_path("scripts")) / "tirage"), "origin"]
+        with serving(argv, port, "/healthz", own) as url:
+            yield lambda photo, side: url + ring.sign(Durable(asset=ASSETS[photo], recipe=recipe.text(wanted(side))))
+
+
+async def _store(env: dict[str, str]) -> None:
+    read = Reader(env)
+    store, buckets, revision = ObjectStore(read_store(read, "RECORD")), read_buckets(read), engine.revision()
+    for asset, name in zip(ASSETS, PHOTOS, strict=True):
+        report, parent = render.ancestor((photos() / name).read_bytes())
+        await store.put(buckets.ancestors, keys.ancestor(asset, revision), parent, "image/jpeg")
+        await store.put(buckets.ancestors, keys.facts(asset, revision), canonical(report.facts), "application/json")
+    store.close()
+
+
+def over_http(client: httpx.AsyncClient, address: Callable[[int, int], str]) -> Get:
+    async def get(photo: int, side: int) -> int:
+        answer = await client.get(address(photo, side))
+        answer.raise_for_status()
+        return len(answer.content)
+
+    return get
+
+
+def in_jail(jail: Jail) -> Get:
+    parents = [render.ancestor((photos() / name).read_bytes()) for name in PHOTOS]
+
+    async def get(photo: int, side: int) -> int:
+        report, parent = parents[photo]
+        params = render.RenderParams(recipe=recipe.text(wanted(side)), facts=canonical(report.facts))
+        outputs = jail.arun("render", msgspec.msgpack.encode(params), [parent], 60)
+        return sum([len(output.data) async for output in outputs])
+
+    return get
+
+
+async def rate(get: Get, sides: list[int]) -> float:
+    """Previews a second, each photo in turn, a few at once."""
+    gate = asyncio.Semaphore(CONCURRENCY)
+
+    async def one(number: int, side: int) -> None:
+        async with gate:
+            assert await get(number % len(PHOTOS), side) > 1_000
+
+    start = time.monotonic()
+    await asyncio.gather(*(one(number, side) for number, side in enumerate(sides)))
+    return len(sides) / (time.monotonic() - start)
+
+
+async def compared(addresses: dict[str, Callable[[int, int], str]], jail: Jail) -> dict[str, Any]:
+    """Rates of all in turn; every round has widths of its own, the same for all."""
+    sides = list(range(200, 1601))
+    random.Random(5).shuffle(sides)
+    async with httpx.AsyncClient(timeout=120) as client:
+        getting = {name: over_http(client, address) for name, address in addresses.items()}
+        getting["jail"] = in_jail(jail)
+        for get in getting.values():
+            await rate(get, [sides.pop() for _ in range(4)])
+        rounds = []
+        for _ in range(ROUNDS):
+            these = [sides.pop() for _ in range(REQUESTS)]
+            rounds.append({name: await rate(get, these) for name, get in getting.items()})
+    told: dict[str, Any] = {name: round(statistics.median(r[name] for r in rounds), 1) for name in getting}
+    for ours in ("origin", "jail"):
+        for peer in sorted(set(getting) - {"origin", "jail"}):
+            told[f"{ours} to {peer}"] = round(statistics.median(r[ours] / r[peer] for r in rounds), 2)
+    return told
+
+
+def run() -> dict[str, Any]:
+    """Previews a second, and how many times the peers' ours are; needs the real photos and node."""
+    if not photos().exists() or install.node_modules() is None:
+        return {"skipped": f"needs photos in {photos()}, and node"}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        for name in PHOTOS:
+            shutil.copy(photos() / name, folder / name)
+        peers = {"thumbor": thumbor, "ipx": ipx, "origin": origin}
+        addresses = {name: stack.enter_context(begin(folder)) for name, begin in peers.items()}
+        jail = stack.enter_context(Jail.open(slots=2, preload=("render",)))
+        return {**asyncio.run(compared(addresses, jail)), "load_average": os.getloadavg()}
