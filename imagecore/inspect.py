@@ -25,8 +25,10 @@ MAX_FRAMES: Final = 500
 MIN_SIDE: Final = 16
 LOW_PPI: Final = 200
 
-# What the process needs before it holds any picture: libraries, stacks, arenas, and an output of 10 MP.
-BASE_MEMORY: Final = 220 << 20
+# What the process needs before it holds any picture: libraries, stacks, arenas, what earlier jobs left of them in
+# pieces, and an output of 10 MP. A fresh child has 155 MiB; too small a figure here and libwebp's failed allocation
+# reads as a corrupt file.
+BASE_MEMORY: Final = 320 << 20
 
 _TRANSFERS: Final = {16: "pq", 18: "hlg"}  # ITU-T H.273 table 3
 _MAKERS: Final = {
@@ -58,23 +60,30 @@ def memory_budget() -> int:
     return 1 << 62 if limit == resource.RLIM_INFINITY else max(0, limit - BASE_MEMORY)
 
 
+# Address space a pixel in 8 and in 16 bit, beyond `BASE_MEMORY`: the worst that each decoder was seen to take (alpha,
+# lossless, 4:4:4, 10 bit), rounded up. libaom and libwebp hold several whole pictures, whatever comes out.
+_PER_PIXEL: Final = {"heic": (6, 14), "avif": (18, 24), "webp": (18, 18), "gif": (8, 8)}
+
+
 def memory_needed(facts: Facts) -> int:
-    """Bytes that decoding holds at once, by format; measured upper bounds, not what the file claims."""
-    pixels = (facts.width or 0) * (facts.height or 0)
+    """Bytes that decoding holds at once: the file itself and, by format, what was measured for each of its pixels."""
+    return facts.bytes + (facts.width or 0) * (facts.height or 0) * _per_pixel(facts)
+
+
+def _per_pixel(facts: Facts) -> int:
     wide = 2 if (facts.bits or 8) > 8 else 1
+    if facts.format in _PER_PIXEL:
+        return _PER_PIXEL[facts.format][wide - 1]
     bands = {"gray": 1, "indexed": 1, "rgb": 3, "cmyk": 4}.get((facts.colour_space or "rgb").partition("+")[0], 3)
     bands += facts.alpha
     if facts.format == "jpeg":
-        if facts.colour_space == "cmyk":
-            return pixels * 8
         # A progressive picture's coefficients are all held, two bytes each, chroma as subsampled.
         chroma = {"4:2:0": 3, "4:2:2": 4, "4:4:0": 4, "4:1:1": 3, "4:1:0": 3}.get(facts.subsampling or "", 6)
-        return pixels * (2 if bands == 1 else chroma) if facts.interlaced else pixels // 8
-    if facts.format in ("heic", "avif"):
-        return pixels * (6 if facts.format == "heic" else 8) * wide
+        held = (8 if bands == 4 else 2 if bands == 1 else chroma) if facts.interlaced else 0
+        return held + (8 if facts.colour_space == "cmyk" else 0)
     if facts.format == "png":
-        return pixels * bands * wide if facts.interlaced else pixels // 8
-    return pixels * {"webp": 6, "gif": 8}.get(facts.format, bands * wide)
+        return bands * wide if facts.interlaced else 0
+    return bands * wide
 
 
 def refuse_oversized(facts: Facts) -> None:

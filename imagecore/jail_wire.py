@@ -24,7 +24,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     `memory_mb` and `output_mb` are MiB; `files` open descriptors; a child ends after `jobs` jobs.
     """
 
-    memory_mb: int = 900
+    memory_mb: int = 1_000
     output_mb: int = 256
     files: int = 96
     jobs: int = 500

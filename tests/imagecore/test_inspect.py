@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import struct
 import zlib
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from imagecore import containers, exif, inspect, vips
 from imagecore.errors import ImageError, Reason, Rejected
 from imagecore.facts import Facts, Note, Origin, Report, Verdict, canonical, parse, parse_report
-from imagecore.jail import Jail
+from imagecore.jail import Jail, Limits
 
 MANIFEST = Path(os.environ.get("TIRAGE_PHOTOS", Path(__file__).parents[2].parent / "shared/photos")) / "manifest.jsonl"
 ROWS = [json.loads(line) for line in MANIFEST.read_text().splitlines()] if MANIFEST.exists() else [None]
@@ -223,9 +224,33 @@ class TestLimitsFitTheMemory:
         raw = bytes((base + 77).cast("uchar").write_to_buffer(".jpg[interlace,subsample_mode=off,Q=50]"))
         assert ask(pixel_jail, raw).verdict is Verdict.ACCEPT
 
+    @pytest.mark.soak
+    @pytest.mark.parametrize(
+        ("format_", "bits", "options"),
+        [
+            ("webp", 8, ".webp[lossless,effort=0]"),
+            ("avif", 8, ".avif[effort=0,subsample_mode=off]"),
+            ("avif", 10, ".avif[effort=0,bitdepth=10,subsample_mode=off]"),
+        ],
+    )
+    def test_the_largest_that_its_header_allows(self, pixel_jail: Jail, format_: str, bits: int, options: str) -> None:
+        """A picture just under the limit ends in a verdict, not out of memory."""
+        facts = Facts(sha256="", bytes=0, format=format_, width=1000, height=1000, colour_space="rgb", bits=bits)
+        side = math.isqrt(
+            ((Limits().memory_mb << 20) - inspect.BASE_MEMORY) * 99 // 100 * 1_000_000 // inspect.memory_needed(facts)
+        )
+        image = (vips.pyvips.Image.xyz(side, side)[0] % 251).bandjoin([60, 90]).cast("uchar")
+        image = image.copy(interpretation="srgb") if bits == 8 else (image * 257).cast("ushort")
+        raw = bytes(image.copy(interpretation="srgb" if bits == 8 else "rgb16").write_to_buffer(options))
+        assert ask(pixel_jail, raw).verdict is Verdict.ACCEPT
+
+    def test_the_file_itself_counts(self) -> None:
+        facts = Facts(sha256="", bytes=150 << 20, format="tiff", width=100, height=100, colour_space="rgb", bits=8)
+        assert inspect.memory_needed(facts) == (150 << 20) + 30_000
+
     def test_the_same_child_refuses_by_header_what_it_could_not_hold(self) -> None:
         facts = Facts(sha256="", bytes=1, format="heic", width=11_000, height=11_000, colour_space="rgb", bits=10)
-        assert inspect.memory_needed(facts) > (900 << 20) - inspect.BASE_MEMORY
+        assert inspect.memory_needed(facts) > (Limits().memory_mb << 20) - inspect.BASE_MEMORY
         with pytest.raises(Rejected):
             inspect.refuse_oversized(msgspec.structs.replace(facts, width=20_000, height=14_000))
 
