@@ -93,6 +93,19 @@ def span(name: str, kind: str = "internal", **attributes: Attribute) -> Iterator
                 sink(made)
 
 
+def past(name: str, began_ns: int, error: str | None = None, **attributes: Attribute) -> None:
+    """Tell of something that ran from `began_ns` (UNIX time) until now, as a child of the current context."""
+    current = telemetry.traceparent()
+    if current is None or not current.endswith("-01"):
+        return
+    _, trace_id, parent_id, _ = current.split("-")
+    made = Span(name, "internal", trace_id, telemetry.new_span_id(), parent_id)
+    made.attributes.update(attributes)
+    made.began, made.ended, made.error = began_ns, time.time_ns(), error
+    for sink in _sinks:
+        sink(made)
+
+
 def configure(process: str, settings: TraceSettings) -> None:
     """Begin to tell spans; once a process, after any fork."""
     telemetry.sample(settings.per_mille)

@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, str]] = {
     "migrate": "tirage.database:migrate",
     "order": "tirage.order:order",
     "origin": "tirage.origin:origin",
+    "photos": "tirage.photos:photos",
     "render": "tirage.images:render",
     "reset": "tirage.stack:reset",
     "scheduler": "tirage.work:scheduler",

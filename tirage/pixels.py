@@ -22,6 +22,7 @@ from tasks.pixel.settings import PixelSettings, load
 from tasks.pixel.worker import PixelWorker
 from tasks.queue import Queue
 from tirage.observing import observe
+from tirage.serving import serve_metrics
 
 
 @click.command()
@@ -38,6 +39,7 @@ def pixel(region: str | None, lanes: str | None) -> None:
         raise click.BadParameter(str(error)) from error
     if region not in (None, settings.region):
         raise click.BadParameter(f"this worker's settings are for region {settings.region!r}")
+    serve_metrics("127.0.0.1", settings.metrics_port)
     try:
         uvloop.run(_work(settings, wanted))
     except JailUnavailable as error:

@@ -9,7 +9,11 @@ from base.settings import Keys, Reader, Secret
 
 
 class PixelSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a pixel worker may know. Without an `edge_url`, first previews are fetched by edges when somebody asks."""
+    """What a pixel worker may know.
+
+    Without an `edge_url`, first previews are fetched by edges when somebody asks. Metrics are served on `metrics_port`
+    by a thread of their own, where it is not 0.
+    """
 
     region: str
     nats_url: Secret[str]
@@ -18,6 +22,7 @@ class PixelSettings(msgspec.Struct, frozen=True, kw_only=True):
     result_key: Secret[bytes]
     edge_url: str
     push_keys: Keys | None
+    metrics_port: int
 
 
 def load(env: Mapping[str, str]) -> PixelSettings:
@@ -32,6 +37,7 @@ def load(env: Mapping[str, str]) -> PixelSettings:
         result_key=read.key("TIRAGE_RESULT_KEY"),
         edge_url=edge_url,
         push_keys=read.keys("TIRAGE_EDGE_PUSH_KEYS") if edge_url else None,
+        metrics_port=read.number("TIRAGE_PIXEL_METRICS_PORT", 0, 0, 65_535),
     )
     read.finish()
     return settings

@@ -7,8 +7,10 @@ last. Killed anywhere, the job comes again and says which steps are already reco
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Final
 
 import msgspec
+from prometheus_client import Histogram
 
 from base import telemetry, tracing
 from base.errors import ServiceUnavailable
@@ -18,6 +20,13 @@ from tasks.broker import Delivery, LaneBroker, serve
 from tasks.queue import Queue
 
 log = telemetry.logger(__name__)
+
+STEP_SECONDS: Final = Histogram(
+    "tirage_step_seconds",
+    "Time of each step of pixel jobs, by how it ended",
+    ("kind", "step", "outcome"),
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300),
+)
 
 
 class StepDone(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +106,7 @@ class _Answers:
 
     def __init__(self, queue: Queue, key: bytes, job: Job, steps: tuple[str, ...]) -> None:
         self._queue, self._key, self._job, self._steps = queue, key, job, steps
-        self._begun = time.monotonic()
+        self._begun, self._begun_ns = time.monotonic(), time.time_ns()
         self._next = len([step for step in steps if step in job.done])
 
     async def step(self, done: StepDone) -> None:
@@ -130,7 +139,9 @@ class _Answers:
             body=body,
             traceparent=telemetry.traceparent(),
         )
-        self._begun = now
+        STEP_SECONDS.labels(job.kind, step, outcome.value).observe(now - self._begun)
+        tracing.past(f"step {step}", self._begun_ns, reason, kind=job.kind, attempt=job.attempt, outcome=outcome.value)
+        self._begun, self._begun_ns = now, time.time_ns()
         data = ENCODER.encode(signed(self._key, job.nonce, result))
         name = f"{job.id}:{job.attempt}:{step}:{outcome}"
         while True:

@@ -466,11 +466,14 @@ async def test_one_trace_shows_request_event_job_child_and_result(stack: Running
         ("(job)", "asset.ingest (preview)"),
         ("pixel-worker", "job asset.ingest"),
         ("pixel-worker", "child ingest"),
+        ("pixel-worker", "step validate"),
+        ("pixel-worker", "step first_previews"),
+        ("pixel-worker", "step previews"),
         ("record-worker", "result asset.ingest"),
         ("(event)", "asset.ready"),
     ]
     assert [one for one in wanted if one not in seen] == []
-    assert seen[wanted[0]] < seen[wanted[3]] < min(seen[wanted[4]], seen[wanted[5]])
+    assert seen[wanted[0]] < seen[wanted[3]] < min(seen[one] for one in wanted[4:9])
 
 
 async def test_event_stream_tells_the_story_in_order(stack: Running, photo: bytes) -> None:

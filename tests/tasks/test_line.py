@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
 from app.handlers import Attempt
 from app.kernel import alerts, jobs
@@ -139,6 +140,10 @@ class TestPixelJob:
         async with db.transaction() as tx:
             steps = await tx.fetch("SELECT step, attempt, outcome FROM step_runs WHERE job_id = $1 ORDER BY step", job)
         assert [tuple(s) for s in steps] == [("one", 1, "ok"), ("two", 1, "ok")]
+        labels = {"kind": "t.pixel", "step": "two", "outcome": "ok"}
+        counted = REGISTRY.get_sample_value("tirage_step_seconds_count", labels)
+        assert counted is not None
+        assert counted >= 1
 
     async def test_retry_does_only_what_is_missing(self, line: Line) -> None:
         async def behave(step: str, number: int, attempt: int) -> None:

@@ -1,9 +1,13 @@
 """The care of photos over HTTP: trash and purge, the original, another run, readiness, likeness, flags, provenance."""
 
+import asyncio
 import hashlib
 import os
+import subprocess
+import sysconfig
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -318,6 +322,27 @@ class TestFlags:
         async with services.db.transaction() as tx:
             assert await services.care.flagged(tx, [asset_id]) == []
         assert (await told(services, asset))[-2:] == ["asset.flagged", "asset.cleared"]
+
+    async def test_an_operator_flags_and_clears_at_the_command_line(
+        self, client: httpx.AsyncClient, guest: Guest, services: Services, env: dict[str, str]
+    ) -> None:
+        auth = (await guest())["auth"]
+        asset = await ready(services, client, auth)
+
+        async def run(*words: str) -> int:
+            command = [Path(sysconfig.get_path("scripts")) / "tirage", "photos", *words]
+            return (
+                await asyncio.to_thread(subprocess.run, command, env={**env, "PATH": os.environ["PATH"]})
+            ).returncode
+
+        for words, code, flagged in (
+            (("flag", asset, "--reason", "Not a code"), 2, None),
+            (("flag", asset, "--reason", "needs-a-look"), 0, "needs-a-look"),
+            (("clear", asset), 0, None),
+            (("clear", "ast_01m86bj0xee1ere2xz744049w7"), 1, None),
+        ):
+            assert await run(*words) == code
+            assert (await client.get(f"/v1/assets/{asset}", headers=auth)).json()["flagged"] == flagged
 
     @pytest.mark.parametrize("reason", [None, "nudity"])
     async def test_a_moderator_is_asked_once_it_was_looked_at(
