@@ -1,0 +1,406 @@
+"""Two real API processes behind a store that misbehaves, and what record and pixel workers do, step by step.
+
+The scorecard of failures and the real clients run on it. Nothing here is a double: Postgres, the object store, the API
+processes, the decode jail are real; only the queue between the workers is left out. Proxies stand before the store and
+the database.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import msgspec
+import pytest
+
+from app.handlers import HANDLERS, Attempt, appliers
+from app.kernel import jobs
+from app.kernel.jobs import JobRow
+from app.services import Services
+from app.settings import load
+from app.uploads.sweep import Sweeper, Swept
+from base import ids, ingest, keys
+from base.jobs import Job, Outcome, Result, signed
+from base.objects import ObjectAbsent, ObjectStore, Stored
+from devstack.s3_faults import S3Faults
+from imagecore.jail import Jail
+from tasks.pixel.ingest import STEPS, Ingestor
+from tasks.pixel.worker import Refusal, StepDone
+from tests.app.conftest import ApiProcess, register
+from tests.conftest import EMPTY
+
+ENDED = {"completed", "rejected", "aborted", "expired"}
+SMALL = "subsampling-411.jpg"
+
+
+class OwnOnly:
+    """The store as one test sees it: buckets are shared with tests that run beside it on databases of their own."""
+
+    def __init__(self, store: ObjectStore, mine: set[str]) -> None:
+        self._store, self.mine = store, mine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def _own(self, found: list[Stored]) -> list[Stored]:
+        return [entry for entry in found if entry.key.partition("/")[0] in self.mine]
+
+    async def listing(self, bucket: str, prefix: str, after: str = "", limit: int = 1000) -> list[Stored]:
+        found, page = [], await self._store.listing(bucket, prefix, after, limit)
+        while page:
+            found += self._own(page)
+            page = await self._store.listing(bucket, prefix, page[-1].key, limit) if len(page) == limit else []
+        return found
+
+    async def multiparts(self, bucket: str, prefix: str = "") -> list[Stored]:
+        return self._own(await self._store.multiparts(bucket, prefix))
+
+
+def sweeper_of(services: Services, mine: set[str]) -> Sweeper:
+    """A sweeper of what belongs to these assets and sessions (TypeIDs), whatever its age."""
+    store: Any = OwnOnly(services.store, mine)
+    return Sweeper(
+        services.db,
+        services.spine,
+        store,
+        services.settings.buckets,
+        services.assets,
+        services.uploads,
+        services.clock,
+    )
+
+
+ANY_AGE = timedelta(seconds=-60)
+
+
+def variant(photo: bytes, size: int = 0) -> bytes:
+    """Another file with the same picture: JPEG comments after the first marker, up to about `size` bytes more."""
+    made, fill = bytearray(photo[:2]), os.urandom(16)
+    while True:
+        more = fill if len(made) >= size else os.urandom(60_000)
+        made += b"\xff\xfe" + struct.pack(">H", len(more) + 2) + more
+        if more is fill:
+            return bytes(made + photo[2:])
+
+
+class Phone:
+    """An app of one owner; it knows what was acknowledged, which nobody may lose."""
+
+    def __init__(self, bench: "Bench", auth: dict[str, str], owner: str) -> None:
+        self.bench, self.auth, self.owner = bench, auth, owner
+        self.sources: dict[str, bytes] = {}
+        self.acknowledged: dict[str, int] = {}
+
+    async def call(
+        self, method: str, path: str, body: Any = None, *, key: str | None = None, api: int = 0, **headers: str
+    ) -> httpx.Response:
+        told = {**self.auth, "Idempotency-Key": key or uuid4().hex, **headers}
+        return await self.bench.client(api).request(method, path, json=body, headers=told)
+
+    async def create(self, data: bytes, *, api: int = 0, **changes: Any) -> dict[str, Any]:
+        body = {"bytes": len(data), "contentType": "image/jpeg", "sha256": hashlib.sha256(data).hexdigest(), **changes}
+        answer = await self.call("POST", "/v1/uploads", {k: v for k, v in body.items() if v is not None}, api=api)
+        assert answer.status_code == 201, answer.text
+        made: dict[str, Any] = answer.json()
+        self.sources.setdefault(made["id"], data)
+        return made
+
+    async def parts(self, upload: str, *numbers: int, api: int = 0, digest: str | None = None) -> dict[str, Any]:
+        body = {"parts": [{"number": n, "sha256": digest} for n in numbers]} if numbers else None
+        answer = await self.call("POST", f"/v1/uploads/{upload}/parts", body, api=api)
+        assert answer.status_code == 200, answer.text
+        told: dict[str, Any] = answer.json()
+        return told
+
+    async def put(self, part: dict[str, Any], source: bytes, *, acknowledge: str | None = None) -> int:
+        """One PUT of a part straight to storage; its status, 0 when the connection ended."""
+        piece = source[part["firstByte"] : part["firstByte"] + part["bytes"]]
+        headers = {name: value for name, value in part["headers"].items() if name != "Content-Length"}
+        try:
+            async with httpx.AsyncClient(timeout=30) as storage:
+                status = (await storage.put(part["url"], content=piece, headers=headers)).status_code
+        except httpx.TransportError:
+            return 0
+        if status == 200 and acknowledge is not None:
+            self.acknowledged[acknowledge] = self.acknowledged.get(acknowledge, 0) + part["bytes"]
+        return status
+
+    async def send(self, data: bytes, *, api: int = 0, **changes: Any) -> dict[str, Any]:
+        """Create, and PUT every part."""
+        upload = await self.create(data, api=api, **changes)
+        for part in (await self.parts(upload["id"], api=api))["parts"]:
+            assert await self.put(part, data, acknowledge=upload["id"]) == 200
+        return upload
+
+    async def complete(self, upload: str, *, key: str | None = None, api: int = 0) -> httpx.Response:
+        return await self.call("POST", f"/v1/uploads/{upload}/complete", key=key, api=api)
+
+    async def read(self, upload: str, *, api: int = 0) -> dict[str, Any]:
+        answer = await self.call("GET", f"/v1/uploads/{upload}", api=api)
+        assert answer.status_code == 200, answer.text
+        told: dict[str, Any] = answer.json()
+        return told
+
+
+class Relay:
+    """A TCP relay that can be cut: every connection ends, new ones are refused, until it is joined again."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._to = (host, port)
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.port = 0
+
+    async def join(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def cut(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in list(self._writers):
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(*self._to)
+        self._writers |= {writer, back}
+        with contextlib.suppress(OSError):
+            await asyncio.gather(_pump(reader, back), _pump(there, writer))
+        self._writers -= {writer, back}
+
+
+async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    while data := await source.read(65_536):
+        sink.write(data)
+        await sink.drain()
+    sink.close()
+
+
+class Bench:
+    """See the module."""
+
+    def __init__(
+        self, apis: list[ApiProcess], faults: S3Faults, database: Relay, services: Services, jail: Jail
+    ) -> None:
+        self.apis, self.faults, self.database, self.services = apis, faults, database, services
+        self.buckets = services.settings.buckets
+        self._clients = [httpx.AsyncClient(base_url=api.base, timeout=40) for api in apis]
+        self._ingestor = Ingestor(services.store, self.buckets, jail)
+        self.phones: list[Phone] = []
+
+    def client(self, api: int) -> httpx.AsyncClient:
+        return self._clients[api]
+
+    async def close(self) -> None:
+        for client in self._clients:
+            await client.aclose()
+
+    async def phone(self) -> Phone:
+        grant = await register(self._clients[-1])
+        self.phones.append(Phone(self, grant["auth"], grant["ownerId"]))
+        return self.phones[-1]
+
+    def socket_to(self, api: int, head: str, body: bytes) -> socket.socket:
+        """A connection that has sent this and stays open."""
+        parts = urlsplit(self.apis[api].base)
+        made = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=10)
+        made.sendall(head.encode() + body)
+        return made
+
+    async def work(self, *, attempt: int = 1, stop_after: str | None = None) -> None:
+        """Run what is planned, as workers would, until nothing is; `stop_after`: the pixel worker dies then."""
+        handled = ("upload.assemble", "asset.clean")
+        while True:
+            async with self.services.db.transaction() as tx:
+                rows = await jobs.list_jobs(tx, jobs.JobState.QUEUED, None, 100)
+            rows = [row for row in rows if row.kind == ingest.KIND or row.kind in handled]
+            if not rows:
+                return
+            for row in rows:
+                if row.kind == ingest.KIND:
+                    if await self._ingest(row, attempt, stop_after):
+                        return
+                else:
+                    await self._record(row)
+
+    async def _record(self, row: JobRow) -> None:
+        made = Attempt(row)
+        await HANDLERS[row.kind](self.services, made)
+        async with self.services.db.transaction() as tx:
+            await made.finish(tx)
+
+    async def _ingest(self, row: JobRow, attempt: int, stop_after: str | None) -> bool:
+        async with self.services.db.transaction() as tx:
+            done = (await jobs.steps_done(tx, [row.id])).get(row.id, ())
+        job = Job(
+            id=row.id,
+            kind=row.kind,
+            region=row.region,
+            lane=row.lane,
+            attempt=attempt,
+            nonce=row.nonce,
+            deadline=None,
+            time_limit_s=60,
+            owner_id=row.owner_id,
+            payload=row.payload,
+            done=done,
+        )
+        try:
+            async with contextlib.aclosing(self._ingestor.run(job)) as steps:  # type: ignore[type-var]
+                async for step in steps:
+                    if step.step == stop_after:
+                        return True
+                    await self._apply(row, attempt, step)
+        except Refusal as refusal:
+            step = StepDone(step=STEPS[len(done)], body=refusal.body)
+            await self._apply(row, attempt, step, refusal.reason)
+        return False
+
+    async def _apply(self, row: JobRow, attempt: int, done: StepDone, refused: str | None = None) -> None:
+        result = Result(
+            job_id=row.id,
+            kind=row.kind,
+            attempt=attempt,
+            step=done.step,
+            index=STEPS.index(done.step),
+            last=done.step == STEPS[-1] or refused is not None,
+            outcome=Outcome.OK if refused is None else Outcome.REFUSED,
+            reason=refused,
+            ms=1,
+            engine=done.engine,
+            body=msgspec.json.encode(done.body),
+        )
+        key = self.services.settings.result_key.reveal()
+        async with self.services.db.transaction() as tx:
+            await jobs.apply(tx, key, signed(key, row.nonce, result), appliers(self.services))
+
+    async def check(self) -> None:
+        """The five invariants, for every owner of the row."""
+        self.faults.clear()
+        await self.work()
+        owners = [ids.decode("owner", phone.owner) for phone in self.phones]
+        async with self.services.db.transaction() as tx:
+            uploads = await tx.fetch("SELECT * FROM uploads WHERE owner_id = ANY($1)", owners)
+            assets = await tx.fetch(
+                "SELECT * FROM assets WHERE owner_id = ANY($1) AND state IN ('preview_ready', 'ready')", owners
+            )
+        by_id = {ids.encode("upload", row["id"]): row for row in uploads}
+        for phone in self.phones:
+            for upload, acknowledged in phone.acknowledged.items():
+                await self._nothing_lost(phone, upload, by_id[upload], acknowledged)
+        pairs = [(row["owner_id"], row["sha256"]) for row in assets]
+        assert len(pairs) == len(set(pairs)), "one asset an owner and hash"
+        await self._same_bytes(by_id, assets)
+        assert {row["state"] for row in uploads} <= ENDED | {"open"}, "every session ends in a named state"
+        await self._no_orphans(by_id, assets)
+        self.phones.clear()
+
+    async def _nothing_lost(self, phone: Phone, upload: str, row: Any, acknowledged: int) -> None:
+        if row["state"] == "open":
+            assert (await phone.read(upload))["arrivedBytes"] >= acknowledged, "acknowledged bytes are there"
+
+    async def _same_bytes(self, by_id: dict[str, Any], assets: list[Any]) -> None:
+        sources = {by_id[u]["asset_id"]: data for phone in self.phones for u, data in phone.sources.items()}
+        for asset in assets:
+            if asset["id"] in sources:
+                digest = hashlib.sha256(sources[asset["id"]]).hexdigest()
+                key = keys.original(ids.encode("asset", asset["id"]))
+                assert asset["sha256"] == digest, "the asset's hash is the source's"
+                assert await self.services.store.digest(self.buckets.originals, key) == digest
+
+    async def _no_orphans(self, by_id: dict[str, Any], assets: list[Any]) -> None:
+        """After a sweep and the end of open sessions, storage holds the living originals and nothing else."""
+        async with self.services.db.transaction() as tx:
+            await tx.execute(
+                "UPDATE uploads SET expires_at = now() - interval '30 days' WHERE id = ANY($1) AND state = 'open'",
+                [row["id"] for row in by_id.values()],
+            )
+            await self.services.uploads.expire_overdue(tx)
+        await self.work()
+        names = {ids.encode("asset", row["asset_id"]) for row in by_id.values()}
+        await self.sweep(names | set(by_id))
+        living = {ids.encode("asset", row["id"]) for row in assets}
+        store = self.services.store
+        for name in names:
+            assert await store.multiparts(self.buckets.originals, name) == [], "no multipart upload is left"
+            found = await store.list_keys(self.buckets.originals, name)
+            assert found == ([keys.original(name)] if name in living else []), "no object is left over"
+        for upload in by_id:
+            assert await store.list_keys(self.buckets.staging, upload) == [], "no block is left"
+
+    async def sweep(self, mine: set[str]) -> Swept:
+        return await sweeper_of(self.services, mine).sweep(ANY_AGE)
+
+    async def object_is_there(self, asset: str) -> bool:
+        try:
+            await self.services.store.head(self.buckets.originals, keys.original(asset))
+        except ObjectAbsent:
+            return False
+        return True
+
+
+@pytest.fixture(scope="session")
+async def session_bench(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
+    services = Services(load(env, "RECORD"))
+    await services.start()
+    url = urlsplit(env["TIRAGE_DATABASE_URL"])
+    database = Relay(url.hostname or "", url.port or 5432)
+    await database.join()
+    async with S3Faults(env["TIRAGE_S3_ENDPOINT"], strict=True) as faults:
+        relayed = url._replace(netloc=f"{url.username}:{url.password}@127.0.0.1:{database.port}").geturl()
+        faulty = {
+            **env,
+            "TIRAGE_DATABASE_URL": relayed,
+            "TIRAGE_S3_ENDPOINT": faults.url,
+            "TIRAGE_S3_READ_TIMEOUT": "1",
+        }
+        logs = tmp_path_factory.mktemp("bench")
+        apis = [await asyncio.to_thread(ApiProcess, faulty, logs / name) for name in ("a", "b")]
+        with Jail.open(slots=1) as jail:
+            made = Bench(apis, faults, database, services, jail)
+            yield made
+            await made.close()
+        for api in apis:
+            await asyncio.to_thread(api.stop)
+    await database.cut()
+    await services.stop()
+
+
+@pytest.fixture
+async def bench(session_bench: Bench, database_url: str) -> Bench:
+    """The bench, well behaved, on an empty database, both processes up."""
+    admin = await asyncpg.connect(database_url)
+    await admin.execute(EMPTY)
+    await admin.close()
+    session_bench.faults.clear()
+    session_bench.phones.clear()
+    for api in session_bench.apis:
+        if api.process.poll() is not None:
+            await asyncio.to_thread(api.start)
+    return session_bench
+
+
+@pytest.fixture(scope="session")
+def small(photos: Path) -> bytes:
+    """A small real photo."""
+    return (photos / SMALL).read_bytes()
+
+
+Make = Callable[..., bytes]
+
+
+@pytest.fixture
+def photo(small: bytes) -> Make:
+    """A new file each time, of the same picture: `photo(size)`."""
+    return lambda size=0: variant(small, size)

@@ -1,0 +1,466 @@
+"""The scorecard: one row a failure an upload must survive, and five invariants after each.
+
+The numbers are those of docs/uploads.md. The invariants: acknowledged bytes are never lost; one asset an owner
+and hash; its hash is the source's; every session ends in a named state; nothing is left in storage for nobody.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from app.uploads.plan import Held, advise, part_size
+from base import ids
+from devstack.s3_faults import Kind
+from tests.app.uploads.conftest import Bench, Make, Phone
+
+MIB = 1024 * 1024
+TUS = {"Tus-Resumable": "1.0.0"}
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("scorecard")]
+
+
+@pytest.fixture
+async def row(bench: Bench) -> AsyncIterator[Bench]:
+    """The bench; the invariants are checked when the row has ended."""
+    yield bench
+    await bench.check()
+
+
+async def two_parts(phone: Phone, data: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A session of two parts, after a slow one has taught us the network."""
+    async with phone.bench.services.db.transaction() as tx:
+        made = await phone.create(b"x" * 10, sha256=None, clientReference=uuid4().hex)
+        await tx.execute("UPDATE uploads SET rate = 400000 WHERE id = $1", ids.decode("upload", made["id"]))
+    upload = await phone.create(data)
+    assert upload["next"]["partBytes"] == 5 * MIB
+    return upload, (await phone.parts(upload["id"]))["parts"]
+
+
+def head_of(phone: Phone, path: str, offset: int, length: int) -> str:
+    return (
+        f"PATCH {path} HTTP/1.1\r\nHost: api\r\nAuthorization: {phone.auth['Authorization']}\r\n"
+        f"Tus-Resumable: 1.0.0\r\nContent-Type: application/offset+octet-stream\r\n"
+        f"Upload-Offset: {offset}\r\nContent-Length: {length}\r\n\r\n"
+    )
+
+
+async def offset_of(phone: Phone, path: str, api: int = 0) -> int:
+    answer = await phone.call("HEAD", path, api=api, **TUS)
+    assert answer.status_code == 200
+    return int(answer.headers["upload-offset"])
+
+
+async def append(phone: Phone, path: str, data: bytes, offset: int, api: int = 0, **headers: str) -> int:
+    named = {**phone.auth, **TUS, "Content-Type": "application/offset+octet-stream", "Upload-Offset": str(offset)}
+    try:
+        answer = await phone.bench.client(api).patch(path, content=data[offset:], headers={**named, **headers})
+    except httpx.TransportError:  # refused before the body was read: the connection may end first
+        return 0
+    return answer.status_code
+
+
+async def test_01_app_killed_within_a_part(row: Bench, photo: Make) -> None:
+    phone, data = await row.phone(), photo(6 * MIB)
+    upload, parts = await two_parts(phone, data)
+    assert await phone.put(parts[0], data, acknowledge=upload["id"]) == 200
+    row.faults.inject(Kind.CUT, "UploadPart", after=100_000)
+    assert await phone.put(parts[1], data) == 0
+    told = await phone.read(upload["id"])
+    assert told["missing"] == [{"firstByte": 5 * MIB, "bytes": len(data) - 5 * MIB}]
+    (again,) = (await phone.parts(upload["id"]))["parts"]
+    assert await phone.put(again, data, acknowledge=upload["id"]) == 200
+    assert (await phone.complete(upload["id"])).status_code == 202
+
+
+async def test_02_app_killed_within_an_append(row: Bench, photo: Make) -> None:
+    phone, data = await row.phone(), photo(700_000)
+    upload = await phone.create(data)
+    path = f"/v1/tus/{upload['id']}"
+    dying = row.socket_to(0, head_of(phone, path, 0, len(data)), data[:600_000])
+    async with asyncio.timeout(120):
+        while await offset_of(phone, path) < 512 * 1024:  # each full block is kept as it comes
+            await asyncio.sleep(0.05)
+    dying.close()
+    at = await offset_of(phone, path)
+    phone.acknowledged[upload["id"]] = at
+    async with asyncio.timeout(120):
+        while await append(phone, path, data, at) != 204:  # the old request may still have kept its last piece
+            at = await offset_of(phone, path)
+    assert await offset_of(phone, path) == len(data)
+
+
+async def test_03_and_04_a_part_again(row: Bench, photo: Make) -> None:
+    phone, data = await row.phone(), photo()
+    upload = await phone.create(data, sha256=None)
+    (part,) = (await phone.parts(upload["id"]))["parts"]
+    wrong = bytes(len(data))
+    assert [await phone.put(part, body) for body in (wrong, wrong, data, data)] == [200] * 4
+    assert (await phone.read(upload["id"]))["arrivedBytes"] == len(data)
+    assert (await phone.complete(upload["id"])).status_code == 202
+    assert await phone.put(part, wrong) == 404
+    answer = await phone.call("POST", f"/v1/uploads/{upload['id']}/parts")
+    assert (answer.status_code, answer.json()["code"]) == (409, "upload-not-open")
+    await row.work()
+    assert (await phone.read(upload["id"]))["upload"]["state"] == "completed"
+
+
+async def test_05_wrong_bytes_for_a_digest(row: Bench, photo: Make) -> None:
+    phone, data = await row.phone(), photo()
+    upload = await phone.create(data)
+    (part,) = (await phone.parts(upload["id"]))["parts"]
+    assert await phone.put(part, bytes(len(data))) == 400
+    path = f"/v1/tus/{upload['id']}"
+    assert await append(phone, path, data, 0, **{"Upload-Checksum": "sha1 qZk+NkcGgWq6PiVxeFDCbJzQ2J0="}) == 460
+    assert await offset_of(phone, path) == 0
+
+
+@pytest.mark.parametrize("number", [6, pytest.param(26, marks=pytest.mark.soak)])
+async def test_06_and_26_another_file_than_declared(row: Bench, photo: Make, number: int) -> None:
+    """A lie about the hash; and a file that was edited between two parts."""
+    phone, data, edited = await row.phone(), photo(6 * MIB), photo(6 * MIB)
+    upload, parts = await two_parts(phone, data)
+    del phone.sources[upload["id"]]
+    sent = [edited, edited] if number == 6 else [data, edited]
+    for part, body in zip(parts, sent, strict=True):
+        assert await phone.put(part, body.ljust(len(data), b"\0")) == 200
+    assert (await phone.complete(upload["id"])).status_code == 202
+    await row.work()
+    told = (await phone.read(upload["id"]))["upload"]
+    assert (told["state"], told["reason"]) == ("rejected", "file-digest-mismatch")
+    checked = await phone.call("POST", "/v1/uploads/check", {"photos": [{"sha256": hashlib.sha256(data).hexdigest()}]})
+    assert checked.json()["photos"][0]["action"] == "send"
+    assert (await phone.create(data))["id"] != upload["id"]  # a restart is possible
+
+
+async def test_07_a_hash_one_does_not_hold(row: Bench, photo: Make) -> None:
+    owner, thief, data = await row.phone(), await row.phone(), photo()
+    upload = await owner.send(data)
+    await owner.complete(upload["id"])
+    await row.work()
+    photos = {"photos": [{"sha256": hashlib.sha256(data).hexdigest()}]}
+    assert (await owner.call("POST", "/v1/uploads/check", photos)).json()["photos"][0]["reason"] == "exact"
+    assert (await thief.call("POST", "/v1/uploads/check", photos)).json()["photos"][0]["reason"] is None
+    claimed = await thief.create(data)
+    assert (await thief.complete(claimed["id"])).status_code == 409
+    for path in (f"/v1/uploads/{upload['id']}", f"/v1/assets/{upload['assetId']}"):
+        assert (await thief.call("GET", path)).status_code == 404
+
+
+async def test_08_and_09_complete_again_and_at_once(row: Bench, photo: Make) -> None:
+    phone, data = await row.phone(), photo()
+    upload = await phone.send(data)
+    answers = await asyncio.gather(*(phone.complete(upload["id"], api=n % 2) for n in range(50)))
+    answers += [await phone.complete(upload["id"]) for _ in range(2)]
+    assert {(a.status_code, a.json()["assetId"]) for a in answers} == {(202, upload["assetId"])}
+    await row.work()
+    async with row.services.db.transaction() as tx:
+        assert await tx.value("SELECT count(*) FROM events WHERE type = 'asset.created'") == 1
+
+
+async def test_10_complete_with_a_part_missing(row: Bench, photo: Make) -> None:
+    phone, data = await row.phone(), photo(6 * MIB)
+    upload, parts = await two_parts(phone, data)
+    assert await phone.put(parts[1], data, acknowledge=upload["id"]) == 200
+    answer = await phone.complete(upload["id"])
+    assert (answer.status_code, answer.json()["code"]) == (409, "upload-incomplete")
+    assert f"0-{5 * MIB - 1}" in answer.json()["detail"]
+    assert (await phone.read(upload["id"]))["upload"]["state"] == "open"
+    assert await phone.put(parts[0], data, acknowledge=upload["id"]) == 200
+    assert (await phone.complete(upload["id"])).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [Kind.LOST, *(pytest.param(k, marks=pytest.mark.soak) for k in (Kind.HANG, Kind.OK_WITH_ERROR, Kind.SLOW_DOWN))],
+    ids=str,
+)
+async def test_11_16_and_17_the_store_does_not_say_how_complete_ended(row: Bench, photo: Make, kind: Kind) -> None:
+    """Lost and hanging answers after the commit, an error in a 200, 503; the store refuses a second Complete."""
+    phone, data = await row.phone(), photo()
+    upload = await phone.send(data)
+    row.faults.inject(kind, "CompleteMultipartUpload", times=3)
+    key = uuid4().hex
+    answer = await phone.complete(upload["id"], key=key)
+    if answer.status_code != 202:
+        assert (answer.status_code, answer.headers["retry-after"].isdigit()) == (503, True)
+        row.faults.clear()
+        answer = await phone.complete(upload["id"], key=key)
+    assert (answer.status_code, answer.json()["assetId"]) == (202, upload["assetId"])
+    assert (await phone.complete(upload["id"], key=key)).content == answer.content
+
+
+POINTS = [("CompleteMultipartUpload", Kind.AFTER)]
+MORE_POINTS = [
+    ("CreateMultipartUpload", Kind.BEFORE),
+    ("CreateMultipartUpload", Kind.AFTER),
+    ("ListParts", Kind.AFTER),
+    ("CompleteMultipartUpload", Kind.BEFORE),
+]
+
+
+@pytest.mark.parametrize(
+    ("operation", "moment"), [*POINTS, *(pytest.param(*point, marks=pytest.mark.soak) for point in MORE_POINTS)]
+)
+async def test_12_api_killed_at_a_commit_point(row: Bench, photo: Make, operation: str, moment: Kind) -> None:
+    phone, data = await row.phone(), photo()
+    upload = await phone.create(data)
+    row.faults.inject(moment, operation, hook=row.apis[0].kill)
+    key = uuid4().hex
+    with contextlib.suppress(Exception):
+        (part,) = (await phone.parts(upload["id"]))["parts"]
+        assert await phone.put(part, data, acknowledge=upload["id"]) == 200
+        await phone.complete(upload["id"], key=key)
+    assert row.apis[0].process.poll() is not None, "the process was killed"
+    row.faults.clear()
+    if await row.object_is_there(upload["assetId"]):  # nobody asks again: a record worker finishes it
+        async with row.services.db.transaction() as tx:
+            await tx.execute("UPDATE uploads SET completing_at = completing_at - interval '5 minutes'")
+        assert await row.services.uploads.reconcile() == 1
+    else:
+        for part in (await phone.parts(upload["id"], api=1))["parts"]:
+            assert await phone.put(part, data, acknowledge=upload["id"]) == 200
+    answer = await phone.complete(upload["id"], key=key, api=1)
+    assert (answer.status_code, answer.json()["assetId"]) == (202, upload["assetId"])
+    await asyncio.to_thread(row.apis[0].start)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("step", ["validate", "previews"])
+async def test_13_worker_killed(row: Bench, photo: Make, step: str) -> None:
+    """Its work is done and its answer is lost; kill -9 itself is in tests/line."""
+    phone, data = await row.phone(), photo()
+    upload = await phone.send(data)
+    await phone.complete(upload["id"])
+    await row.work(stop_after=step)
+    await row.work(attempt=2)
+    assert (await phone.call("GET", f"/v1/assets/{upload['assetId']}")).json()["state"] == "ready"
+
+
+async def test_14_postgres_away(row: Bench, photo: Make) -> None:
+    phone, data = await row.phone(), photo(700_000)
+    upload = await phone.create(data)
+    path = f"/v1/tus/{upload['id']}"
+    assert await append(phone, path, data[:300_000], 0) == 204
+    phone.acknowledged[upload["id"]] = 300_000
+    await row.database.cut()
+    answer = await phone.complete(upload["id"])
+    assert (answer.status_code, answer.headers["retry-after"].isdigit()) == (503, True)
+    assert await append(phone, path, data, 300_000) in (0, 503)
+    await row.database.join()
+    async with asyncio.timeout(120):
+        while await append(phone, path, data, 300_000) != 204:
+            await asyncio.sleep(0.2)
+
+
+async def test_15_queue_away(row: Bench, photo: Make) -> None:
+    """The API holds no connection to a queue at all: completion commits, the job waits as a row."""
+    phone, data = await row.phone(), photo()
+    upload = await phone.send(data)
+    answer = await phone.complete(upload["id"])
+    assert (answer.status_code, answer.json()["state"]) == (202, "verifying")
+    async with row.services.db.transaction() as tx:
+        assert await tx.value("SELECT state FROM jobs WHERE kind = 'asset.ingest'") == "queued"
+
+
+@pytest.mark.soak
+async def test_16_store_says_slow_down_to_a_part_and_to_an_append(row: Bench, photo: Make) -> None:
+    phone, data = await row.phone(), photo()
+    upload = await phone.create(data)
+    (part,) = (await phone.parts(upload["id"]))["parts"]
+    row.faults.inject(Kind.SLOW_DOWN, "UploadPart")
+    assert [await phone.put(part, data), await phone.put(part, data, acknowledge=upload["id"])] == [503, 200]
+    assert (await phone.complete(upload["id"])).status_code == 202
+    other, path = photo(), ""
+    path = f"/v1/tus/{(await phone.create(other))['id']}"
+    row.faults.inject(Kind.INTERNAL, "PutObject", times=3)
+    assert await append(phone, path, other, 0) in (0, 503)
+    assert await append(phone, path, other, await offset_of(phone, path)) == 204
+
+
+async def test_18_multipart_upload_aborted_by_another(row: Bench, photo: Make) -> None:
+    phone, data = await row.phone(), photo()
+    upload = await phone.send(data)
+    phone.acknowledged.clear()  # storage itself has lost them
+    store, bucket = row.services.store, row.buckets.originals
+    for found in await store.multiparts(bucket, upload["assetId"]):
+        await store.abort_multipart(bucket, found.key, found.upload or "")
+    answer = await phone.complete(upload["id"])
+    assert (answer.status_code, answer.json()["code"]) == (410, "upload-storage-lost")
+    assert (await phone.read(upload["id"]))["arrivedBytes"] == 0
+    for part in (await phone.parts(upload["id"]))["parts"]:
+        assert await phone.put(part, data, acknowledge=upload["id"]) == 200
+    assert (await phone.complete(upload["id"])).status_code == 202
+
+
+async def test_19_address_expired(row: Bench, photo: Make) -> None:
+    phone, data = await row.phone(), photo()
+    upload = await phone.create(data)
+    (part,) = (await phone.parts(upload["id"]))["parts"]
+    row.faults.inject(Kind.EXPIRED, "UploadPart")
+    assert await phone.put(part, data) == 403
+    (part,) = (await phone.parts(upload["id"]))["parts"]
+    assert await phone.put(part, data, acknowledge=upload["id"]) == 200
+    assert (await phone.complete(upload["id"])).status_code == 202
+
+
+@pytest.mark.soak
+async def test_20_session_expired(row: Bench, photo: Make) -> None:
+    phone, data = await row.phone(), photo(6 * MIB)
+    upload, parts = await two_parts(phone, data)
+    assert await phone.put(parts[0], data, acknowledge=upload["id"]) == 200
+    async with row.services.db.transaction() as tx:
+        await tx.execute("UPDATE uploads SET expires_at = now() - interval '1 hour'")
+        await row.services.uploads.expire_overdue(tx)
+    assert (await phone.complete(upload["id"])).status_code == 410
+    assert (await phone.call("POST", f"/v1/uploads/{upload['id']}/revive")).status_code == 200
+    (rest,) = (await phone.parts(upload["id"]))["parts"]
+    assert rest["number"] == 2
+    assert await phone.put(rest, data, acknowledge=upload["id"]) == 200
+    assert (await phone.complete(upload["id"])).status_code == 202
+
+
+@pytest.mark.soak
+async def test_21_a_phone_of_1970(row: Bench, photo: Make) -> None:
+    phone, data = await row.phone(), photo()
+    phone.auth["Date"] = "Thu, 01 Jan 1970 00:00:00 GMT"
+    upload = await phone.send(data, sourceId="L/1", sourceModifiedAt="1970-01-01T00:00:00Z")
+    assert (await phone.complete(upload["id"])).status_code == 202
+
+
+@pytest.mark.soak
+async def test_22_signed_out_while_sending(row: Bench, photo: Make) -> None:
+    phone, other, data = await row.phone(), await row.phone(), photo()
+    upload = await phone.create(data)
+    (part,) = (await phone.parts(upload["id"]))["parts"]
+    good = phone.auth["Authorization"]
+    phone.auth["Authorization"] = good[:-6] + "AAAAAA"
+    assert (await phone.complete(upload["id"])).status_code == 401
+    assert await phone.put(part, data, acknowledge=upload["id"]) == 200
+    assert (await other.complete(upload["id"])).status_code == 404
+    phone.auth["Authorization"] = good
+    assert (await phone.complete(upload["id"])).status_code == 202
+
+
+async def test_23_two_sessions_for_one_photo(row: Bench, photo: Make) -> None:
+    phone, data = await row.phone(), photo()
+    same = [await phone.create(data, clientReference="IMG/1", api=n) for n in (0, 1)]
+    assert same[0]["id"] == same[1]["id"]
+    uploads = [await phone.send(data), await phone.send(data)]
+    for upload in uploads:
+        assert (await phone.complete(upload["id"])).status_code == 202
+    await row.work()
+    states = [(await phone.call("GET", f"/v1/assets/{u['assetId']}")).json()["state"] for u in uploads]
+    assert sorted(states) == ["duplicate", "ready"]
+
+
+async def test_24_and_25_create_again(row: Bench, photo: Make) -> None:
+    phone, key = await row.phone(), uuid4().hex
+    body = {"bytes": 5, "contentType": "image/jpeg"}
+    answers = [await phone.call("POST", "/v1/uploads", body, key=key, api=n) for n in (0, 1, 0)]
+    assert {a.content for a in answers} == {answers[0].content}
+    other = await phone.call("POST", "/v1/uploads", {**body, "bytes": 6}, key=key)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency-key-reused")
+
+
+@pytest.mark.soak
+async def test_27_far_fewer_pixels_than_the_library_said(row: Bench, photo: Make) -> None:
+    phone, data = await row.phone(), photo()
+    upload = await phone.send(data, pixelWidth=6000, pixelHeight=4000)
+    await phone.complete(upload["id"])
+    await row.work()
+    assert (await phone.read(upload["id"]))["upload"]["warning"] == "low-resolution-representation"
+
+
+HOSTILE = [
+    ("bad-truncated-22mp.jpg", "rejected"),
+    ("bomb-280mp.jpg", "rejected"),
+    ("bad-script.svg", "rejected"),
+    ("crash-libheif.heic", "rejected"),
+    ("odd-polyglot-jpeg-zip.jpg", "ready"),
+    ("odd-jpeg-named.png", "ready"),
+]
+
+
+@pytest.mark.soak
+async def test_28_hostile_files(row: Bench, photos: Path) -> None:
+    phone = await row.phone()
+    empty = await phone.call("POST", "/v1/uploads", {"bytes": 0, "contentType": "image/jpeg"})
+    assert empty.status_code == 422
+    uploads = []
+    for name, _ in HOSTILE:
+        upload = await phone.send((photos / name).read_bytes(), contentType="image/png")
+        assert (await phone.complete(upload["id"])).status_code == 202
+        uploads.append(upload)
+    await row.work()
+    found = [(await phone.call("GET", f"/v1/assets/{upload['assetId']}")).json() for upload in uploads]
+    assert [asset["state"] for asset in found] == [state for _, state in HOSTILE]
+    assert all(asset["reason"] for asset in found if asset["state"] == "rejected")
+
+
+async def test_30_half_open_connection(row: Bench, photo: Make) -> None:
+    """The old connection is neither closed nor sending; a new request goes on at once, on another process."""
+    phone, data = await row.phone(), photo(400_000)
+    upload = await phone.create(data)
+    path = f"/v1/tus/{upload['id']}"
+    half = row.socket_to(0, head_of(phone, path, 0, len(data)), data[:300_000])
+    async with asyncio.timeout(120):
+        while await offset_of(phone, path, api=1) < 256 * 1024:
+            await asyncio.sleep(0.05)
+    assert await append(phone, path, data, await offset_of(phone, path, api=1), api=1) == 204
+    half.close()
+
+
+@pytest.mark.soak
+async def test_31_bodies_that_hardly_move(row: Bench, photo: Make) -> None:
+    """One owner's idle bodies are bounded, and nobody else notices; `soak` waits until they are ended."""
+    slow, other, data = await row.phone(), await row.phone(), photo()
+    paths = [f"/v1/tus/{(await slow.create(photo()))['id']}" for _ in range(9)]
+    held = [row.socket_to(0, head_of(slow, path, 0, 50_000), b"x") for path in paths[:8]]
+    async with asyncio.timeout(120):
+        while await append(slow, paths[8], data[:10], 0) != 429:
+            await slow.bench.services.uploads.reconcile()  # yields; the eight may not have been read yet
+            paths[8] = f"/v1/tus/{(await slow.create(photo()))['id']}"
+    upload = await other.send(data)
+    assert (await other.complete(upload["id"])).status_code == 202
+    for one in held:
+        one.close()
+    slow.sources.clear()
+
+
+def test_32_no_request_needs_more_than_a_proxy_lets_through() -> None:
+    for rate in (None, 1, 10_000, 48_000, 1_000_000, 10**9):
+        held = Held(size=200 * MIB, part_bytes=part_size(rate))
+        assert advise(held, rate).part_bytes < 100 * 1000 * 1000
+
+
+async def test_38_old_and_new_process_together(row: Bench, photo: Make) -> None:
+    phone, data = await row.phone(), photo()
+    upload = await phone.create(data, api=0)
+    (part,) = (await phone.parts(upload["id"], api=1))["parts"]
+    assert await phone.put(part, data, acknowledge=upload["id"]) == 200
+    answers = [await phone.complete(upload["id"], key="one-key-for-both", api=n) for n in (1, 0)]
+    assert answers[0].content == answers[1].content
+    other = photo(300_000)
+    path = f"/v1/tus/{(await phone.create(other, api=1))['id']}"
+    assert await append(phone, path, other[:100_000], 0, api=1) == 204
+    assert await append(phone, path, other, 100_000, api=0) == 204
+
+
+@pytest.mark.soak
+async def test_31_slow_bodies_are_ended(row: Bench, photo: Make) -> None:
+    phone = await row.phone()
+    path = f"/v1/tus/{(await phone.create(photo()))['id']}"
+    slow = row.socket_to(0, head_of(phone, path, 0, 50_000), b"x")
+    slow.settimeout(60)
+    began = time.monotonic()
+    answer = await asyncio.to_thread(slow.recv, 1000)
+    assert answer.startswith(b"HTTP/1.1 503"), time.monotonic() - began
+    assert await offset_of(phone, path) == 1  # what came is kept
+    slow.close()
