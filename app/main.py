@@ -108,7 +108,8 @@ def _controllers(
 
 
 def _intake(services: Services, settings: ApiSettings) -> Intake:
-    return Intake(services.db, services.spine, settings.app.keks, services.clock, settings.webhooks)
+    keks, vendors = settings.app.keks, services.fulfilments
+    return Intake(services.db, services.spine, keks, services.clock, settings.webhooks, vendors)
 
 
 def _upload_controllers(services: Services, receiver: Receiver, capabilities: Capabilities) -> list[type[Controller]]:

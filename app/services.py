@@ -29,9 +29,10 @@ from app.settings import AppSettings
 from app.uploads.check import Checker
 from app.uploads.service import Uploads
 from app.uploads.sweep import Sweeper
-from app.webhooks.domain import STRIPE
+from app.webhooks.domain import STRIPE, Listener
 from app.webhooks.service import Inbox
 from app.webhooks.stripe import StripeListener
+from app.webhooks.vendors import VendorListener
 from base.clock import Clock, SystemClock
 from base.edges import EdgeClient
 from base.errors import ServiceUnavailable
@@ -73,8 +74,6 @@ class Services:
         self.drafts = Drafts(self.db, self.spine, self.persons, self.assets, self.catalog)
         self.orders = Orders(self.db, self.clock)
         self.mailing = Mailing(self.db, self.persons, mailer)
-        listeners = {STRIPE: StripeListener(self.payments)}
-        self.inbox = Inbox(self.db, self.persons, settings.keks, self.clock, listeners)
         vendors: dict[str, Vendor] = {"prodigi": open_prodigi(settings.fulfilment)}
         self.vendors, tokens = vendors, settings.fulfilment.callback_tokens
         self.fulfilments = Fulfilments(self.spine, self.persons, self.clock, vendors, tokens)
@@ -82,6 +81,9 @@ class Services:
         recipient = self.mailing.recipient_of
         self.sending = Sending(self.db, self.fulfilments, vendors, files, self.catalog, recipient, self.clock)
         self.watching = Watching(self.db, self.fulfilments, vendors, self.clock, settings.fulfilment)
+        listeners: dict[str, Listener] = {STRIPE: StripeListener(self.payments)}
+        listeners |= {f"vendor/{name}": VendorListener(name, self.fulfilments) for name in vendors}
+        self.inbox = Inbox(self.db, self.persons, settings.keks, self.clock, listeners)
         self.retention = Retention(self.db, self.clock)
         self.erasure = Erasure(self.db, self.spine, self.persons, self.assets, self.uploads, self.drafts)
 

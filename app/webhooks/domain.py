@@ -58,8 +58,15 @@ class Listener(Protocol):
 class Hint(Protocol):
     """What a vendor's callback is about."""
 
-    vendor_order_id: str
-    dedupe: str
+    @property
+    def vendor_order_id(self) -> str:
+        """The vendor's name of its order."""
+        ...
+
+    @property
+    def dedupe(self) -> str:
+        """The callback's own key."""
+        ...
 
 
 class Vendors(Protocol):

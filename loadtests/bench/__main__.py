@@ -16,6 +16,7 @@ BENCHES: Final[dict[str, str]] = {
     "spine": "loadtests.bench.spine",
     "masters": "loadtests.bench.masters",
     "stack": "loadtests.bench.stack",
+    "webhooks": "loadtests.bench.webhooks",
 }
 RESULTS: Final = Path("bench-results")
 

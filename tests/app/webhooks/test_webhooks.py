@@ -109,9 +109,20 @@ class TestTheDoor:
         assert (await send(api, body)).status_code == 413
         assert (await rows(db))["webhooks"] == 0
 
-    async def test_an_unknown_vendor_or_token_is_not_there(self, api: httpx.AsyncClient, db: Database) -> None:
-        assert (await api.post("/webhooks/vendors/nobody/token", content=b"{}")).status_code == 404
-        assert (await rows(db))["webhooks"] == 0
+    async def test_a_vendors_callback_is_kept_as_a_hint(
+        self, api: httpx.AsyncClient, db: Database, env: dict[str, str]
+    ) -> None:
+        token = env["TIRAGE_PRODIGI_CALLBACK_TOKENS"].split(",")[0]
+        told = {"specversion": "1.0", "id": "evt_1", "subject": "ord_1", "data": {"order": {"id": "ord_1"}}}
+        for address, body, status in (
+            (f"prodigi/{token}", told, 200),
+            (f"prodigi/{token}", told, 200),  # it comes again
+            (f"prodigi/{token}", [], 400),
+            (f"prodigi/{token}x", told, 404),
+            (f"nobody/{token}", told, 404),
+        ):
+            assert (await api.post(f"/webhooks/vendors/{address}", json=body)).status_code == status
+        assert await rows(db) == {"webhooks": 1, "jobs": 1}
 
 
 async def stories(shop: Any, api: httpx.AsyncClient) -> tuple[Any, list[bytes]]:
