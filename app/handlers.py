@@ -93,6 +93,13 @@ async def purge_edges(services: Services, attempt: Attempt) -> None:
     await services.denials.tell()
 
 
+async def expire_quotes(services: Services, attempt: Attempt) -> None:
+    """Write down which prices hold no longer."""
+    async with services.db.transaction() as tx:
+        await services.quotes.expire_overdue(tx)
+        await attempt.finish(tx)
+
+
 async def review_drafts(services: Services, attempt: Attempt) -> None:
     """Something happened to a photo: look at the drafts that have it again."""
     async with services.db.transaction() as tx:
@@ -207,6 +214,7 @@ HANDLERS: Final[dict[str, Handler]] = {
     "fulfilment.poll": poll_fulfilment,
     "fulfilment.cancel": cancel_fulfilment,
     "fulfilment.tend": tend_fulfilments,
+    "quotes.expire": expire_quotes,
 }
 
 ServiceApplier = Callable[[Services, Transaction, JobRow, Result], Awaitable[None]]

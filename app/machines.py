@@ -9,6 +9,7 @@ from app.kernel import jobs
 from app.kernel.states import Machine
 from app.orders import domain as orders
 from app.payments import domain as payments
+from app.pricing import domain as pricing
 from app.uploads import domain as uploads
 
 MACHINES: Final[tuple[Machine[Any], ...]] = (
@@ -20,4 +21,5 @@ MACHINES: Final[tuple[Machine[Any], ...]] = (
     payments.REFUNDS,
     drafts.MACHINE,
     fulfilment.MACHINE,
+    pricing.MACHINE,
 )

@@ -15,6 +15,7 @@ from app.identity.routes import DeviceController
 from app.identity.service import IdentityService, Lifetimes
 from app.kernel.access import AccessTokens
 from app.orders.routes import OrderController
+from app.pricing.routes import QuoteController
 from app.services import Services
 from app.settings import ApiSettings
 from app.stream.hub import Hub
@@ -103,6 +104,7 @@ def _controllers(
         mounted(OrderController, orders=services.orders),
         mounted(StreamController, stream=stream),
         mounted(ProductController, catalog=services.catalog),
+        mounted(QuoteController, quotes=services.quotes, idempotency=services.idempotency),
         mounted(DraftController, drafts=services.drafts, idempotency=services.idempotency),
     ]
 

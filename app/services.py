@@ -24,6 +24,7 @@ from app.orders.mailing import Mailing
 from app.orders.service import Orders
 from app.payments.gateway import Gateway
 from app.payments.service import Payments
+from app.pricing.service import Quotes
 from app.reactions import KINDS, REACTIONS
 from app.settings import AppSettings
 from app.uploads.check import Checker
@@ -72,6 +73,7 @@ class Services:
         self.gateway = Gateway(settings.stripe, self.clock)
         self.payments = Payments(self.db, self.spine, self.gateway, self.clock)
         self.drafts = Drafts(self.db, self.spine, self.persons, self.assets, self.catalog)
+        self.quotes = Quotes(self.db, self.spine, self.catalog, self.drafts, self.clock)
         self.orders = Orders(self.db, self.clock)
         self.mailing = Mailing(self.db, self.persons, mailer)
         vendors: dict[str, Vendor] = {"prodigi": open_prodigi(settings.fulfilment)}
@@ -85,7 +87,7 @@ class Services:
         listeners |= {f"vendor/{name}": VendorListener(name, self.fulfilments) for name in vendors}
         self.inbox = Inbox(self.db, self.persons, settings.keks, self.clock, listeners)
         self.retention = Retention(self.db, self.clock)
-        self.erasure = Erasure(self.db, self.spine, self.persons, self.assets, self.uploads, self.drafts)
+        self.erasure = Erasure(self.db, self.spine, self.persons, self.assets, self.uploads, self.drafts, self.quotes)
 
     async def start(self) -> None:
         """Open the database pool; raises `ServiceUnavailable`."""

@@ -22,6 +22,7 @@ SCHEDULES: Final[dict[str, int]] = {
     "events.partitions": 86_400,
     "uploads.expire": 300,
     "fulfilment.tend": 300,
+    "quotes.expire": 300,
     "uploads.reconcile": 60,
     "uploads.sweep": 3_600,
     "assets.empty_trash": 3_600,

@@ -17,6 +17,7 @@ from app.kernel.erasers import Kept
 from app.kernel.events import Origin
 from app.kernel.persons import PersonKeys
 from app.kernel.spine import Spine
+from app.pricing.service import Quotes
 from app.uploads.service import Uploads
 from base.errors import DomainError, Kind
 from base.ids import OwnerId
@@ -66,9 +67,10 @@ class Erasure:
         assets: Assets,
         uploads: Uploads,
         drafts: Drafts,
+        quotes: Quotes,
     ) -> None:
         self._db, self._spine, self._persons = db, spine, persons
-        self._assets, self._uploads, self._drafts = assets, uploads, drafts
+        self._assets, self._uploads, self._drafts, self._quotes = assets, uploads, drafts, quotes
 
     async def erase(self, owner_id: OwnerId) -> Receipt:
         """Erase the caller; asked again, the same receipt. Raises `NobodyToErase`.
@@ -85,6 +87,7 @@ class Erasure:
     async def _erase(self, tx: Transaction, owner_id: OwnerId) -> Receipt:
         origin = Origin(actor="owner")
         await self._drafts.erase_all(tx, owner_id, origin)
+        await self._quotes.erase_all(tx, owner_id)
         gone = await self._assets.erase_all(tx, owner_id, origin)
         await self._uploads.erase_all(tx, owner_id)
         await jobs.forget_owner(tx, owner_id)

@@ -26,6 +26,7 @@ KEYED: Final[frozenset[str]] = frozenset(
         "POST /v1/uploads",
         "POST /v1/uploads/{upload_id}/complete",
         "POST /v1/drafts",
+        "POST /v1/quotes",
     }
 )
 """Routes that need an `Idempotency-Key`. A new POST stands here or below; a test compares with the routes."""

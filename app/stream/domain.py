@@ -107,6 +107,9 @@ PUBLIC: Final[dict[str, Public]] = {
         "order.making_cancelled", 1, "Nothing of it will be made.", (_ORDER, _REASON, _LINES, _QUANTITIES)
     ),
     "fulfilment.cancel_refused": Public("order.cancel_refused", 1, "It is too late to cancel.", (_ORDER, _REASON)),
+    "quote.priced": Public("quote.priced", 1, "A draft has a price for a while.", (_QUOTE, _DRAFT, _VERSION, _TOTAL)),
+    "quote.accepted": Public("quote.accepted", 1, "An order was placed at a price.", (_QUOTE, _DRAFT)),
+    "quote.expired": Public("quote.expired", 1, "A price holds no longer.", (_QUOTE,)),
     "order.placed": Public("order.placed", 1, "An order waits for its payment.", (_ORDER, _DRAFT, _QUOTE, _TOTAL)),
     "order.awaiting_payment": Public("order.awaiting_payment", 1, "The payment has begun.", (_ORDER,)),
     "order.paid": Public("order.paid", 1, "The order is paid.", (_ORDER, _PAID, _CANCELLABLE)),

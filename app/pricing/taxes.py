@@ -1,0 +1,37 @@
+"""Tax rates by a port: today a table in the catalogue, one day somebody's service."""
+
+from typing import Protocol
+
+import msgspec
+
+from app.catalog.domain import Catalogue, Mode
+from app.pricing.errors import CountryNotServed
+
+
+class Rate(msgspec.Struct, frozen=True, order=True):
+    """Hundredths of a per cent; whether prices contain the tax or it is added to them."""
+
+    rate: int
+    mode: Mode
+
+
+class TaxProvider(Protocol):
+    """What pricing asks for each line."""
+
+    def rate(self, country: str, region: str | None, tax_class: str) -> Rate:
+        """The rate for a kind of goods sent there; raises `CountryNotServed` where none is known."""
+        ...
+
+
+class TaxTable:
+    """The catalogue's own rates; a region's before its country's."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._rates = {(t.country, t.region, t.tax_class): Rate(t.rate, t.mode) for t in catalogue.taxes}
+
+    def rate(self, country: str, region: str | None, tax_class: str) -> Rate:
+        """From the table."""
+        found = self._rates.get((country, region, tax_class)) or self._rates.get((country, None, tax_class))
+        if found is None:
+            raise CountryNotServed(f"no tax rate is known for {country}")
+        return found
