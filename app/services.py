@@ -81,7 +81,9 @@ class Services:
         self.fulfilments = Fulfilments(self.spine, self.persons, self.clock, vendors, tokens)
         files = Files(self.store, settings.buckets.masters, settings.fulfilment.link_s)
         recipient = self.mailing.recipient_of
-        self.sending = Sending(self.db, self.fulfilments, vendors, files, self.catalog, recipient, self.clock)
+        self.sending = Sending(
+            self.db, self.fulfilments, vendors, files, self.catalog, recipient, self.clock, self.care.is_flagged
+        )
         self.watching = Watching(self.db, self.fulfilments, vendors, self.clock, settings.fulfilment)
         listeners: dict[str, Listener] = {STRIPE: StripeListener(self.payments)}
         listeners |= {f"vendor/{name}": VendorListener(name, self.fulfilments) for name in vendors}

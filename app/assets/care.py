@@ -214,6 +214,10 @@ class AssetCare:
         """What keeps any of these assets from production, in the caller's transaction; empty is free to go."""
         return await store.holds(tx, asset_ids, HoldKind.FLAGGED)
 
+    async def is_flagged(self, tx: Transaction, asset_ids: Sequence[UUID]) -> bool:
+        """Whether any of these assets must wait for a person before it is made."""
+        return bool(await self.flagged(tx, asset_ids))
+
     async def _owned(self, tx: Transaction, owner_id: OwnerId, asset_id: UUID) -> Asset:
         asset = await self._any(tx, asset_id)
         if asset.owner_id != owner_id:

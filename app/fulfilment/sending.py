@@ -29,6 +29,10 @@ from base.recipients import Recipient
 Finish = Callable[[Transaction], Awaitable[None]]
 Recipients = Callable[[Transaction, UUID, UUID], Awaitable[Recipient | None]]
 """Who receives an order, by the order's and its owner's id; None when the person was erased."""
+Held = Callable[[Transaction, Sequence[UUID]], Awaitable[bool]]
+"""Whether any of these photos was flagged and must wait for a person."""
+HELD_S: Final = 600
+"""How long until a fulfilment with a flagged photo is looked at again."""
 FETCHING_S: Final = 72 * 3600
 """A vendor may try for three days after its pause before links end."""
 
@@ -62,8 +66,9 @@ class Sending:
         skus: VendorSkus,
         recipients: Recipients,
         clock: Clock,
+        held: Held | None = None,
     ) -> None:
-        self._db, self._fulfilments, self._vendors = db, fulfilments, vendors
+        self._db, self._fulfilments, self._vendors, self._held = db, fulfilments, vendors, held
         self._files, self._skus, self._recipients, self._clock = files, skus, recipients, clock
 
     async def submit(self, fulfilment_id: UUID, finish: Finish) -> None:
@@ -100,6 +105,8 @@ class Sending:
                 return None
             recipient = await self._recipients(tx, found.order_id, found.owner_id)
             lines = tuple(await store.lines(tx, found.id))
+            if await self._waits(tx, found, lines, finish):
+                return None
             why = "recipient-gone"
             try:
                 skus = [await self._skus.vendor_sku(tx, x.sku, found.vendor, paper=x.paper) for x in lines]
@@ -112,6 +119,16 @@ class Sending:
             await self._fulfilments.fail(tx, found.id, why)
             await finish(tx)
             return None
+
+    async def _waits(self, tx: Transaction, found: Fulfilment, lines: Sequence[Line], finish: Finish) -> bool:
+        """Put it off while one of its photos is flagged; what the vendor may have already is not held back."""
+        assets = [line.asset_id for line in lines]
+        if self._held is None or found.begun_at is not None or not await self._held(tx, assets):
+            return False
+        await alerts.alert(tx, "photo-flagged", Severity.WARNING, name_of(found.id))
+        await finish(tx)
+        await self._fulfilments.plan_work(tx, found.id, "submit", after_s=HELD_S)
+        return True
 
     async def _existing(self, found: Fulfilment, existing: Sequence[Read], finish: Finish) -> None:
         async with self._db.transaction() as tx:

@@ -233,7 +233,14 @@ async def house(env: dict[str, str], db: Database, printer: Any) -> AsyncIterato
     services = Services(settings, clock)
     files = Files(services.store, settings.buckets.masters, settings.fulfilment.link_s)
     services.sending = Sending(
-        services.db, services.fulfilments, services.vendors, files, Skus(), services.mailing.recipient_of, clock
+        services.db,
+        services.fulfilments,
+        services.vendors,
+        files,
+        Skus(),
+        services.mailing.recipient_of,
+        clock,
+        services.care.is_flagged,
     )
     await services.start()
     yield House(services, printer, clock)

@@ -9,6 +9,7 @@ import pytest
 from app.fulfilment import facts as merged
 from app.fulfilment import store
 from app.fulfilment.domain import FulfilmentState
+from app.fulfilment.sending import HELD_S
 from app.fulfilment.vendor import Observation, ParcelState, Read, SeenItem, SeenParcel, Stage, Tracking
 from base import ids
 
@@ -60,6 +61,21 @@ async def test_nothing_is_sent_before_its_time_and_cancelling_till_then_asks_nob
     assert (counts["orders"], counts.get("calls_create", 0)) == (0, 0)
     assert await house.events() == ["planned", "rendering", "submitting", "cancelled"]
     assert await house.cancel() is _S.CANCELLED
+
+
+async def test_a_flagged_photo_waits_until_it_is_cleared(house: Any) -> None:
+    await house.plan(2)
+    await house.render()
+    await house.services.care.flag(house.lines[1].asset_id, "needs-a-look")
+    for _ in range(2):
+        assert await house.work("fulfilment.submit") == []
+        house.later(HELD_S)
+    assert (await house.read()).state is _S.SUBMITTING
+    assert (await house.printer.counts())["orders"] == 0
+    assert await house.alerts() == {"photo-flagged"}
+    await house.services.care.clear(house.lines[1].asset_id)
+    assert await house.work("fulfilment.submit") == []
+    assert (await house.read()).state is _S.SUBMITTED
 
 
 @pytest.mark.parametrize("kind", ["error_before", "error_after", "timeout_after", "rate_limit"])
