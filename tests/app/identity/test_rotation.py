@@ -1,0 +1,121 @@
+"""Signing keys change while everybody works: none is refused before the old key retires; lost answers come again."""
+
+import asyncio
+import base64
+import contextlib
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+
+from app.kernel.db import Database
+from app.main import create_app
+from tests.app.conftest import api_settings, register, running
+
+OLD = "t1:" + base64.b64encode(bytes(range(32))).decode()
+NEW = "t2:" + base64.b64encode(bytes(range(32, 64))).decode()
+STAGES = (OLD, f"{OLD},{NEW}", f"{NEW},{OLD}")
+"""What a process is given at each stage of a rotation; each process goes through them, one after the other."""
+
+
+class Fleet:
+    """Two API processes that are replaced one by one; whoever calls gets either."""
+
+    def __init__(self, env: dict[str, str]) -> None:
+        self._env = env
+        self._open: list[contextlib.AsyncExitStack] = []
+        self.clients: list[httpx.AsyncClient] = []
+
+    async def place(self, number: int, keys: str) -> None:
+        """Start the process with `keys`, then let it take the place of the one before."""
+        stack = contextlib.AsyncExitStack()
+        app = create_app(api_settings(self._env, TIRAGE_TOKEN_KEYS=keys))
+        client = await stack.enter_async_context(running(app))
+        self._open.append(stack)
+        self.clients[number : number + 1] = [client]
+
+    async def close(self) -> None:
+        for stack in self._open:
+            await stack.aclose()
+
+    def any(self) -> httpx.AsyncClient:
+        return random.choice(self.clients)
+
+
+@contextlib.asynccontextmanager
+async def fleet(env: dict[str, str]) -> AsyncIterator[Fleet]:
+    made = Fleet(env)
+    try:
+        for number in range(2):
+            await made.place(number, OLD)
+        yield made
+    finally:
+        await made.close()
+
+
+class Phone:
+    """Reads all the time and refreshes now and then; every third answer of a refresh gets lost."""
+
+    def __init__(self, grant: dict[str, Any], number: int) -> None:
+        self.access, self.refresh_token = grant["accessToken"], grant["refreshToken"]
+        self.first, self.answers, self.refreshed, self._number = self.access, [0], 0, number
+
+    async def work(self, fleet: Fleet, stop: asyncio.Event) -> None:
+        turn = self._number
+        while not stop.is_set():
+            turn += 1
+            for token in (self.first, self.access):
+                answer = await fleet.any().get("/v1/me", headers={"Authorization": f"Bearer {token}"})
+                self.answers.append(answer.status_code)
+            if turn % 5 == 0:
+                await self.refresh(fleet, is_lost=turn % 3 == 0)
+            await asyncio.sleep(0)
+
+    async def refresh(self, fleet: Fleet, *, is_lost: bool) -> None:
+        body = {"refreshToken": self.refresh_token}
+        told = await fleet.any().post("/v1/tokens", json=body)
+        if is_lost:
+            again = await fleet.any().post("/v1/tokens", json=body)
+            assert again.json()["refreshToken"] == told.json()["refreshToken"]
+            told = again
+        self.answers.append(told.status_code)
+        self.access, self.refresh_token = told.json()["accessToken"], told.json()["refreshToken"]
+        self.refreshed += 1
+
+
+async def test_nobody_is_refused_while_keys_rotate(env: dict[str, str], db: Database) -> None:
+    async with fleet(env) as processes:
+        phones = [Phone(await register(processes.any()), number) for number in range(6)]
+        stop = asyncio.Event()
+        working = [asyncio.create_task(phone.work(processes, stop)) for phone in phones]
+        for keys in STAGES[1:]:
+            for number in range(2):
+                await processes.place(number, keys)
+                before = sum(len(phone.answers) for phone in phones)
+                async with asyncio.timeout(30):
+                    while sum(len(phone.answers) for phone in phones) < before + 50:
+                        await asyncio.sleep(0.01)
+        stop.set()
+        await asyncio.gather(*working)
+        assert {code for phone in phones for code in phone.answers[1:]} == {200}
+        assert all(phone.refreshed for phone in phones)
+
+        await asyncio.gather(*(phone.refresh(processes, is_lost=False) for phone in phones))
+        for number in range(2):
+            await processes.place(number, NEW)
+        for phone in phones:
+            told = []
+            for token in (phone.first, phone.access):
+                answer = await processes.any().get("/v1/me", headers={"Authorization": f"Bearer {token}"})
+                told.append((answer.status_code, answer.json().get("code")))
+            assert told == [(401, "unauthenticated"), (200, None)]
+            await phone.refresh(processes, is_lost=True)
+
+
+async def test_a_refresh_token_of_a_retired_key_is_refused(env: dict[str, str], db: Database) -> None:
+    async with fleet(env) as processes:
+        grant = await register(processes.clients[0])
+        await processes.place(0, NEW)
+        told = await processes.clients[0].post("/v1/tokens", json={"refreshToken": grant["refreshToken"]})
+        assert (told.status_code, told.json()["code"]) == (401, "refresh-refused")
