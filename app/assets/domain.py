@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 
 import msgspec
 
-from app.kernel.events import Code, Digest, Event, event
+from app.kernel.events import Code, Event, event
 from app.kernel.states import Machine
 from base.ids import AssetId, OwnerId, UploadId
 from imagecore.findings import Analysis
@@ -39,7 +39,6 @@ class AssetValidated(Event, frozen=True, kw_only=True):
 
     type: ClassVar[str] = "asset.validated"
     asset_id: AssetId
-    sha256: Digest
     width: int
     height: int
     format: Code

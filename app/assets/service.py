@@ -170,9 +170,7 @@ class Assets:
         )
         await self._spine.record(
             tx,
-            AssetValidated(
-                asset_id=asset.id, sha256=found.sha256, width=found.width, height=found.height, format=found.format
-            ),
+            AssetValidated(asset_id=asset.id, width=found.width, height=found.height, format=found.format),
             aggregate_id=asset.id,
             owner_id=asset.owner_id,
             origin=origin,

@@ -76,7 +76,7 @@ FROM assets WHERE owner_id = $1 AND id = ANY($2::uuid[]) ORDER BY id
 HELD: Final = f"{SEEN} FOR SHARE OF assets"
 OF_OWNER: Final = "SELECT id, state FROM assets WHERE owner_id = $1 AND state <> 'erased' FOR UPDATE"
 FORGET: Final = """
-UPDATE assets SET facts = NULL, thumbhash = NULL, notes = '{}', analysis = NULL, fingerprint = NULL,
+UPDATE assets SET sha256 = NULL, facts = NULL, thumbhash = NULL, notes = '{}', analysis = NULL, fingerprint = NULL,
     fingerprint_quality = NULL
 WHERE id = $1
 """

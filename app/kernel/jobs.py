@@ -370,6 +370,9 @@ FORGET_STEPS: Final = "UPDATE step_runs SET body = '{}' WHERE job_id = $1"
 FORGET_OWNER: Final = """
 UPDATE step_runs SET body = '{}' FROM jobs WHERE jobs.id = step_runs.job_id AND jobs.owner_id = $1
 """
+FORGET_DIGESTS: Final = """
+UPDATE jobs SET payload = jsonb_set(payload, '{sha256}', 'null') WHERE owner_id = $1 AND payload ? 'sha256'
+"""
 
 
 async def forget_steps(tx: Transaction, job_id: UUID) -> None:
@@ -378,8 +381,9 @@ async def forget_steps(tx: Transaction, job_id: UUID) -> None:
 
 
 async def forget_owner(tx: Transaction, owner_id: UUID) -> None:
-    """Empty what an owner's jobs told of their pictures."""
+    """Empty what an owner's jobs told of their pictures, and the digests by which they knew them."""
     await tx.execute(FORGET_OWNER, owner_id)
+    await tx.execute(FORGET_DIGESTS, owner_id)
 
 
 REPLAY: Final = """

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -22,9 +23,11 @@ from uuid import uuid4
 import asyncpg
 import boto3
 import httpx
+import nats
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from nats.js.errors import NotFoundError
 
 from base import ids
 from tirage.scene import scene
@@ -520,3 +523,104 @@ def test_the_guide_names_only_codes_that_exist() -> None:
     known = set(re.findall(r"^\| \d+ \| `([a-z-]+)`", (GUIDE.parent / "errors.md").read_text(), flags=re.M))
     assert len(named) > 10
     assert named <= known
+
+
+MARKS = ("MARKED-CAMERA-8d1f", "MARKED-REFERENCE-8d1f", "MARKED-KEY-8d1f")
+
+
+def with_camera(photo: bytes, camera: str) -> bytes:
+    """The photo with a camera's name in its EXIF (TIFF tag 0x0110)."""
+    text = camera.encode() + b"\0"
+    tiff = struct.pack("<2sHLHHHLLL", b"II", 42, 8, 1, 0x0110, 2, len(text), 26, 0) + text
+    segment = b"Exif\0\0" + tiff
+    return photo[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + photo[2:]
+
+
+class Search:
+    """Everywhere something of a person could be: tables, buckets, queues, logs and spans."""
+
+    def __init__(self, stack: Running) -> None:
+        self._stack, self._secrets = stack, stack._secrets
+
+    async def all(self, words: list[str]) -> dict[str, set[str]]:
+        """By place, which words are there."""
+        found = {
+            "tables": await self._tables(words),
+            "buckets": self._buckets(words),
+            "queues": await self._queues(words),
+        }
+        for folder in ("logs", "traces"):
+            files = [path.read_bytes() for path in (self._stack.folder / "data" / folder).rglob("*") if path.is_file()]
+            assert files
+            found[folder] = _in(files, words)
+        return found
+
+    async def _tables(self, words: list[str]) -> set[str]:
+        sql = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+        tables = [row["relname"] for row in await self._stack.query(sql)]
+        every = " UNION ALL ".join(f'SELECT t::text AS whole FROM "{table}" t' for table in tables)
+        return _in([row["whole"].encode() for row in await self._stack.query(every)], words)
+
+    def _buckets(self, words: list[str]) -> set[str]:
+        client = boto3.client(
+            "s3",
+            endpoint_url=self._stack.address("s3"),
+            region_name="us-east-1",
+            aws_access_key_id=self._secrets["s3_record_access"],
+            aws_secret_access_key=self._secrets["s3_record_secret"],
+            config=Config(s3={"addressing_style": "path"}),
+        )
+        held = []
+        for use in ("originals", "ancestors", "derivatives", "staging", "masters"):
+            bucket = f"{use}-home"
+            for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+                for entry in page.get("Contents", []):
+                    body = client.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
+                    held.append(entry["Key"].encode() + b"\n" + body)
+        return _in(held, words)
+
+    async def _queues(self, words: list[str]) -> set[str]:
+        password, address = self._secrets["nats_password"], self._stack.address("nats")
+        connection = await nats.connect(f"nats://app:{password}@{address.removeprefix('nats://')}")
+        held = []
+        js = connection.jetstream()
+        for stream in await js.streams_info():
+            for number in range(stream.state.first_seq, stream.state.last_seq + 1):
+                with contextlib.suppress(NotFoundError):
+                    held.append((await js.get_msg(stream.config.name, number)).data or b"")
+        await connection.close()
+        return _in(held, words)
+
+
+def _in(held: list[bytes], words: list[str]) -> set[str]:
+    return {word for word in words if any(word.encode() in one for one in held)}
+
+
+async def test_after_an_erasure_nothing_of_the_person_is_found(stack: Running) -> None:
+    phone, search = Phone(stack.address("api")), Search(stack)
+    await phone.begin()
+    photo = with_camera(scene(), MARKS[0])
+    digest = hashlib.sha256(photo).hexdigest()
+    body = {"bytes": len(photo), "contentType": "image/jpeg", "sha256": digest, "clientReference": MARKS[1]}
+    async with httpx.AsyncClient(base_url=stack.address("api")) as client:
+        headers = {**phone.auth, "idempotency-key": MARKS[2]}
+        upload = (await client.post("/v1/uploads", json=body, headers=headers)).json()
+    part = (await phone.call("POST", f"/v1/uploads/{upload['id']}/parts")).json()["parts"][0]
+    async with httpx.AsyncClient(timeout=30) as storage:
+        sent = {k: v for k, v in part["headers"].items() if k.lower() != "content-length"}
+        assert (await storage.put(part["url"], content=photo, headers=sent)).status_code == 200
+    await phone.complete(upload)
+    assert (await phone.settled(upload["assetId"]))["state"] == "ready"
+    words = [*MARKS, digest, phone.auth["authorization"].removeprefix("Bearer ")]
+    before = await search.all(words)
+    assert before["tables"] >= {*MARKS[1:], digest}
+    assert MARKS[0] in before["buckets"]
+    assert before["queues"] | before["logs"] | before["traces"] == set()
+
+    receipt = (await phone.call("DELETE", "/v1/me")).json()
+    assert {kept["what"] for kept in receipt["kept"]} == {"events", "receipt"}
+    async with asyncio.timeout(60):
+        while search._buckets([upload["assetId"], MARKS[0]]):
+            await asyncio.sleep(0.5)
+    after = await search.all(words)
+    assert {place: words for place, words in after.items() if words} == {}

@@ -21,6 +21,7 @@ from base.objects import Buckets, ObjectStore
 
 Guest = Callable[[], Awaitable[dict[str, Any]]]
 MARK = "MARKED-CAMERA-7f3a"
+FOUND = "5e" * 32
 
 
 async def test_every_table_with_an_owner_says_how_it_goes(db: Database) -> None:
@@ -54,7 +55,7 @@ async def answer(services: Services, asset: str) -> None:
         row = await jobs.lock(tx, await tx.value(sql, asset))
     assert row is not None
     found = ingest.Validated(
-        sha256="0" * 64,
+        sha256=FOUND,
         bytes=5,
         format="jpeg",
         width=4,
@@ -118,8 +119,8 @@ async def test_nothing_of_a_person_stays_but_what_the_receipt_names(
     assert (await client.post(f"/v1/uploads/{done['id']}/complete", headers=headers)).status_code == 202
     await answer(services, done["assetId"])
     half = await upload(client, me["auth"], data + b"x", "unfinished-marked")
-    theirs = await upload(client, other["auth"], data, "theirs")
-    words = [MARK, "holiday-marked", "unfinished-marked"]
+    theirs = await upload(client, other["auth"], data[::-1], "theirs")
+    words = [MARK, FOUND, digest, "holiday-marked", "unfinished-marked"]
     assert {word for _, word in await occurrences(db, words)} == set(words)
 
     receipt = await client.delete("/v1/me", headers=me["auth"])
