@@ -39,7 +39,7 @@ class PartsRefused(Exception):
 
 
 class ObjectStoreSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the store is and with which role's key; buckets by use."""
+    """Where the store is and with which role's key; `ca`: a file of the only authorities believed over https."""
 
     endpoint: str
     region: str
@@ -48,6 +48,7 @@ class ObjectStoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     connect_timeout_s: int
     read_timeout_s: int
+    ca: str | None = None
 
 
 class Buckets(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +71,7 @@ def read_store(read: Reader, role: str) -> ObjectStoreSettings:
         threads=read.number("TIRAGE_S3_THREADS", 16, 1, 256),
         connect_timeout_s=read.number("TIRAGE_S3_CONNECT_TIMEOUT", 3, 1, 60),
         read_timeout_s=read.number("TIRAGE_S3_READ_TIMEOUT", 20, 1, 600),
+        ca=read.file("TIRAGE_S3_CA"),
     )
 
 
@@ -121,6 +123,7 @@ class ObjectStore:
         self._client: Any = boto3.session.Session().client(
             "s3",
             endpoint_url=settings.endpoint,
+            verify=settings.ca or True,
             region_name=settings.region,
             aws_access_key_id=settings.access_key,
             aws_secret_access_key=settings.secret_key.reveal(),

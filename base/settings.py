@@ -6,6 +6,7 @@ needs in its own start-up. Nothing is read at import.
 
 import base64
 import binascii
+import os
 from collections.abc import Mapping
 from typing import Final, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -110,6 +111,13 @@ class Reader:
         if parts.scheme not in schemes or not (parts.hostname or "host=" in parts.query):
             self.fault(f"{name} must be a URL with scheme {' or '.join(sorted(schemes))} and a host")
         return value
+
+    def file(self, name: str) -> str | None:
+        """The path of a file that can be read, or None when the variable is not set."""
+        path = self.text(name, "")
+        if path and not os.access(path, os.R_OK):
+            self.fault(f"{name} must be a file that can be read, not {path!r}")
+        return path or None
 
     def secret(self, name: str) -> Secret[str]:
         """A secret text; empty stops the start."""

@@ -36,7 +36,7 @@ def origin() -> None:
 
 
 async def _serve_origin(settings: OriginSettings) -> None:
-    store, leases = ObjectStore(settings.store), Leases(settings.nats_url.reveal(), settings.region)
+    store, leases = ObjectStore(settings.store), Leases(settings.nats_url.reveal(), settings.region, settings.nats_ca)
     bounds = Bounds(renders=settings.renders, waiting=settings.waiting, deadline_s=settings.deadline_s)
     with Jail.open(slots=settings.renders, preload=("render",)) as jail:
         render = JailRenderer(jail)

@@ -51,7 +51,7 @@ async def _work(settings: PixelSettings, lanes: list[tuple[Lane, int]]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     edge = EdgeClient(settings.edge_url, settings.push_keys) if settings.push_keys is not None else None
-    queue, store = Queue(settings.nats_url.reveal(), settings.region), ObjectStore(settings.store)
+    queue, store = Queue(settings.nats_url.reveal(), settings.region, settings.nats_ca), ObjectStore(settings.store)
     with contextlib.ExitStack() as jails:
         jail = jails.enter_context(Jail.open(slots=sum(slots for _, slots in lanes)))
 

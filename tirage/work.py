@@ -47,14 +47,15 @@ def _services(*, is_worker: bool = False) -> Services:
     return Services(settings, clock, mailer=None if mail is None else mailer(mail, clock), edges=edges)
 
 
-def _nats_url() -> str:
+def _nats() -> tuple[str, str | None]:
+    """Where the queue is, and the file of authorities that it is believed by."""
     read = Reader(os.environ)
-    url = read.url("TIRAGE_NATS_URL", frozenset({"nats", "tls"}))
+    url, ca_file = read.url("TIRAGE_NATS_URL", frozenset({"nats", "tls"})), read.file("TIRAGE_NATS_CA")
     try:
         read.finish()
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
-    return url
+    return url, ca_file
 
 
 @click.command()
@@ -65,7 +66,8 @@ def dispatcher(region: str) -> None:
     from tasks.queue import Queue
 
     observe("dispatcher")
-    services, queue = _services(), Queue(_nats_url(), region)
+    services, (url, ca_file) = _services(), _nats()
+    queue = Queue(url, region, ca_file)
 
     async def work(stop: asyncio.Event) -> None:
         await services.start_when_reachable()
@@ -103,7 +105,8 @@ def record(region: str, lanes: str | None) -> None:
     from tasks.record.worker import RecordWorker
 
     observe("record-worker")
-    services, queue = _services(is_worker=True), Queue(_nats_url(), region)
+    services, (url, ca_file) = _services(is_worker=True), _nats()
+    queue = Queue(url, region, ca_file)
     try:
         wanted = parse_lanes(lanes, Plane.RECORD)
     except ValueError as error:

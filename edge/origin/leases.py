@@ -7,6 +7,7 @@ the key. So a dead leader costs one lease time, and a queue that is away costs a
 import asyncio
 import contextlib
 import hashlib
+import ssl
 import time
 from typing import Any, Final
 
@@ -62,8 +63,9 @@ class Lease:
 class Leases:
     """Leases of one region."""
 
-    def __init__(self, url: str, region: str) -> None:
+    def __init__(self, url: str, region: str, ca_file: str | None = None) -> None:
         self._url, self._bucket = url, f"RENDERS-{region}"
+        self._tls = {"tls": ssl.create_default_context(cafile=ca_file)} if ca_file else {}
         self._connection: Any = None
         self._kv: Any = None
         self._opening = asyncio.Lock()
@@ -96,7 +98,9 @@ class Leases:
         async with self._opening:
             if self._connection is None:
                 # Without a time limit nats-py tries for ever where it may reconnect for ever.
-                connecting = nats.connect(self._url, connect_timeout=1, max_reconnect_attempts=-1, error_cb=_quiet)
+                connecting = nats.connect(
+                    self._url, connect_timeout=1, max_reconnect_attempts=-1, error_cb=_quiet, **self._tls
+                )
                 self._connection = await asyncio.wait_for(connecting, CONNECT_S)
             if self._kv is None:
                 js = self._connection.jetstream(timeout=1)

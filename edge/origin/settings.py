@@ -22,6 +22,7 @@ class OriginSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     keys: dict[Lifetime, Keys]
     nats_url: Secret[str]
+    nats_ca: str | None
     store: ObjectStoreSettings
     buckets: Buckets
     renders: int
@@ -39,6 +40,7 @@ def load(env: Mapping[str, str]) -> OriginSettings:
         port=read.number("TIRAGE_ORIGIN_PORT", 8002, 1, 65_535),
         keys=read_ring_keys(read),
         nats_url=Secret(read.url("TIRAGE_NATS_URL", frozenset({"nats", "tls"}))),
+        nats_ca=read.file("TIRAGE_NATS_CA"),
         store=read_store(read, "ORIGIN"),
         buckets=read_buckets(read),
         renders=read.number("TIRAGE_ORIGIN_RENDERS", 2, 1, 64),

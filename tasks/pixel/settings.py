@@ -17,6 +17,7 @@ class PixelSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     region: str
     nats_url: Secret[str]
+    nats_ca: str | None
     store: ObjectStoreSettings
     buckets: Buckets
     result_key: Secret[bytes]
@@ -32,6 +33,7 @@ def load(env: Mapping[str, str]) -> PixelSettings:
     settings = PixelSettings(
         region=read.text("TIRAGE_REGION", "home"),
         nats_url=Secret(read.url("TIRAGE_NATS_URL", frozenset({"nats", "tls"}))),
+        nats_ca=read.file("TIRAGE_NATS_CA"),
         store=read_store(read, "PIXEL"),
         buckets=read_buckets(read),
         result_key=read.key("TIRAGE_RESULT_KEY"),

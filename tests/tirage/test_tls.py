@@ -1,0 +1,223 @@
+"""TLS on every hop between our processes and their servers: the right authority is believed, another one is not."""
+
+import asyncio
+import contextlib
+import datetime
+import ipaddress
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from app.kernel.db import Database
+from base.errors import ServiceUnavailable
+from base.objects import ObjectStore, ObjectStoreSettings
+from base.settings import Reader, Secret
+from devstack.child import Child
+from devstack.servers import _program
+from devstack.stack import Stack
+from edge.origin.leases import Leases
+from tasks.queue import Queue
+from tests.conftest import OwnStack, database_settings
+
+pytestmark = pytest.mark.interop
+DAY = datetime.timedelta(days=1)
+
+
+class Authority:
+    """Signs server certificates for 127.0.0.1."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._key = folder, ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self._certificate = self._sign(self._name, self._key.public_key(), x509.BasicConstraints(True, None))
+        self.file = folder / f"{name}.pem"
+        self.file.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
+
+    def _sign(self, name: x509.Name, key: ec.EllipticCurvePublicKey, extension: x509.ExtensionType) -> x509.Certificate:
+        now = datetime.datetime.now(datetime.UTC)
+        made = x509.CertificateBuilder().subject_name(name).issuer_name(self._name).public_key(key)
+        made = made.serial_number(x509.random_serial_number()).not_valid_before(now - DAY).not_valid_after(now + DAY)
+        return made.add_extension(extension, critical=True).sign(self._key, hashes.SHA256())
+
+    def server(self) -> tuple[Path, Path]:
+        """Files of a certificate and its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server")])
+        here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        cert, secret = self._folder / "server.crt", self._folder / "server.key"
+        cert.write_bytes(self._sign(name, key.public_key(), here).public_bytes(serialization.Encoding.PEM))
+        pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        secret.write_bytes(key.private_bytes(serialization.Encoding.PEM, pkcs8, plain))
+        secret.chmod(0o600)
+        return cert, secret
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path, "ours")
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Authority:
+    return Authority(tmp_path, "strangers")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def serving(command: list[str], port: int, env: dict[str, str] | None = None) -> Iterator[None]:
+    """A server as long as it is needed, once it takes connections."""
+    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            assert process.poll() is None
+            time.sleep(0.1)
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def program(name: str, folder: Path) -> str:
+    return str(_program(name, Child(name, folder, 15, 5)))
+
+
+def test_a_file_of_authorities_must_be_there(tmp_path: Path) -> None:
+    read = Reader({"TIRAGE_S3_CA": str(tmp_path / "absent")})
+    assert read.file("TIRAGE_NATS_CA") is None
+    read.file("TIRAGE_S3_CA")
+    assert ["TIRAGE_S3_CA" in fault for fault in read.faults] == [True]
+
+
+async def test_the_queue(authority: Authority, stranger: Authority, tmp_path: Path) -> None:
+    cert, key = authority.server()
+    port = free_port()
+    config = tmp_path / "nats.conf"
+    config.write_text(
+        f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{tmp_path / "js"}" }}\n'
+        f'tls {{ cert_file: "{cert}", key_file: "{key}" }}\n'
+    )
+    with serving([program("nats-server", tmp_path), "-c", str(config)], port):
+        queue = Queue(f"tls://127.0.0.1:{port}", "home", str(authority.file))
+        async with asyncio.timeout(20):
+            await queue.connect()
+            await queue.ensure_jobs()
+        await queue.publish("jobs.home.preview", "one", b"x")
+        await queue.close()
+        for ca_file in (str(stranger.file), None):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(2):
+                    await Queue(f"tls://127.0.0.1:{port}", "home", ca_file).connect()
+        believed, fooled = (Leases(f"tls://127.0.0.1:{port}", "home", str(a.file)) for a in (authority, stranger))
+        leases = [await believed.take("key"), await fooled.take("key")]
+        assert [lease is not None and lease.is_held for lease in leases] == [True, False]
+        for one in leases:
+            if one is not None:
+                await one.release()
+        await believed.close()
+        await fooled.close()
+
+
+def over_tls(stack: Stack, folder: Path, cert: Path, key: Path) -> tuple[list[str], int]:
+    """A second gateway of the embedded store, with TLS."""
+    state, port = stack.environment(), free_port()
+    filer = stack._chosen["s3_filer"]
+    assert state["TIRAGE_S3_ENDPOINT"]
+    return [
+        *(program("weed", folder), "s3", f"-filer=127.0.0.1:{filer}", f"-port={port}", "-ip.bind=127.0.0.1"),
+        *(f"-config={stack.folder / 's3.json'}", f"-cert.file={cert}", f"-key.file={key}", "-port.iceberg=0"),
+    ], port
+
+
+async def test_the_object_store(own_stack: OwnStack, authority: Authority, stranger: Authority, tmp_path: Path) -> None:
+    stack, (cert, key) = own_stack(), authority.server()
+    env = stack.environment()
+    command, port = over_tls(stack, tmp_path, cert, key)
+    settings = ObjectStoreSettings(
+        endpoint=f"https://127.0.0.1:{port}",
+        region="us-east-1",
+        access_key=env["TIRAGE_S3_RECORD_ACCESS_KEY"],
+        secret_key=Secret(env["TIRAGE_S3_RECORD_SECRET_KEY"]),
+        threads=2,
+        connect_timeout_s=2,
+        read_timeout_s=5,
+        ca=str(authority.file),
+    )
+    signed = {f"WEED_JWT_{use}_KEY": stack._secrets["s3_internal"] for use in ("FILER_SIGNING", "FILER_SIGNING_READ")}
+    with serving(command, port, {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **signed}):
+        store = ObjectStore(settings)
+        async with asyncio.timeout(60):
+            while True:
+                with contextlib.suppress(ServiceUnavailable):
+                    await store.list_keys(env["TIRAGE_BUCKET_DERIVATIVES"], "tls/")
+                    break
+                await asyncio.sleep(0.3)
+        store.close()
+        for ca in (str(stranger.file), None):
+            fooled = ObjectStore(msgspec.structs.replace(settings, ca=ca))
+            with pytest.raises(ServiceUnavailable):
+                await fooled.list_keys(env["TIRAGE_BUCKET_DERIVATIVES"], "tls/")
+            fooled.close()
+
+
+@contextlib.contextmanager
+def debian_postgres(cert: Path, key: Path) -> Iterator[int]:
+    """Debian's server on a free port, with TLS and nothing else for TCP."""
+    if not list(Path("/usr/lib/postgresql").glob("*/bin/postgres")):
+        print("installing postgresql")
+        subprocess.run(["apt-get", "install", "-y", "-q", "postgresql"], check=True, capture_output=True)
+    programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
+    folder, port = Path(tempfile.mkdtemp(prefix="tirage-pg-")), free_port()
+    for source, name in ((cert, "server.crt"), (key, "server.key")):
+        shutil.copy(source, folder / name)
+    subprocess.run(["chown", "-R", "postgres", folder], check=True)
+    user = ["runuser", "-u", "postgres", "--"]
+    data = str(folder / "data")
+    initdb = [*user, programs / "initdb", "-D", data, "-U", "app", "-A", "trust", "--no-sync"]
+    subprocess.run(initdb, check=True, capture_output=True)
+    hba = folder / "data" / "pg_hba.conf"
+    hba.write_text("hostssl all all 127.0.0.1/32 trust\n")
+    command = [
+        *(*user, str(programs / "postgres"), "-D", data, "-p", str(port), "-k", str(folder), "-h", "127.0.0.1"),
+        *("-c", "ssl=on", "-c", f"ssl_cert_file={folder}/server.crt", "-c", f"ssl_key_file={folder}/server.key"),
+    ]
+    try:
+        with serving([str(part) for part in command], port):
+            time.sleep(1)
+            yield port
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def test_the_database(authority: Authority, stranger: Authority) -> None:
+    with debian_postgres(*authority.server()) as port:
+        base = f"postgresql://app@127.0.0.1:{port}/postgres"
+        good = Database(database_settings(f"{base}?sslmode=verify-full&sslrootcert={authority.file}"))
+        await good.start()
+        async with good.reading() as read:
+            assert await read.value("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+        listening = await good.connect()
+        assert await listening.fetchval("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+        await listening.close()
+        await good.stop()
+        for query in (f"sslmode=verify-full&sslrootcert={stranger.file}", "sslmode=disable"):
+            with pytest.raises(Exception, match=r"(?i)certificate|pg_hba|does not answer"):
+                await Database(database_settings(f"{base}?{query}")).start()
