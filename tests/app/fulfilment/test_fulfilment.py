@@ -4,6 +4,7 @@ import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 
 from app.fulfilment import facts as merged
@@ -11,6 +12,8 @@ from app.fulfilment import store
 from app.fulfilment.domain import FulfilmentState
 from app.fulfilment.sending import HELD_S
 from app.fulfilment.vendor import Observation, ParcelState, Read, SeenItem, SeenParcel, Stage, Tracking
+from app.main import create_app
+from app.settings import load_api
 from base import ids
 
 _S = FulfilmentState
@@ -342,6 +345,32 @@ async def test_a_hint_only_makes_the_next_look_sooner(house: Any) -> None:
     assert services.accepts("prodigi", token)
     assert not services.accepts("prodigi", token[:-1])
     assert not services.accepts("other", token)
+
+
+async def test_a_callback_over_http_is_kept_and_makes_the_next_look_sooner(house: Any, env: dict[str, str]) -> None:
+    """In both shapes, twice each; before our row knows the order it waits."""
+    app = create_app(load_api(env), house.clock)
+    token = house.services.settings.fulfilment.callback_tokens[0].reveal()
+    name = await house.submitted()
+    bodies = [
+        {"id": "evt_1", "subject": name, "data": {"order": {"id": name}}},
+        {"id": "evt_2", "data": {"id": name}},
+        {"id": "evt_3", "data": {"id": "ord_404"}},
+    ]
+    await app.services.start()
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as http:
+        path = f"/webhooks/vendors/prodigi/{token}"
+        told = [(await http.post(path, json=body)).json()["new"] for body in (*bodies, *bodies)]
+        assert told == [True] * 3 + [False] * 3
+        assert (await http.post("/webhooks/vendors/prodigi/other-token", json=bodies[0])).status_code == 404
+        assert (await http.post(path, content=b"nonsense")).status_code == 400
+    await app.services.stop()
+    house.later(1)
+    before = len(await house.jobs("fulfilment.poll"))
+    assert await house.work("webhook.process") == ["webhook-subject-missing"]
+    assert len(await house.jobs("fulfilment.poll")) == before + 2
+    assert (await house.read()).state is _S.SUBMITTED
 
 
 async def test_an_outage_delays_and_loses_nothing(house: Any) -> None:
