@@ -166,7 +166,7 @@ def main() -> None:
     """Bind, limit, filter, import, serve."""
     bind_to_parent(int(sys.argv[2]))
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    from imagecore import seccomp
+    from imagecore import landlock, seccomp
     from imagecore.errors import JailUnavailable
 
     channel = socket.socket(fileno=int(sys.argv[1]))
@@ -176,6 +176,7 @@ def main() -> None:
     start, _ = server.receive()
     try:
         restrict(start.limits.memory_mb, start.limits.output_mb, start.limits.files)
+        landlock.install()
         seccomp.install()
     except (JailUnavailable, OSError, ValueError) as error:
         print(error, file=sys.stderr, flush=True)  # noqa: T201 - the parent reads it

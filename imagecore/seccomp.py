@@ -1,7 +1,8 @@
 """A system call filter for the decode child: no network, no new processes, no writing to the file system.
 
 Written as classic BPF by hand (seccomp(2), Linux `filter.h`), set through prctl, so that it needs no library and can
-stand before any import of weight. Reading files stays possible: profiles and Python's own modules are files.
+stand before any import of weight. Reading files stays possible, profiles and Python's own modules are files; which
+ones, `landlock` decides.
 """
 
 import ctypes
