@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
+from hypothesis.stateful import run_state_machine_as_test
 from schemathesis import GenerationMode
 
 from tests.app.conftest import ApiProcess
@@ -176,3 +178,49 @@ def _examine(
         run()
     except (schemathesis.errors.InvalidSchema, Unsatisfiable):
         assert mode is GenerationMode.NEGATIVE  # nothing of the operation can be made wrong
+
+
+def sequences(api: ApiProcess, rows: Rows, examples: int, steps: int, *, fixed: bool) -> Counter[str]:
+    """Chains of calls, each fed by the answers before it; which operations gave what. Refused calls change nothing."""
+    schema = schemathesis.openapi.from_url(f"{api.base}/v1/openapi.json")
+    schema.config.generation.update(with_security_parameters=False)
+    seen: Counter[str] = Counter()
+
+    class Sequences(schema.as_state_machine()):  # type: ignore[misc]
+        def setup(self) -> None:
+            self.headers = {"Accept": "application/json", **fresh(api)}
+
+        def get_call_kwargs(self, case: Any) -> dict[str, Any]:
+            return {"headers": self.headers, "timeout": 20}
+
+        def before_call(self, case: Any) -> None:
+            self.before = rows.count()
+
+        def validate_response(self, response: Any, case: Any, *_: Any, **__: Any) -> None:
+            case.validate_response(response, excluded_checks=_excused(response))
+            seen[f"{response.status_code // 100} {case.operation.label}"] += 1
+            if response.status_code >= 400:
+                assert rows.count() == self.before
+
+    checks = settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        derandomize=fixed,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(Sequences, settings=checks)
+    return seen
+
+
+def test_some_sequences_of_calls(api_process: ApiProcess, db: object, rows: Rows) -> None:
+    seen = sequences(api_process, rows, 2, 6, fixed=True)
+    assert sum(count for name, count in seen.items() if name.startswith("2")) > 0
+
+
+@pytest.mark.soak
+def test_many_sequences_of_calls(api_process: ApiProcess, db: object, rows: Rows) -> None:
+    seen = sequences(api_process, rows, 40, 15, fixed=False)
+    print(dict(seen))
+    assert {"2 POST /v1/uploads", "2 GET /v1/uploads/{upload_id}", "2 POST /v1/uploads/{upload_id}/parts"} <= set(seen)
