@@ -200,6 +200,8 @@ class TestCheck:
             ("send", None),
         ]
         assert set(await self.ask(client, other, *photos)) == {("send", None)}
+        assert (await client.delete(f"/v1/assets/{here['assetId']}", headers=auth)).status_code == 204
+        assert await self.ask(client, auth, *photos[:2]) == [("skip", "in_trash"), ("skip", "in_trash")]
 
     async def test_a_thousand_and_not_one_more(self, client: httpx.AsyncClient, guest: Guest) -> None:
         auth = (await guest())["auth"]
