@@ -243,7 +243,7 @@ class TestRefunds:
             await refund(shop, order, 501)
         assert "refund-without-request" in await shop.alerts()
 
-    @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(asked=st.lists(st.integers(1, 1500), max_size=5), fails=st.booleans())
     async def test_never_more_back_than_taken(self, shop: Any, asked: list[int], fails: bool) -> None:
         _, order = await shop.paid(method="pm_card_refundFail" if fails else "pm_card_visa")

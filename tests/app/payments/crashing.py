@@ -1,0 +1,116 @@
+"""Runs one use case in a child that really dies (os._exit) at its k-th suspension; one fork a crash.
+
+python crashing.py '{"op": "start", "whole": {...}, "cases": [[place, {...}], ...], "every": false}'. The whole case
+never dies and tells how many suspensions there are; a place is one of them, or, unless `every`, a part per mille.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
+from uuid import UUID
+
+from app.services import Services
+from app.settings import load, load_api
+from app.webhooks.service import Intake
+from base.ids import OrderId, OwnerId
+from devstack.stripe.delivery import sign
+
+STATUS = 86
+
+
+class Mortal:
+    """A coroutine that counts its suspensions and dies at one of them."""
+
+    def __init__(self, inner: Awaitable[Any], at: int) -> None:
+        self._inner, self._at, self.count = inner, at, 0
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        running = self._inner.__await__()
+        step: Callable[[], Any] = lambda: running.send(None)  # noqa: E731
+        while True:
+            try:
+                waiting = step()
+            except StopIteration as end:
+                return end.value
+            self.count += 1
+            if self.count == self._at:
+                os._exit(STATUS)
+            try:
+                value = yield waiting
+                step = lambda value=value: running.send(value)  # noqa: E731
+            except BaseException as error:
+                step = lambda error=error: running.throw(error)  # type: ignore[attr-defined] # noqa: E731
+
+
+async def start(services: Services, owner: str, order: str) -> None:
+    await services.payments.start(OwnerId(UUID(owner)), OrderId(UUID(order)))
+
+
+async def read(services: Services, payment: str) -> None:
+    await services.payments.read(UUID(payment))
+
+
+async def refund(services: Services, refund: str) -> None:
+    await services.payments.ask_refund(UUID(refund))
+
+
+async def cancel(services: Services, payment: str) -> None:
+    await services.payments.ask_cancel(UUID(payment))
+
+
+async def take(services: Services, body: str) -> None:
+    settings, raw = load_api(dict(os.environ)), body.encode()
+    intake = Intake(services.db, services.spine, settings.app.keks, services.clock, settings.webhooks)
+    await intake.stripe(raw, sign(raw, [settings.webhooks.stripe[0].reveal()], int(time.time())))
+
+
+async def process(services: Services, webhook: str) -> None:
+    async with services.db.transaction() as tx:
+        await services.inbox.process(tx, UUID(webhook))
+
+
+OPS = {op.__name__: op for op in (start, read, refund, cancel, take, process)}
+
+
+async def once(op: str, at: int, told: dict[str, str]) -> int:
+    services = Services(load(dict(os.environ), "RECORD"))
+    await services.start()
+    mortal = Mortal(OPS[op](services, **told), at)
+    await mortal
+    await services.stop()
+    return mortal.count
+
+
+def fork(op: str, at: int, told: dict[str, str]) -> tuple[int, int]:
+    """(exit code, suspensions) of a child; one that ended before it could die has seen fewer of them."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, str(asyncio.run(once(op, at, told))).encode())
+        os._exit(0)
+    os.close(writing)
+    said = os.read(reading, 20)
+    os.close(reading)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), int(said or 0)
+
+
+def main(op: str, whole: dict[str, str], cases: list[tuple[int, dict[str, str]]], every: bool) -> None:
+    code, total = fork(op, 0, whole)
+    if code:
+        raise SystemExit(f"{op} ended with {code}")
+    died = 0
+    for place, told in cases:
+        at = place if every else 1 + (total - 1) * place // 1000
+        code, _ = fork(op, at, told)
+        if code not in (0, STATUS):
+            raise SystemExit(f"{op} at {at}: ended with {code}")
+        died += code == STATUS
+    print(json.dumps({"died": died, "total": total}))
+
+
+if __name__ == "__main__":
+    main(**json.loads(sys.argv[1]))
