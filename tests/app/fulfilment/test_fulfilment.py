@@ -81,7 +81,17 @@ async def test_a_flagged_photo_waits_until_it_is_cleared(house: Any) -> None:
     assert (await house.read()).state is _S.SUBMITTED
 
 
-@pytest.mark.parametrize("kind", ["error_before", "error_after", "timeout_after", "rate_limit"])
+MOST = pytest.mark.parametrize(
+    "kind",
+    [
+        "error_before",
+        "timeout_after",
+        *(pytest.param(k, marks=pytest.mark.soak) for k in ("error_after", "rate_limit")),
+    ],
+)
+
+
+@MOST
 async def test_a_lost_or_failed_answer_makes_one_order(house: Any, kind: str) -> None:
     await house.printer.turn(faults=[{"on": "create", "kind": kind}])
     await house.plan()
@@ -188,7 +198,7 @@ async def test_the_vendors_answer_decides_a_cancellation(house: Any, how: str) -
     assert (await house.read()).state is (_S.CANCELLED if how == "normal" else _S.CLOSED)
 
 
-@pytest.mark.parametrize("kind", ["error_before", "error_after", "timeout_after", "rate_limit"])
+@MOST
 async def test_a_lost_answer_to_a_cancellation_is_read_not_guessed(house: Any, kind: str) -> None:
     await house.submitted()
     await house.cancel()
