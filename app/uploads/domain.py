@@ -102,6 +102,10 @@ MACHINE: Final[Machine[UploadState]] = Machine(
 )
 
 
+GRACE: Final = timedelta(days=7)
+"""How long an expired session can still be revived."""
+
+
 class Upload(msgspec.Struct, frozen=True, kw_only=True):
     """A session. `bytes`, `content_type`, `sha256`, `source_*` and `pixel_*` are what the client declared.
 
@@ -155,6 +159,13 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
         return ours == (upload.bytes, upload.content_type, upload.sha256)
 
 
+def needs_bytes(upload: Upload, now: datetime) -> bool:
+    """Whether unfinished bytes in storage are still of use: sending, revivable, or being put together."""
+    if upload.state is UploadState.EXPIRED:
+        return upload.expires_at + GRACE > now
+    return upload.state is UploadState.OPEN or (upload.state is UploadState.VERIFYING and upload.assemble)
+
+
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """A session, the bytes of it that are missing in storage, and what to do next."""
 
@@ -168,8 +179,6 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
         return self.upload.bytes - sum(gap.bytes for gap in self.gaps)
 
 
-GRACE: Final = timedelta(days=7)
-"""How long an expired session can still be revived."""
 HAS_BYTES: Final = frozenset({UploadState.VERIFYING, UploadState.COMPLETED, UploadState.REJECTED})
 NOTHING: Final = Advice(path=Path.NONE, part_bytes=0, parallel=0)
 

@@ -31,6 +31,7 @@ from app.uploads.domain import (
     UploadRevived,
     UploadState,
     UploadVerifying,
+    needs_bytes,
     progress_of,
     warning_of,
 )
@@ -332,7 +333,7 @@ class Uploads:
         async with self._db.transaction(readonly=True) as tx:
             upload = await store.get_any(tx, wanted.asset_id)
             alive = await self._assets.is_living(tx, wanted.asset_id)
-        if alive or upload is None or upload.state is UploadState.OPEN:
+        if alive or upload is None or needs_bytes(upload, self._clock.now()):
             return
         if upload.storage_id is not None:
             await self.storage.abandon(upload, upload.storage_id)

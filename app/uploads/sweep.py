@@ -17,7 +17,7 @@ from app.assets.service import Assets
 from app.kernel.db import Database, Transaction
 from app.kernel.spine import Spine
 from app.uploads import store
-from app.uploads.domain import Upload, UploadState
+from app.uploads.domain import UploadState, needs_bytes
 from app.uploads.planning import Assemble, ingest_of
 from app.uploads.service import Uploads
 from app.uploads.storage import key_of
@@ -105,8 +105,7 @@ class Sweeper:
             upload = await store.get_any(tx, asset_id)
         if upload is None or key_of(upload) != found.key:
             return False
-        needed = upload.state in (UploadState.OPEN, UploadState.EXPIRED) or _is_assembling(upload)
-        return needed and upload.storage_id == found.upload
+        return needs_bytes(upload, self._clock.now()) and upload.storage_id == found.upload
 
     async def _walk(
         self, bucket: str, before: datetime, orphans: Callable[[list[Stored]], Awaitable[list[str]]]
@@ -136,9 +135,7 @@ class Sweeper:
         async with self._db.transaction(readonly=True) as tx:
             for upload_id in _distinct(named.values()):
                 upload = await store.get_any(tx, upload_id)
-                if upload is not None and (
-                    upload.state in (UploadState.OPEN, UploadState.EXPIRED) or _is_assembling(upload)
-                ):
+                if upload is not None and needs_bytes(upload, self._clock.now()):
                     needed.add(upload_id)
         return [key for key, upload_id in named.items() if upload_id is not None and upload_id not in needed]
 
@@ -149,14 +146,10 @@ class Sweeper:
         async with self._db.transaction(readonly=True) as tx:
             for asset_id in _distinct(named.values()):
                 upload = await store.get_any(tx, asset_id)
-                sending = upload is not None and upload.state in (UploadState.OPEN, UploadState.EXPIRED)
+                sending = upload is not None and needs_bytes(upload, self._clock.now())
                 if sending or await self._assets.is_living(tx, asset_id):
                     needed.add(asset_id)
         return [key for key, asset_id in named.items() if asset_id is not None and asset_id not in needed]
-
-
-def _is_assembling(upload: Upload) -> bool:
-    return upload.state is UploadState.VERIFYING and upload.assemble
 
 
 def _named(key: str, kind: str) -> UUID | None:

@@ -111,6 +111,7 @@ async def test_03_and_04_a_part_again(row: Bench, photo: Make) -> None:
     assert (await phone.read(upload["id"]))["upload"]["state"] == "completed"
 
 
+@pytest.mark.soak
 async def test_05_wrong_bytes_for_a_digest(row: Bench, photo: Make) -> None:
     phone, data = await row.phone(), photo()
     upload = await phone.create(data)
@@ -164,6 +165,7 @@ async def test_08_and_09_complete_again_and_at_once(row: Bench, photo: Make) -> 
         assert await tx.value("SELECT count(*) FROM events WHERE type = 'asset.created'") == 1
 
 
+@pytest.mark.soak
 async def test_10_complete_with_a_part_missing(row: Bench, photo: Make) -> None:
     phone, data = await row.phone(), photo(6 * MIB)
     upload, parts = await two_parts(phone, data)
@@ -284,6 +286,7 @@ async def test_16_store_says_slow_down_to_a_part_and_to_an_append(row: Bench, ph
     assert await append(phone, path, other, await offset_of(phone, path)) == 204
 
 
+@pytest.mark.soak
 async def test_18_multipart_upload_aborted_by_another(row: Bench, photo: Make) -> None:
     phone, data = await row.phone(), photo()
     upload = await phone.send(data)

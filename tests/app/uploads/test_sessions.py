@@ -11,6 +11,7 @@ import pytest
 
 from app.kernel.db import Database
 from app.services import Services
+from app.uploads.planning import Clean
 from app.uploads.sweep import Swept
 from base import ids, keys
 from base.objects import Buckets, ObjectStore
@@ -161,6 +162,22 @@ class TestSweep:
         assert await record_store.list_keys(buckets.originals, kept["assetId"]) == [keys.original(kept["assetId"])]
         assert len(await record_store.multiparts(buckets.originals, running["assetId"])) == 1
         assert await record_store.multiparts(buckets.originals, nobody) == []
+
+    async def test_an_expired_session_keeps_its_bytes_while_it_can_be_revived(
+        self, client: httpx.AsyncClient, guest: Guest, services: Services, record_store: ObjectStore, buckets: Buckets
+    ) -> None:
+        auth = (await guest())["auth"]
+        upload = await create(client, auth)
+        await send(client, auth, upload["id"])
+        sweeper = sweeper_of(services, {upload["id"], upload["assetId"]})
+        wanted = Clean(asset_id=ids.decode("asset", upload["assetId"]))
+        for age, left in (("6 days", 1), ("8 days", 0)):
+            async with services.db.transaction() as tx:
+                await tx.execute(f"UPDATE uploads SET expires_at = now() - interval '{age}'")
+                await services.uploads.expire_overdue(tx)
+            await services.uploads.clean(wanted)
+            assert len(await record_store.multiparts(buckets.originals, upload["assetId"])) == left
+            assert await sweeper.sweep(ANY_AGE) == Swept(multiparts=0, blocks=0, objects=0)
 
 
 class TestCheck:
