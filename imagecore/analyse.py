@@ -19,7 +19,8 @@ from imagecore.quality import Quality
 REVISION: Final = 1
 """Raised when the same photo gets other findings: another model, threshold or measure."""
 
-LIMITS: Final = Limits(memory_mb=1400, output_mb=16, jobs=200)
+LIMITS: Final = Limits(memory_mb=1400, output_mb=16, jobs=200, nice=10)
+"""Nobody waits for it as for a preview, so it steps back."""
 MOST_PIXELS: Final = 3072
 """Quality looks at no more than this many columns and rows, from the middle."""
 _GRID: Final = 8

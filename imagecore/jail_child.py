@@ -176,6 +176,7 @@ def main() -> None:
     start, _ = server.receive()
     try:
         restrict(start.limits.memory_mb, start.limits.output_mb, start.limits.files)
+        os.nice(start.limits.nice)
         landlock.install()
         seccomp.install()
     except (JailUnavailable, OSError, ValueError) as error:

@@ -21,13 +21,15 @@ _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fc
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What one child may use. Addresses, not resident pages, are limited: a 12 MP photo needs about 300 MB of them.
 
-    `memory_mb` and `output_mb` are MiB; `files` open descriptors; a child ends after `jobs` jobs.
+    `memory_mb` and `output_mb` are MiB; `files` open descriptors; a child ends after `jobs` jobs. `nice` is how far it
+    steps back from the processor when others want it (0 to 19).
     """
 
     memory_mb: int = 1_000
     output_mb: int = 256
     files: int = 96
     jobs: int = 500
+    nice: int = 0
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True):

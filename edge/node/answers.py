@@ -1,5 +1,6 @@
 """Short answers of the bare ASGI applications: what is said when no picture is sent."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -20,11 +21,17 @@ Send = Callable[[dict[str, Any]], Any]
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """A whole answer in memory; `headers` with the length of what a GET is sent."""
+    """A whole answer in memory; `headers` with the length of what a GET is sent, `lines` the same ready to be sent."""
 
     status: int
     headers: Headers
     body: bytes | memoryview
+    lines: bytes = b""
+
+
+def lines_of(headers: Headers) -> bytes:
+    """Header fields as HTTP/1.1 sends them."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 def count(status: int, how: str) -> None:
@@ -49,8 +56,14 @@ async def answer(send: Send, status: int, body: bytes, headers: Headers) -> None
 def refusal(status: int, code: bytes, headers: Headers) -> Reply:
     """A short answer: the code as text, nothing of the path."""
     count(status, code.decode())
+    return _refusal(status, code, tuple(headers))
+
+
+@functools.lru_cache(maxsize=64)
+def _refusal(status: int, code: bytes, more: tuple[tuple[bytes, bytes], ...]) -> Reply:
     length = (b"content-length", b"%d" % (len(code) + 1))
-    return Reply(status, [length, (b"content-type", b"text/plain"), *http.ALWAYS, *headers], code + b"\n")
+    headers = [length, (b"content-type", b"text/plain"), *http.ALWAYS, *more]
+    return Reply(status, headers, code + b"\n", lines_of(headers))
 
 
 async def refuse(send: Send, status: int, code: bytes, headers: Headers) -> None:

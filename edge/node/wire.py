@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, cast
 import httptools
 
 from base import telemetry
-from edge.node.answers import Reply, Scope, Send
+from edge.node.answers import Reply, Scope, Send, lines_of
 from edge.node.headers import Headers
 
 log = telemetry.logger(__name__)
@@ -167,7 +167,7 @@ class Connection(asyncio.Protocol):
             self._task = self._server.loop.create_task(self._work())
 
     def _answer(self, request: _Request, reply: Reply) -> None:
-        head = self._head_of(reply.status, reply.headers, request.keeps)
+        head = self._head_of(reply.status, reply.lines or lines_of(reply.headers), request.keeps)
         if request.method == "HEAD" or not reply.body:
             self.transport.write(head)
         else:
@@ -176,8 +176,7 @@ class Connection(asyncio.Protocol):
         if not request.keeps:
             self._close()
 
-    def _head_of(self, status: int, headers: Headers, keeps: bool) -> bytes:
-        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    def _head_of(self, status: int, lines: bytes, keeps: bool) -> bytes:
         end = b"\r\n" if keeps else b"connection: close\r\n\r\n"
         return _LINES[status] + self._server.date() + lines + end
 
@@ -228,7 +227,7 @@ class Connection(asyncio.Protocol):
     async def _send(self, request: _Request, message: dict[str, Any]) -> None:
         if message["type"] == "http.response.start":
             keeps = request.keeps and request.is_whole
-            self.transport.write(self._head_of(message["status"], message["headers"], keeps))
+            self.transport.write(self._head_of(message["status"], lines_of(message["headers"]), keeps))
         elif request.method != "HEAD" and message.get("body"):
             self.transport.write(message["body"])
         self.since = self._server.loop.time()
@@ -253,7 +252,7 @@ class Connection(asyncio.Protocol):
     def _refuse(self, status: int) -> None:
         """Say that this is no HTTP for us, unless an answer is under way, and close."""
         if self._task is None:
-            self.transport.write(self._head_of(status, [(b"content-length", b"0")], keeps=False))
+            self.transport.write(self._head_of(status, b"content-length: 0\r\n", keeps=False))
             self._close()
         else:
             self.transport.abort()
