@@ -82,9 +82,8 @@ class Facts:
         await store.keep_facts(tx, payment.id, facts, found)
         if found is not None and (known is None or known.mismatch is None):
             await self._tell_mismatch(tx, payment, facts, found)
-        if facts.failed_charge is not None and (known is None or known.failed_charge != facts.failed_charge):
-            told = PaymentFailed(payment_id=payment.id, order_id=payment.order_id, reason=code(facts.failure))
-            await store.record(tx, self._spine, payment, told, STRIPE)
+        if facts.failed_charge is not None:
+            await self.add_failure(tx, payment, facts.failed_charge, facts.failure)
         moved = await self._move(tx, payment, facts, has_mismatch=found is not None)
         await self.look_again(tx, moved)
         return moved
@@ -103,6 +102,12 @@ class Facts:
             return None
         await store.note(tx, store.ADOPT, payment.id, facts.id)
         return msgspec.structs.replace(payment, intent_id=facts.id)
+
+    async def add_failure(self, tx: Transaction, payment: Payment, charge: str, failure: str | None) -> None:
+        """Tell of a declined try, once, whether a reading or a verified event brings it, and in whatever order."""
+        if await store.add_failure(tx, payment.id, charge, code(failure)):
+            told = PaymentFailed(payment_id=payment.id, order_id=payment.order_id, reason=code(failure))
+            await store.record(tx, self._spine, payment, told, STRIPE)
 
     async def _tell_mismatch(self, tx: Transaction, payment: Payment, facts: IntentFacts, found: str) -> None:
         told = PaymentMismatchFound(payment_id=payment.id, order_id=payment.order_id, what=found)

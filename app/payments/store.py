@@ -62,6 +62,9 @@ SET payment_id = coalesce(f.payment_id, excluded.payment_id), status = excluded.
     failed_charge = coalesce(excluded.failed_charge, f.failed_charge), failure = coalesce(excluded.failure, f.failure),
     mismatch = coalesce(excluded.mismatch, f.mismatch), read_at = greatest(f.read_at, excluded.read_at)
 """
+FAILURE: Final = """
+INSERT INTO payment_failures (payment_id, charge, reason) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING charge
+"""
 INSERT_REFUND: Final = """
 INSERT INTO refunds (id, payment_id, order_id, owner_id, state, amount, currency, reason, lines)
 VALUES ($1, $2, $3, $4, 'requested', $5, $6, $7, $8::jsonb)
@@ -168,6 +171,11 @@ async def record(tx: Transaction, spine: Spine, payment: Payment, told: Event, o
     await spine.record(
         tx, told, aggregate_id=payment.id, owner_id=payment.owner_id, origin=origin, order_id=payment.order_id
     )
+
+
+async def add_failure(tx: Transaction, payment_id: UUID, charge: str, reason: str) -> bool:
+    """Note a declined try; False when it was heard of before."""
+    return await tx.value(FAILURE, payment_id, charge, reason) is not None
 
 
 async def insert_refund(

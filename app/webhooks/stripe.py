@@ -31,7 +31,7 @@ class _Event(msgspec.Struct, frozen=True):
 
 
 class StripeListener:
-    """Tells payments which intent an event is about."""
+    """Tells payments which intent an event is about, and of declined tries, which a later reading no longer shows."""
 
     def __init__(self, payments: Payments) -> None:
         self._payments = payments
@@ -52,9 +52,18 @@ class StripeListener:
         payment = await self._payments.hint(tx, intent, _metadata(told).get("payment_id"))
         if payment is None:
             return None
+        if event.type == "charge.failed":
+            await self._payments.facts.add_failure(tx, payment, str(told["id"]), _failure(told))
         return Heard(
             outcome="hinted", owner_id=payment.owner_id, order_id=payment.order_id, alert=_surprise(event, known)
         )
+
+
+def _failure(charge: dict[str, Any]) -> str | None:
+    """Why a charge was declined: the bank's code where it gave one."""
+    outcome = charge.get("outcome")
+    reason = outcome.get("reason") if isinstance(outcome, dict) else None
+    return reason or charge.get("failure_code")
 
 
 def _metadata(told: dict[str, Any]) -> dict[str, Any]:
