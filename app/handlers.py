@@ -16,6 +16,7 @@ from app.fulfilment.service import Work
 from app.kernel import events, jobs
 from app.kernel.db import Transaction
 from app.kernel.jobs import Applier, JobRow
+from app.orders.checkout import OfOrder
 from app.orders.mails import SendMail
 from app.payments.facts import AskRefund, Read
 from app.services import Services
@@ -116,7 +117,10 @@ async def clean_asset(services: Services, attempt: Attempt) -> None:
 async def send_mail(services: Services, attempt: Attempt) -> None:
     """Send one mail of an order, then record it."""
     wanted = msgspec.json.decode(attempt.job.payload, type=SendMail)
-    was_sent = await services.mailing.send(wanted)
+    async with services.db.reading() as db:
+        parcels = await services.fulfilments.shipments(db, wanted.order_id)
+    tracking = tuple(number for parcel in parcels for number in parcel.urls or parcel.trackings)
+    was_sent = await services.mailing.send(wanted, tracking)
     async with services.db.transaction() as tx:
         if was_sent:
             await services.mailing.sent(tx, wanted)
@@ -178,6 +182,46 @@ def _fulfilment(attempt: Attempt) -> UUID:
     return msgspec.json.decode(attempt.job.payload, type=Work).fulfilment_id
 
 
+async def settle_order(services: Services, attempt: Attempt) -> None:
+    """A payment is secured."""
+    async with services.db.transaction() as tx:
+        await services.checkout.settle(tx, msgspec.json.decode(attempt.job.payload, type=OfOrder))
+        await attempt.finish(tx)
+
+
+async def end_unpaid_order(services: Services, attempt: Attempt) -> None:
+    """A payment cannot be made any more."""
+    async with services.db.transaction() as tx:
+        await services.checkout.unpaid(tx, msgspec.json.decode(attempt.job.payload, type=OfOrder))
+        await attempt.finish(tx)
+
+
+async def follow_order(services: Services, attempt: Attempt) -> None:
+    """A printer did something."""
+    async with services.db.transaction() as tx:
+        await services.checkout.follow(tx, msgspec.json.decode(attempt.job.payload, type=OfOrder))
+        await attempt.finish(tx)
+
+
+async def count_refund(services: Services, attempt: Attempt) -> None:
+    """Money went back."""
+    async with services.db.transaction() as tx:
+        await services.checkout.refunded(tx, msgspec.json.decode(attempt.job.payload, type=OfOrder))
+        await attempt.finish(tx)
+
+
+async def expire_orders(services: Services, attempt: Attempt) -> None:
+    """Unpaid orders whose time is over."""
+    async with services.db.transaction() as tx:
+        await services.checkout.expire_overdue(tx)
+        await attempt.finish(tx)
+
+
+async def apply_master(services: Services, tx: Transaction, job: JobRow, result: Result) -> None:
+    """A print file is made, or cannot be."""
+    await services.masters.apply(tx, job, result)
+
+
 async def apply_ingest(services: Services, tx: Transaction, job: JobRow, result: Result) -> None:
     """One answer of ingest."""
     await services.uploads.apply_ingest(tx, job, result)
@@ -202,6 +246,11 @@ HANDLERS: Final[dict[str, Handler]] = {
     "upload.assemble": assemble_upload,
     "asset.clean": clean_asset,
     "order.mail": send_mail,
+    "order.settle": settle_order,
+    "order.unpaid": end_unpaid_order,
+    "order.follow": follow_order,
+    "order.refunded": count_refund,
+    "orders.expire": expire_orders,
     "asset.moderate": moderate_asset,
     "assets.empty_trash": empty_trash,
     "webhook.process": process_webhook,
@@ -222,6 +271,7 @@ ServiceApplier = Callable[[Services, Transaction, JobRow, Result], Awaitable[Non
 APPLIERS: Final[dict[str, ServiceApplier]] = {
     "asset.analyse": apply_analysis,
     "asset.ingest": apply_ingest,
+    "print.master": apply_master,
     "pixel.echo": apply_echo,
 }
 

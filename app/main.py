@@ -101,7 +101,12 @@ def _controllers(
         mounted(ErasureController, identity=identity, erasure=services.erasure),
         mounted(AssetController, assets=services.assets, care=services.care, idempotency=services.idempotency),
         mounted(ImageController, assets=services.assets),
-        mounted(OrderController, orders=services.orders),
+        mounted(
+            OrderController,
+            orders=services.orders,
+            checkout=services.checkout,
+            idempotency=services.idempotency,
+        ),
         mounted(StreamController, stream=stream),
         mounted(ProductController, catalog=services.catalog),
         mounted(QuoteController, quotes=services.quotes, idempotency=services.idempotency),

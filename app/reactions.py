@@ -6,10 +6,12 @@ from app.assets import domain as assets
 from app.assets.care import planned_analysis
 from app.delivery import denials
 from app.drafts.service import planned_review
+from app.fulfilment import domain as fulfilments
 from app.kernel.jobs import JobKind
 from app.kernel.spine import Reaction
 from app.orders import domain as orders
-from app.orders.mails import planned_confirmation
+from app.orders.checkout import answering
+from app.orders.mails import planned_confirmation, planned_shipping
 from app.payments import domain as payments
 from app.payments.service import planned_refund
 from app.uploads import domain as uploads
@@ -22,6 +24,12 @@ KINDS: Final[dict[str, JobKind]] = {
         JobKind(name="fulfilment.poll", lane="record", time_limit_s=60, max_attempts=20),
         JobKind(name="fulfilment.cancel", lane="record", time_limit_s=60, max_attempts=60),
         JobKind(name="asset.ingest", lane="preview", time_limit_s=60),
+        # Orders: each answers one event, and counts anew from what is known.
+        JobKind(name="order.settle", lane="checkout", time_limit_s=30, max_attempts=60),
+        JobKind(name="order.unpaid", lane="checkout", time_limit_s=30, max_attempts=60),
+        JobKind(name="order.follow", lane="record", time_limit_s=30, max_attempts=60),
+        JobKind(name="order.refunded", lane="record", time_limit_s=30, max_attempts=60),
+        JobKind(name="orders.expire", lane="sweep", time_limit_s=60),
         JobKind(name="order.mail", lane="record", time_limit_s=60, max_attempts=12),
         JobKind(name="asset.analyse", lane="bulk", time_limit_s=120),
         JobKind(name="asset.moderate", lane="record", time_limit_s=60),
@@ -52,11 +60,20 @@ KINDS: Final[dict[str, JobKind]] = {
 _CLEAN: Final = Reaction("asset.clean", planned_cleaning)
 _REVIEW: Final = Reaction("drafts.review", planned_review)
 
+_FOLLOW: Final = Reaction("order.follow", answering("order.follow"))
+
 REACTIONS: Final[dict[str, tuple[Reaction, ...]]] = {
     assets.AssetCreated.type: (
         Reaction("asset.ingest", planned_ingest),
         Reaction("upload.assemble", planned_assembly),
     ),
+    payments.PaymentSecured.type: (Reaction("order.settle", answering("order.settle")),),
+    payments.PaymentCancelled.type: (Reaction("order.unpaid", answering("order.unpaid")),),
+    payments.RefundSucceeded.type: (Reaction("order.refunded", answering("order.refunded")),),
+    fulfilments.FulfilmentInProduction.type: (_FOLLOW,),
+    fulfilments.FulfilmentShipped.type: (_FOLLOW, Reaction("order.mail", planned_shipping)),
+    fulfilments.FulfilmentLinesCancelled.type: (_FOLLOW,),
+    fulfilments.FulfilmentCancelled.type: (_FOLLOW,),
     orders.OrderPaid.type: (Reaction("order.mail", planned_confirmation),),
     payments.RefundRequested.type: (Reaction("payment.refund", planned_refund),),
     assets.AssetReady.type: (Reaction("asset.analyse", planned_analysis), _REVIEW),

@@ -20,7 +20,9 @@ from app.kernel.db import Database
 from app.kernel.idempotency import Idempotency
 from app.kernel.persons import PersonKeys
 from app.kernel.spine import Spine
+from app.orders.checkout import Checkout
 from app.orders.mailing import Mailing
+from app.orders.masters import Masters
 from app.orders.service import Orders
 from app.payments.gateway import Gateway
 from app.payments.service import Payments
@@ -70,6 +72,12 @@ class Services:
         self.uploads = Uploads(self.db, self.spine, self.store, settings.buckets, self.assets, self.clock)
         self.sweeper = Sweeper(self.db, self.spine, self.store, settings.buckets, self.assets, self.uploads, self.clock)
         self.checker = Checker(self.db, self.assets)
+        self.retention = Retention(self.db, self.clock)
+        self._sell(settings, mailer)
+        self.erasure = Erasure(self.db, self.spine, self.persons, self.assets, self.uploads, self.drafts, self.quotes)
+
+    def _sell(self, settings: AppSettings, mailer: Mailer | None) -> None:
+        """The parts of the order line, from the price to the parcel."""
         self.gateway = Gateway(settings.stripe, self.clock)
         self.payments = Payments(self.db, self.spine, self.gateway, self.clock)
         self.drafts = Drafts(self.db, self.spine, self.persons, self.assets, self.catalog)
@@ -88,8 +96,19 @@ class Services:
         listeners: dict[str, Listener] = {STRIPE: StripeListener(self.payments)}
         listeners |= {f"vendor/{name}": VendorListener(name, self.fulfilments) for name in vendors}
         self.inbox = Inbox(self.db, self.persons, settings.keks, self.clock, listeners)
-        self.retention = Retention(self.db, self.clock)
-        self.erasure = Erasure(self.db, self.spine, self.persons, self.assets, self.uploads, self.drafts, self.quotes)
+        self.checkout = Checkout(
+            self.db,
+            self.spine,
+            self.mailing,
+            self.catalog,
+            self.drafts,
+            self.quotes,
+            self.payments,
+            self.fulfilments,
+            self.clock,
+            settings.cancel_window_s,
+        )
+        self.masters = Masters(self.fulfilments)
 
     async def start(self) -> None:
         """Open the database pool; raises `ServiceUnavailable`."""

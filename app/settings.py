@@ -23,6 +23,7 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
     buckets: Buckets
     keks: Keys
     result_key: Secret[bytes]
+    cancel_window_s: int
     stripe: StripeSettings
     fulfilment: FulfilmentSettings
 
@@ -36,6 +37,7 @@ def read_app(read: Reader, role: str) -> AppSettings:
         buckets=read_buckets(read),
         keks=read.keys("TIRAGE_KEK"),
         result_key=read.key("TIRAGE_RESULT_KEY"),
+        cancel_window_s=read.number("TIRAGE_ORDER_CANCEL_WINDOW_S", 900, 0, 86_400),
         stripe=read_stripe(read),
         fulfilment=read_fulfilment(read, role),
     )

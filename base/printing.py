@@ -10,15 +10,17 @@ KIND: Final = "print.master"
 class PrintMaster(msgspec.Struct, frozen=True, kw_only=True):
     """Make the file that is printed for one order line, from the original.
 
-    `asset` and `line` are TypeIDs; `sha256` (hex), `width` and `height` (upright, pixels) are what the original was
-    found to be when it came: another file is refused. `class_` names the output class. `trim_um` is the print after
-    cutting, as the picture stands on it; `area_px` the vendor's print area, None for the class's own size. `part` is
-    the person's crop (x, y, width, height in pixels of the upright original), None for all of it; `focal` is in
-    1/10000 of the part. `border_um` of white stand inside the trim. `profile` names the target, None for the class's.
+    `asset`, `line` and `fulfilment` are TypeIDs; `sha256` (hex), `width` and `height` (upright, pixels) are what the
+    original was found to be when it came: another file is refused. `class_` names the output class. `trim_um` is the
+    print after cutting, as the picture stands on it; `area_px` the vendor's print area, None for the class's own size.
+    `part` is the person's crop (x, y, width, height in pixels of the upright original), None for all of it; `focal` is
+    in 1/10000 of the part. `border_um` of white stand inside the trim. `profile` names the target, None for the
+    class's.
     """
 
     asset: str
     line: str
+    fulfilment: str
     sha256: str
     width: int
     height: int

@@ -183,6 +183,7 @@ class Stack:
             "TIRAGE_EDGE_PURGE_KEYS": secrets["edge_purge_keys"],
             "TIRAGE_EDGE_CACHE": str(self.folder / "edge-cache"),
             "TIRAGE_MAIL_URL": (self.folder / "mail").absolute().as_uri().replace("file:", "maildir:"),
+            "TIRAGE_ORDER_CANCEL_WINDOW_S": "5",
             "TIRAGE_MAIL_FROM": "prints@tirage.invalid",
             "TIRAGE_TRACES": str(self.folder / "traces"),
             "TIRAGE_STRIPE_KEY": secrets["stripe_key"],

@@ -21,6 +21,7 @@ SCHEDULES: Final[dict[str, int]] = {
     "webhooks.forget": 86_400,
     "events.partitions": 86_400,
     "uploads.expire": 300,
+    "orders.expire": 60,
     "fulfilment.tend": 300,
     "quotes.expire": 300,
     "uploads.reconcile": 60,

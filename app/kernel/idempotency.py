@@ -23,6 +23,9 @@ KEY_MAX: Final = 128
 KEYED: Final[frozenset[str]] = frozenset(
     {
         "POST /v1/assets/{asset_id}/processing",
+        "POST /v1/orders",
+        "POST /v1/orders/{order_id}/payment",
+        "POST /v1/orders/{order_id}/cancel",
         "POST /v1/uploads",
         "POST /v1/uploads/{upload_id}/complete",
         "POST /v1/drafts",

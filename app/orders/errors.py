@@ -1,5 +1,7 @@
 """What can be wrong with an order."""
 
+from collections.abc import Iterable
+
 from base.errors import DomainError, Kind
 
 
@@ -8,3 +10,35 @@ class OrderNotFound(DomainError):
 
     code, title, kind = "order-not-found", "There is no such order", Kind.NOT_FOUND
     next_step = "List your orders and use an id from there."
+
+
+class RecipientElsewhere(DomainError):
+    """The parcel would go to another place than the price is for."""
+
+    code, title, kind = "recipient-elsewhere", "The price is for another place", Kind.CONFLICT
+    next_step = "Ask for a quote to the recipient's country, region and postcode, and show it before ordering."
+
+
+class RecipientDoubtful(DomainError):
+    """The address looks odd for its country; the person may know better."""
+
+    code, title, kind = "recipient-doubtful", "The address looks unusual", Kind.INVALID
+    next_step = "Show the address; when the person says that it is right, send the named codes in `acceptedDoubts`."
+
+    def __init__(self, found: Iterable[str]) -> None:
+        super().__init__(f"doubtful: {', '.join(found)}")
+        self.field = "recipient"
+
+
+class OrderNotPayable(DomainError):
+    """The order is over."""
+
+    code, title, kind = "order-not-payable", "This order cannot be paid any more", Kind.CONFLICT
+    next_step = "Ask for a new quote of the draft and place a new order."
+
+
+class OrderNotCancellable(DomainError):
+    """It is too late: everything is made and sent, or the payment has just gone through."""
+
+    code, title, kind = "order-not-cancellable", "This order cannot be cancelled any more", Kind.CONFLICT
+    next_step = "Read the order: it says how it stands. A payment that has just gone through can be tried again soon."

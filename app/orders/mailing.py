@@ -44,7 +44,7 @@ class Mailing:
             return None
         return msgspec.json.decode(plain, type=Recipient)
 
-    async def send(self, wanted: SendMail) -> bool:
+    async def send(self, wanted: SendMail, tracking: tuple[str, ...] = ()) -> bool:
         """Send a mail that was not sent yet; whether there was one to send. Raises `ServiceUnavailable`.
 
         The server may have taken a message whose answer was lost: it then gets the same one again, with the same
@@ -57,7 +57,7 @@ class Mailing:
         order, lines, recipient = found
         assert recipient.email is not None
         try:
-            await self._mailer.send(written(wanted.kind, recipient.email, order, lines))
+            await self._mailer.send(written(wanted.kind, recipient.email, order, lines, tracking))
         except ValueError:
             async with self._db.transaction() as tx:
                 await alerts.alert(tx, "mail-address-refused", Severity.WARNING, ids.encode("order", order.id))

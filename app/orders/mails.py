@@ -72,6 +72,11 @@ async def planned_confirmation(tx: Transaction, happened: Recorded) -> Plan | No
     return _planned(happened, MailKind.CONFIRMED)
 
 
+async def planned_shipping(tx: Transaction, happened: Recorded) -> Plan | None:
+    """The mail that follows the first parcel."""
+    return _planned(happened, MailKind.SHIPPED)
+
+
 def _planned(happened: Recorded, kind: MailKind) -> Plan | None:
     if happened.order_id is None:
         return None

@@ -2,16 +2,50 @@
 
 from typing import Annotated
 
-from litestar import get
+from litestar import Response, get, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, QueryParameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 
-from app.orders.errors import OrderNotFound
-from app.orders.schemas import OrderOut, OrderPageOut, TimelineOut
+from app.drafts.errors import DraftClosed, DraftNotFound, DraftNotReady, QuoteStale
+from app.kernel.db import Transaction
+from app.kernel.idempotency import Idempotency, KeyedCall
+from app.orders.checkout import Checkout
+from app.orders.errors import (
+    OrderNotCancellable,
+    OrderNotFound,
+    OrderNotPayable,
+    RecipientDoubtful,
+    RecipientElsewhere,
+)
+from app.orders.schemas import (
+    OrderOut,
+    OrderPageOut,
+    PaymentBegunOut,
+    PaymentOut,
+    PlacedOut,
+    PlaceOrder,
+    TimelineOut,
+)
 from app.orders.service import Orders
+from app.payments.errors import PaymentNotFound, ProviderRefused
+from app.pricing.errors import QuoteNotFound, QuoteOver, QuoteUsed
 from app.web.guards import Customer, CustomerController
+from app.web.keyed import KEY_ERRORS, answered, as_json
 from app.web.openapi import fails
 from base import ids
+
+PLACE_ERRORS = (
+    QuoteNotFound,
+    QuoteUsed,
+    QuoteOver,
+    QuoteStale,
+    DraftNotFound,
+    DraftClosed,
+    DraftNotReady,
+    RecipientDoubtful,
+    RecipientElsewhere,
+)
+PAY_ERRORS = (OrderNotFound, OrderNotPayable, PaymentNotFound, ProviderRefused)
 
 
 class OrderController(CustomerController):
@@ -20,6 +54,73 @@ class OrderController(CustomerController):
     path = "/v1/orders"
     tags = ("orders",)
     orders: Orders
+    checkout: Checkout
+    idempotency: Idempotency
+
+    @post(
+        "/",
+        operation_id="PlaceOrder",
+        summary="Place an order",
+        status_code=201,
+        responses=fails(*KEY_ERRORS, *PLACE_ERRORS),
+    )
+    async def place(self, data: JSONBody[PlaceOrder], call: NamedDependency[KeyedCall]) -> Response[PlacedOut]:
+        """Buy a draft at a quote's price. Nothing is paid yet: `…/payment` begins that."""
+        given = await self.idempotency.once(
+            call,
+            lambda tx: self.checkout.place(tx, call.owner_id, data.placing()),
+            as_json(201, lambda order_id: PlacedOut(id=ids.encode("order", order_id))),
+        )
+        return answered(given)
+
+    @post(
+        "/{order_id:str}/payment",
+        operation_id="BeginPayment",
+        summary="Begin to pay",
+        status_code=202,
+        responses=fails(*KEY_ERRORS, *PAY_ERRORS),
+    )
+    async def begin(self, order_id: FromPath[str], call: NamedDependency[KeyedCall]) -> Response[PaymentBegunOut]:
+        """Make the order payable at Stripe; however often it is asked, one payment. Then read `…/payment`."""
+        wanted = ids.decode("order", order_id)
+
+        async def before() -> None:
+            await self.checkout.pay(call.owner_id, wanted)
+
+        async def effect(_: Transaction) -> str:
+            return order_id
+
+        given = await self.idempotency.once(
+            call, effect, as_json(202, lambda name: PaymentBegunOut(order_id=name)), before=before
+        )
+        return answered(given)
+
+    @get(
+        "/{order_id:str}/payment",
+        operation_id="ReadPayment",
+        summary="How the payment stands",
+        responses=fails(*PAY_ERRORS),
+    )
+    async def payment(self, order_id: FromPath[str], who: NamedDependency[Customer]) -> PaymentOut:
+        """The secret to confirm with at Stripe, while there is something to confirm. Never kept by us."""
+        return PaymentOut.of(await self.checkout.pay(who.owner_id, ids.decode("order", order_id)))
+
+    @post(
+        "/{order_id:str}/cancel",
+        operation_id="CancelOrder",
+        summary="Cancel an order",
+        status_code=202,
+        responses=fails(*KEY_ERRORS, OrderNotFound, OrderNotCancellable),
+    )
+    async def cancel(self, order_id: FromPath[str], call: NamedDependency[KeyedCall]) -> Response[PlacedOut]:
+        """Ask for the order's end. Whether it still can be stopped shows in the order; money goes back by itself."""
+        wanted = ids.decode("order", order_id)
+
+        async def effect(tx: Transaction) -> str:
+            await self.checkout.cancel(tx, call.owner_id, wanted)
+            return order_id
+
+        return answered(await self.idempotency.once(call, effect, as_json(202, lambda name: PlacedOut(id=name))))
 
     @get("/", operation_id="ListOrders", summary="List orders", responses=fails(ids.MalformedId))
     async def page(

@@ -5,12 +5,19 @@ from typing import Annotated, Any, Self
 
 from msgspec import Meta
 
+from app.orders.addresses import Doubt
+from app.orders.checkout import Placing
 from app.orders.domain import Line
 from app.orders.service import OrderView, Story
 from app.orders.timeline import Milestone
-from app.web.wire import MoneyOut, WireOut
+from app.payments.domain import Started
+from app.web.wire import MoneyOut, WireIn, WireOut
 from base import ids
 from base.money import Money
+from base.recipients import Recipient
+
+EMAIL = r"^[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f]{1,189}$"
+PHONE = r"^\+?[0-9][0-9 ()./-]{2,30}$"
 
 
 class OrderLineOut(WireOut, frozen=True, kw_only=True):
@@ -133,6 +140,103 @@ class TimelineOut(WireOut, frozen=True, kw_only=True):
     def of(cls, story: Story) -> Self:
         """From the domain."""
         return cls(order=OrderOut.of(story.view), milestones=[MilestoneOut.of(one) for one in story.milestones])
+
+
+class RecipientIn(WireIn, frozen=True, kw_only=True):
+    """Who receives the parcel. Kept encrypted under the person's key; never in an event or a log."""
+
+    name: Annotated[str, Meta(description="The person's name.", min_length=1, max_length=80, examples=["Robin Sample"])]
+    line1: Annotated[
+        str, Meta(description="Street and number.", min_length=1, max_length=100, examples=["12 High Street"])
+    ]
+    line2: Annotated[
+        Annotated[str, Meta(max_length=100)] | None, Meta(description="What does not fit into the first line.")
+    ] = None
+    town: Annotated[str, Meta(description="Town or city.", min_length=1, max_length=80, examples=["Leeds"])]
+    region: Annotated[
+        Annotated[str, Meta(max_length=80)] | None, Meta(description="State or county, where addresses have one.")
+    ] = None
+    postcode: Annotated[Annotated[str, Meta(max_length=20)] | None, Meta(description="As it is written there.")] = None
+    country: Annotated[str, Meta(description="ISO 3166-1 alpha-2.", pattern="^[A-Z]{2}$", examples=["GB"])]
+    email: Annotated[
+        Annotated[str, Meta(max_length=254, pattern=EMAIL)] | None,
+        Meta(description="For the two mails about the order, and the carrier."),
+    ] = None
+    phone: Annotated[
+        Annotated[str, Meta(max_length=32, pattern=PHONE)] | None, Meta(description="For the carrier.")
+    ] = None
+
+    def recipient(self) -> Recipient:
+        """To the domain."""
+        return Recipient(
+            name=self.name,
+            line1=self.line1,
+            line2=self.line2,
+            town=self.town,
+            region=self.region,
+            postcode=self.postcode,
+            country=self.country,
+            email=self.email,
+            phone=self.phone,
+        )
+
+
+class PlaceOrder(WireIn, frozen=True, kw_only=True):
+    """Buy a draft at a quote's price."""
+
+    quote_id: Annotated[
+        str, Meta(description="The quote the person saw.", max_length=40, examples=["quo_01h455vb4pex5vsknk084sn02q"])
+    ]
+    recipient: Annotated[RecipientIn, Meta(description="Who receives it, where the quote sends it to.")]
+    accepted_doubts: Annotated[
+        list[Doubt],
+        Meta(description="Codes of `recipient-doubtful` that the person says are fine.", max_length=8),
+    ] = []  # noqa: RUF012 msgspec copies it
+
+    def placing(self) -> Placing:
+        """To the domain."""
+        return Placing(
+            quote_id=ids.decode("quote", self.quote_id),
+            recipient=self.recipient.recipient(),
+            accepted_doubts=frozenset(self.accepted_doubts),
+        )
+
+
+class PlacedOut(WireOut, frozen=True, kw_only=True):
+    """An order that was placed. Read it for everything else."""
+
+    id: Annotated[str, Meta(description="The order's id.")]
+
+
+class PaymentBegunOut(WireOut, frozen=True, kw_only=True):
+    """That a payment has begun; its secret comes by `GET …/payment`, since this answer is kept."""
+
+    order_id: Annotated[str, Meta(description="The order.")]
+
+
+class PaymentOut(WireOut, frozen=True, kw_only=True):
+    """What an app needs to pay at Stripe, with Stripe's own library."""
+
+    state: Annotated[
+        str,
+        Meta(
+            description="`created`, `requires_payment_method`, `requires_action`, `processing`, `authorised`, "
+            "`captured` or `cancelled`.",
+            examples=["requires_payment_method"],
+        ),
+    ]
+    client_secret: Annotated[
+        str | None,
+        Meta(description="Confirms this payment at Stripe; null when there is nothing to confirm, or not yet."),
+    ]
+    publishable_key: Annotated[str, Meta(description="Which Stripe account it is.")]
+
+    @classmethod
+    def of(cls, started: Started) -> Self:
+        """From the domain."""
+        return cls(
+            state=started.state.value, client_secret=started.client_secret, publishable_key=started.publishable_key
+        )
 
 
 def told_to_operators(story: Story) -> dict[str, Any]:

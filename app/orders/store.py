@@ -1,6 +1,7 @@
 """All SQL of orders."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from app.kernel.events import Event, Origin
 from app.kernel.spine import Spine
 from app.orders.domain import MACHINE, Line, Order, OrderState, Quantities
 from app.orders.timeline import Entry
+from base.printing import MasterMade
 
 _FIELDS: Final = """id, owner_id, state, draft_id, draft_version, draft_digest, quote_id, catalogue_version, currency,
     total, shipping, tax, shipping_option, country, promised_by, expires_at, cancellable_until, created_at"""
@@ -63,6 +65,44 @@ INSERT INTO order_recipients (order_id, owner_id, sealed, overridden) VALUES ($1
 RECIPIENT: Final = "SELECT sealed FROM order_recipients WHERE order_id = $1"
 MAILED: Final = "SELECT EXISTS (SELECT FROM order_mails WHERE order_id = $1 AND kind = $2)"
 RECORD_MAIL: Final = "INSERT INTO order_mails (order_id, kind) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+
+BY_QUOTE: Final = f"""
+SELECT {_FIELDS} FROM orders WHERE owner_id = $1 AND quote_id = $2 AND state NOT IN ('cancelled', 'expired')
+"""  # noqa: S608
+LOCK_BY_LINE: Final = f"""
+SELECT {_FIELDS} FROM orders WHERE id = (SELECT order_id FROM order_lines WHERE id = $1) FOR UPDATE
+"""  # noqa: S608
+OVERDUE: Final = f"""
+SELECT {_FIELDS} FROM orders WHERE state IN ('placed', 'awaiting_payment') AND expires_at < $1
+ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
+"""  # noqa: S608
+WINDOW: Final = "UPDATE orders SET cancellable_until = $2 WHERE id = $1"
+COUNTED: Final = """
+WITH told AS (
+    SELECT DISTINCT ON (id) type, data FROM events
+    WHERE order_id = $1 AND type IN ('fulfilment.in_production', 'fulfilment.shipped', 'fulfilment.lines_cancelled',
+        'fulfilment.cancelled')
+), counted AS (
+    SELECT (told.data->'lines'->>at)::uuid AS line, told.type, (told.data->'quantities'->>at)::int AS copies
+    FROM told, generate_series(0, jsonb_array_length(told.data->'lines') - 1) AS at
+)
+SELECT line, coalesce(sum(copies) FILTER (WHERE type = 'fulfilment.in_production'), 0)::int AS in_production,
+    coalesce(sum(copies) FILTER (WHERE type = 'fulfilment.shipped'), 0)::int AS shipped,
+    coalesce(sum(copies) FILTER (WHERE type IN ('fulfilment.lines_cancelled', 'fulfilment.cancelled')), 0)::int
+        AS cancelled
+FROM counted GROUP BY line
+"""
+SAVE_COUNTS: Final = """
+UPDATE order_lines SET in_production = greatest(in_production, least(ordered, $2)),
+    shipped = greatest(shipped, least(ordered, $3)), cancelled = greatest(cancelled, least(ordered, $4))
+WHERE id = $1
+"""
+SAVE_REFUNDED: Final = "UPDATE order_lines SET refunded = greatest(refunded, least(ordered, $2)) WHERE id = $1"
+SAVE_MANIFEST: Final = """
+INSERT INTO order_manifests (line_id, sha256, manifest) VALUES ($1, $2, $3::jsonb) ON CONFLICT (line_id) DO NOTHING
+"""
+HOLD: Final = "INSERT INTO order_holds (order_id, reason) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+RELEASE_HOLD: Final = "DELETE FROM order_holds WHERE order_id = $1 AND reason = $2"
 
 
 async def insert(tx: Transaction, order: Order, lines: Sequence[Line]) -> None:
@@ -154,6 +194,57 @@ async def timeline(db: Readable, order_id: UUID) -> list[Entry]:
     return [
         Entry(**{name: row[name] for name in Entry.__struct_fields__}) for row in await db.fetch(TIMELINE, order_id)
     ]
+
+
+async def by_quote(tx: Transaction, owner_id: UUID, quote_id: UUID) -> Order | None:
+    """The living order that was placed at a quote."""
+    return _order(await tx.one(BY_QUOTE, owner_id, quote_id))
+
+
+async def lock_by_line(tx: Transaction, line_id: UUID) -> Order | None:
+    """The order of a line, locked."""
+    return _order(await tx.one(LOCK_BY_LINE, line_id))
+
+
+async def overdue(tx: Transaction, now: datetime, limit: int) -> list[Order]:
+    """Unpaid orders whose time is over, locked; those that somebody else has locked are left to the next look."""
+    found = [_order(row) for row in await tx.fetch(OVERDUE, now, limit)]
+    return [order for order in found if order is not None]
+
+
+async def set_window(tx: Transaction, order_id: UUID, until: datetime) -> None:
+    """Until when the order can be cancelled without asking anybody."""
+    await tx.execute(WINDOW, order_id, until)
+
+
+async def counted(tx: Transaction, order_id: UUID) -> list[tuple[UUID, int, int, int]]:
+    """(line, in production, shipped, cancelled) as all events of the order's fulfilments tell."""
+    return [tuple(row) for row in await tx.fetch(COUNTED, order_id)]
+
+
+async def save_counts(tx: Transaction, counts: Sequence[tuple[UUID, int, int, int]]) -> None:
+    """Counts only grow."""
+    await tx.many(SAVE_COUNTS, counts)
+
+
+async def save_refunded(tx: Transaction, copies: Mapping[UUID, int]) -> None:
+    """Copies of each line whose price went back; counts only grow."""
+    await tx.many(SAVE_REFUNDED, list(copies.items()))
+
+
+async def save_manifest(tx: Transaction, line_id: UUID, made: MasterMade) -> None:
+    """Keep the proof of a line's master for ever; a second attempt made the same bytes."""
+    await tx.execute(SAVE_MANIFEST, line_id, made.sha256, bytes(made.manifest).decode())
+
+
+async def hold(tx: Transaction, order_id: UUID, reason: str) -> None:
+    """Hold an order; held for the same reason twice is held once."""
+    await tx.execute(HOLD, order_id, reason)
+
+
+async def release_hold(tx: Transaction, order_id: UUID, reason: str) -> None:
+    """One reason less to hold it."""
+    await tx.execute(RELEASE_HOLD, order_id, reason)
 
 
 async def insert_recipient(tx: Transaction, order: Order, sealed: bytes, overridden: Sequence[str]) -> None:

@@ -298,6 +298,10 @@ class Payments:
                     await store.note(tx, store.REFUND_SPOILED, refund.id, self._clock.now())
             raise
 
+    async def refunded_copies(self, tx: Readable, order_id: UUID) -> dict[UUID, int]:
+        """How many copies of each order line were given back, as far as refunds succeeded."""
+        return await store.refunded_copies(tx, order_id)
+
     async def of_order(self, tx: Readable, order_id: OrderId) -> PaymentView | None:
         """The order's money."""
         payment = await store.latest(tx, order_id)

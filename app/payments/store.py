@@ -97,6 +97,12 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     received: int
 
 
+REFUNDED_COPIES: Final = """
+SELECT (part->>'line_id')::uuid AS line, sum((part->>'copies')::int)::int AS copies
+FROM refunds, jsonb_array_elements(lines) AS part WHERE order_id = $1 AND state = 'succeeded' GROUP BY 1
+"""
+
+
 async def insert(tx: Transaction, payment_id: UUID, order_id: UUID, owner_id: UUID, amount: Money) -> int:
     """Write a new payment; its attempt."""
     return int(await tx.value(INSERT, payment_id, order_id, owner_id, amount.amount, amount.currency))
@@ -265,3 +271,8 @@ def _refund(row: Any) -> Refund | None:
         spoiled_at=row["spoiled_at"],
         polls=row["polls"],
     )
+
+
+async def refunded_copies(tx: Readable, order_id: UUID) -> dict[UUID, int]:
+    """Copies given back by succeeded refunds, by line."""
+    return {row["line"]: row["copies"] for row in await tx.fetch(REFUNDED_COPIES, order_id)}

@@ -50,6 +50,7 @@ class Bench:
         plain = PrintMaster(
             asset=self.asset,
             line=ids.encode("order_line", uuid4()),
+            fulfilment=ids.encode("fulfilment", uuid4()),
             sha256=self.sha256,
             width=600,
             height=400,
