@@ -13,6 +13,7 @@ import httpx
 
 from base import telemetry
 from devstack import state as states
+from tirage.purchase import Purchase, PurchaseFailed
 from tirage.scene import scene
 from tirage.stack import data_option
 
@@ -41,7 +42,7 @@ class Walk:
 
     def __init__(self, name: str, data: bytes, api: str, quiet: bool) -> None:
         self.name, self._data, self._quiet = name, data, quiet
-        self._client = httpx.Client(base_url=api, timeout=30)
+        self.client = httpx.Client(base_url=api, timeout=30)
         self.steps: list[dict[str, Any]] = []
         self.asset = self.state = ""
         self.images: list[dict[str, Any]] = []
@@ -50,7 +51,7 @@ class Walk:
         """Every step; raises `DemoFailed`."""
         begun = time.monotonic()
         guest = self._call("register", "POST", "/v1/devices", {"platform": "web"})
-        self._client.headers["authorization"] = f"Bearer {guest['accessToken']}"
+        self.client.headers["authorization"] = f"Bearer {guest['accessToken']}"
         upload = self._call(
             "create upload",
             "POST",
@@ -69,10 +70,20 @@ class Walk:
         self._await(("preview_ready", "ready", "rejected", "duplicate"), "first previews")
         if self.state in ("preview_ready", "ready"):
             self._show((200, 400))
-            self._note("last byte to 400 px at the edge", completed)
+            self.note("last byte to 400 px at the edge", completed)
             self._await(("ready",), "all previews")
             self._show((800, 1600))
-        self._note("everything", begun)
+        self.note("everything", begun)
+
+    def told(self) -> dict[str, Any]:
+        """What became of the photo, for programs."""
+        return {
+            "photo": self.name,
+            "asset": self.asset,
+            "state": self.state,
+            "steps": self.steps,
+            "images": self.images,
+        }
 
     def _show(self, sides: tuple[int, ...]) -> None:
         minted = self._call("mint addresses", "POST", "/v1/images", {"assetIds": [self.asset], "sides": list(sides)})
@@ -83,7 +94,7 @@ class Walk:
                 raise DemoFailed(f"the edge answered {answer.status_code} for {variant['url']}")
             digest = hashlib.sha256(answer.content).hexdigest()
             self.images.append({**variant, "bytes": len(answer.content), "sha256": digest})
-            self._note(f"fetch {variant['side']} px from the edge ({len(answer.content)} bytes)", begun)
+            self.note(f"fetch {variant['side']} px from the edge ({len(answer.content)} bytes)", begun)
 
     def _send(self, part: dict[str, Any]) -> None:
         begun = time.monotonic()
@@ -91,32 +102,33 @@ class Walk:
         answer = httpx.put(part["url"], content=self._data, headers=headers, timeout=120)
         if answer.status_code != 200:
             raise DemoFailed(f"storage answered {answer.status_code}")
-        self._note(f"send {len(self._data)} bytes to storage", begun)
+        self.note(f"send {len(self._data)} bytes to storage", begun)
 
     def _await(self, states: tuple[str, ...], what: str) -> None:
         begun = time.monotonic()
         while self.state not in states:
             if time.monotonic() - begun > WAIT_S:
                 raise DemoFailed(f"{self.name} is still {self.state or 'unknown'} after {WAIT_S} s")
-            answer = self._client.get(f"/v1/assets/{self.asset}")
+            answer = self.client.get(f"/v1/assets/{self.asset}")
             if answer.status_code != 200:
                 raise DemoFailed(f"reading the photo answered {answer.status_code}")
             self.state = answer.json()["state"]
             if self.state not in states:
                 time.sleep(0.02)
-        self._note(f"wait for {what}: {self.state}", begun)
+        self.note(f"wait for {what}: {self.state}", begun)
 
     def _call(self, what: str, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         begun, trace = time.monotonic(), telemetry.new_traceparent()
         headers = {"idempotency-key": uuid4().hex, "traceparent": trace}
-        answer = self._client.request(method, path, json=body, headers=headers)
+        answer = self.client.request(method, path, json=body, headers=headers)
         if answer.status_code >= 300:
             raise DemoFailed(f"{method} {path} answered {answer.status_code}: {answer.text}")
-        self._note(what, begun, trace.split("-")[1])
+        self.note(what, begun, trace.split("-")[1])
         told: dict[str, Any] = answer.json()
         return told
 
-    def _note(self, what: str, begun: float, trace: str | None = None) -> None:
+    def note(self, what: str, begun: float, trace: str | None = None) -> None:
+        """One more step."""
         ms = round((time.monotonic() - begun) * 1000)
         self.steps.append({"step": what, "ms": ms, "trace": trace})
         if not self._quiet:
@@ -131,30 +143,61 @@ def _photos(files: tuple[Path, ...]) -> list[tuple[str, bytes]]:
     return [(file.name, file.read_bytes()) for file in found] or [("generated.jpg", scene())]
 
 
+CLUMSY: Final = {
+    "faults": [{"on": "POST /v1/payment_intents", "what": "lost", "times": 1}],
+    "webhooks": {"duplicate": 1000, "shuffle": True, "jitter_s": 2},
+}
+"""Stripe's answer to the first try is lost; what it tells comes twice and in any order."""
+CAREFUL: Final = {"faults": [], "webhooks": {"duplicate": 0, "shuffle": False, "jitter_s": 0}}
+
+
+def _buy(walks: list[Walk], state: dict[str, Any], as_json: bool) -> list[dict[str, Any]]:
+    """Two orders, by the first and the last phone: one clean, one clumsy; raises `PurchaseFailed`."""
+    stripe, told = state["parts"]["stripe"]["address"], []
+    for walk, is_clumsy in ((walks[0], False), (walks[-1], True)):
+        if not as_json:
+            click.echo(f"order of {walk.name}" + (", tapped twice, with lost answers" if is_clumsy else ""))
+        before = len(walk.steps)
+        httpx.post(f"{stripe}/_sim/knobs", json=CLUMSY if is_clumsy else CAREFUL, timeout=10).raise_for_status()
+        purchase = Purchase(walk.client, stripe, walk.note, is_clumsy=is_clumsy)
+        order = purchase.run([walk.asset], "photo-10x15-standard")
+        httpx.post(f"{stripe}/_sim/knobs", json=CAREFUL, timeout=10).raise_for_status()
+        told.append({"order": order, "state": purchase.state, "clumsy": is_clumsy, "steps": walk.steps[before:]})
+        if not as_json:
+            click.echo(f"  {order} is {purchase.state}; its story: tirage order show {order}")
+    return told
+
+
 @click.command()
 @click.option("--photo", "photos", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @data_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object at the end, nothing else.")
-def demo(photos: tuple[Path, ...], data: Path, as_json: bool) -> None:
-    """Send photos through the running stack as an app would: upload, previews, edge."""
+@click.option("--photos-only", is_flag=True, help="Order nothing.")
+def demo(photos: tuple[Path, ...], data: Path, as_json: bool, photos_only: bool) -> None:
+    """Send photos through the running stack as an app would: upload, previews, edge; then order prints of two."""
     state = states.read_living(data)
     if state is None:
         raise click.ClickException("nothing is up; run `tirage up` first")
-    api, told, failed = state["parts"]["api"]["address"], [], False
+    api, failed, walks = state["parts"]["api"]["address"], False, []
     for name, content in _photos(photos):
         if not as_json:
             click.echo(f"{name}")
         walk = Walk(name, content, api, as_json)
+        walks.append(walk)
         try:
             walk.run()
         except (DemoFailed, httpx.HTTPError) as error:
             failed = True
             click.echo(f"  failed: {error}", err=True)
-        told.append(
-            {"photo": name, "asset": walk.asset, "state": walk.state, "steps": walk.steps, "images": walk.images}
-        )
         if walk.images and not as_json:
             click.echo(f"  preview {next(i['url'] for i in walk.images if i['side'] == 400)}")
+    orders: list[dict[str, Any]] = []
+    ready = [] if photos_only else [walk for walk in walks if walk.state == "ready"]
+    try:
+        orders = _buy(ready, state, as_json) if ready else []
+    except (PurchaseFailed, httpx.HTTPError) as error:
+        failed = True
+        click.echo(f"  failed: {error}", err=True)
     if as_json:
-        click.echo(json.dumps(told, indent=1))
+        click.echo(json.dumps({"photos": [walk.told() for walk in walks], "orders": orders}, indent=1))
     raise SystemExit(1 if failed else 0)

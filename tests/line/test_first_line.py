@@ -33,6 +33,7 @@ from base import ids
 from tirage.scene import scene
 
 TIRAGE = Path(sys.executable).parent / "tirage"
+DEMO = [TIRAGE, "demo", "--json", "--photos-only"]
 PHOTO = "large-03-iphone-xs-p3-rotated.jpg"
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("line")]
 
@@ -438,12 +439,12 @@ async def test_nothing_private_leaves(stack: Running, photos: Path) -> None:
 async def test_demo_goes_the_whole_way(stack: Running, photos: Path) -> None:
     run = await asyncio.to_thread(
         subprocess.run,
-        [TIRAGE, "demo", "--json", "--data", stack.folder / "data", "--photo", photos / "orient-land-6.jpg"],
+        [*DEMO, "--data", stack.folder / "data", "--photo", photos / "orient-land-6.jpg"],
         capture_output=True,
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    (told,) = json.loads(run.stdout)
+    (told,) = json.loads(run.stdout)["photos"]
     assert told["state"] == "ready"
     assert [image["side"] for image in told["images"]] == [200, 400, 800, 1600]
     assert all(image["width"] > image["height"] for image in told["images"])
@@ -451,9 +452,9 @@ async def test_demo_goes_the_whole_way(stack: Running, photos: Path) -> None:
 
 async def test_one_trace_shows_request_event_job_child_and_result(stack: Running, photos: Path) -> None:
     data = ["--json", "--data", stack.folder / "data"]
-    demo = [TIRAGE, "demo", *data, "--photo", photos / "orient-land-3.jpg"]
+    demo = [*DEMO, "--data", stack.folder / "data", "--photo", photos / "orient-land-3.jpg"]
     run = await asyncio.to_thread(subprocess.run, demo, capture_output=True, check=True)
-    (told,) = json.loads(run.stdout)
+    (told,) = json.loads(run.stdout)["photos"]
     (trace,) = [step["trace"] for step in told["steps"] if "complete" in step["step"]]
     async with asyncio.timeout(20):
         while True:  # the spans of the last result are written a moment after the photo is ready
