@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any, Final
 
@@ -380,7 +381,11 @@ class Jail:
     def _spawn(self) -> _Child:
         wanted: Future[_Child] = Future()
         self._wanted.put(wanted)
-        return wanted.result(_START_S * 2)
+        try:
+            return wanted.result(_START_S * 2)
+        except FutureTimeout:
+            wanted.add_done_callback(self._arrived)  # it may come yet: for the next job
+            raise JailUnavailable("no child was ready in time") from None
 
     def _replace(self) -> None:
         """Ask for a warm spare without waiting for it."""

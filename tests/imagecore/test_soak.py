@@ -73,11 +73,9 @@ def outcome(jail: Jail, operation: str, raw: bytes, deadline_s: float = DEADLINE
 
 
 def children() -> list[str]:
-    """Our child processes, each with its state."""
-    found = []
-    for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
-        found.append(f"{pid} {Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]}")
-    return found
+    """Our child processes, each with its state; the kernel lists them by the thread that started them."""
+    pids = [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
+    return [f"{pid} {Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]}" for pid in pids]
 
 
 def resident_kb(pid: int | str = "self") -> int:
@@ -102,6 +100,7 @@ def test_mutated_files_are_refused_or_bounded(photos: Path) -> None:
             started = time.monotonic()
             told[outcome(jail, operation, raw)] += 1
             slowest = max(slowest, time.monotonic() - started)
+        assert len(children()) > len(before)
         assert not [child for child in children() if child.endswith("Z")]
         print(dict(told), f"slowest {slowest:.2f} s, this process {resident_kb() >> 10} MB")
         assert outcome(jail, "ingest", originals[0]) == "accept"
@@ -113,7 +112,7 @@ def test_mutated_files_are_refused_or_bounded(photos: Path) -> None:
 
 
 def busiest() -> int:
-    """The child of this process that has worked most: the one in use; the other is the warm spare."""
+    """The child that has worked most: the one in use; the other is the warm spare."""
     pids = [int(row.split()[0]) for row in children()]
     return max(pids, key=lambda pid: sum(map(int, Path(f"/proc/{pid}/stat").read_text().split()[13:15])))
 
