@@ -39,6 +39,20 @@ _HEADERS: Final = {
     "RateLimit": "What is left of the limit that counted this request.",
     "RateLimit-Policy": "That limit: `q` requests in `w` seconds.",
 }
+_UPLOAD: Final = {"upload_id": "$response.body#/id"}
+_PHOTO: Final = {"asset_id": "$response.body#/assets/0/id"}
+_DRAFT: Final = {"draft_id": "$response.body#/id"}
+LINKS: Final[dict[str, dict[str, dict[str, str]]]] = {
+    "CreateUpload": {
+        "ReadUpload": _UPLOAD,
+        "AddressParts": _UPLOAD,
+        "CompleteUpload": _UPLOAD,
+        "AbortUpload": _UPLOAD,
+    },
+    "ListAssets": {"ReadAsset": _PHOTO, "ReadReadiness": _PHOTO, "TrashOrEraseAsset": _PHOTO},
+    "CreateDraft": {"ReadDraft": _DRAFT, "CheckDraft": _DRAFT, "AbandonDraft": _DRAFT},
+}
+"""What can follow a successful call, with which of its values: operation → next operation → parameters."""
 _RETRY: Final = {"Retry-After": "Whole seconds to wait."}
 
 
@@ -109,6 +123,7 @@ def document(app: Any) -> dict[str, Any]:
             _complete(schema, operation, counted=path not in free)
             if f"{method.upper()} {path}" in KEYED:
                 _keyed(operation)
+            _link(operation)
             if path in also and method == "get":
                 operation["responses"]["200"]["content"][also[path]] = {"schema": {"type": "string"}}
     return schema
@@ -179,6 +194,12 @@ def _tell_headers(response: dict[str, Any], status: str, *, counted: bool) -> No
     for name, meaning in headers.items():
         if counted or not name.startswith("RateLimit"):
             told[name] = {"description": meaning, "required": False, "schema": {"type": "string"}}
+
+
+def _link(operation: dict[str, Any]) -> None:
+    for following, parameters in LINKS.get(operation["operationId"], {}).items():
+        done = next(answer for status, answer in operation["responses"].items() if status.startswith("2"))
+        done.setdefault("links", {})[following] = {"operationId": following, "parameters": parameters}
 
 
 def _keyed(operation: dict[str, Any]) -> None:

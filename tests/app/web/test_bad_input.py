@@ -221,6 +221,6 @@ def test_some_sequences_of_calls(api_process: ApiProcess, db: object, rows: Rows
 
 @pytest.mark.soak
 def test_many_sequences_of_calls(api_process: ApiProcess, db: object, rows: Rows) -> None:
-    seen = sequences(api_process, rows, 40, 15, fixed=False)
+    seen = sequences(api_process, rows, 40, 12, fixed=False)
     print(dict(seen))
-    assert {"2 POST /v1/uploads", "2 GET /v1/uploads/{upload_id}", "2 POST /v1/uploads/{upload_id}/parts"} <= set(seen)
+    assert {"2 POST /v1/drafts", "2 GET /v1/drafts/{draft_id}"} <= set(seen)

@@ -8,7 +8,7 @@ import pytest
 
 from app.kernel.idempotency import KEYED
 from app.main import Api
-from app.web.openapi import document
+from app.web.openapi import LINKS, document
 from tests.app.conftest import Guest
 from tirage.docs import DOCS, PAGES
 
@@ -30,6 +30,18 @@ def operations(described: dict[str, Any]) -> list[Operation]:
 def test_it_is_served_as_made(described: dict[str, Any], app: Api) -> None:
     assert described == document(app)
     assert described["openapi"].startswith("3.1")
+
+
+def test_links_lead_to_operations_with_those_parameters(described: dict[str, Any]) -> None:
+    known = {op["operationId"]: {p["name"] for p in op.get("parameters", ())} for *_, op in operations(described)}
+    links = [
+        link
+        for *_, op in operations(described)
+        for answer in op["responses"].values()
+        for link in answer.get("links", {}).values()
+    ]
+    assert len(links) == sum(len(following) for following in LINKS.values())
+    assert [link for link in links if not set(link["parameters"]) <= known[link["operationId"]]] == []
 
 
 def test_every_operation_says_what_it_does(described: dict[str, Any]) -> None:
