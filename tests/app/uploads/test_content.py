@@ -23,7 +23,7 @@ async def opened(client: httpx.AsyncClient, auth: dict[str, str], **changes: Any
     return upload, told["background"]["path"]
 
 
-@pytest.mark.parametrize("declared", [DIGEST, None])
+@pytest.mark.parametrize("declared", [DIGEST, None], ids=["declared", "undeclared"])
 async def test_twice_is_once_and_other_bytes_are_refused(
     client: httpx.AsyncClient,
     guest: Guest,
