@@ -190,3 +190,12 @@ def test_paths_named_in_the_front_pages_exist(page: str) -> None:
     missing = {n for n in named if not n.startswith(outside) and not (ROOT / n).exists()}
     assert len(named) > 5
     assert missing == set()
+
+
+def test_migrations_are_numbered_once_and_without_a_gap() -> None:
+    """Two files of one number would be one migration to piccolo, and the other's tables would be missing."""
+    files = sorted((ROOT / "app" / "migrations").glob("tirage_*.py"))
+    told = [re.search(r'^ID = "(\d{4})"$', file.read_text(), re.MULTILINE) for file in files]
+    numbers = [found[1] for found in told if found]
+    assert numbers == [f"{number:04}" for number in range(1, len(files) + 1)]
+    assert numbers == [file.name.split("_")[1] for file in files]

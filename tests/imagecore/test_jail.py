@@ -124,12 +124,18 @@ class TestWork:
         finally:
             job.abandon()
 
-    def test_a_rejection_comes_with_its_reason_and_the_child_stays(self, jail: Jail) -> None:
-        before = report(jail)["pid"]
-        with pytest.raises(Rejected) as caught:
+    def test_a_rejection_comes_with_its_reason_and_the_child_stays(self) -> None:
+        with Jail.open(Limits(memory_mb=400, output_mb=8), preload=("echo",), table=TABLE) as jail:
+            before = report(jail)["pid"]
+            with pytest.raises(Rejected) as caught:
+                one(jail, "reject")
+            assert (caught.value.reason, caught.value.detail) == (Reason.CORRUPT, "as asked")
+            assert Path(f"/proc/{before}").exists()
+            assert report(jail)["pid"]  # the same child's, or the warm spare's
+
+    def test_echo_after_a_rejection(self, jail: Jail) -> None:
+        with pytest.raises(Rejected):
             one(jail, "reject")
-        assert (caught.value.reason, caught.value.detail) == (Reason.CORRUPT, "as asked")
-        assert Path(f"/proc/{before}").exists()
         assert report(jail)["pid"]  # the same child's, or the warm spare's
 
     def test_usage_is_told(self, jail: Jail) -> None:

@@ -48,11 +48,11 @@ def counted(stack: Running, part: str) -> dict[str, Any]:
     return counts
 
 
-def test_both_orders_leave_as_parcels(told: dict[str, Any]) -> None:
+def both_orders_leave_as_parcels(told: dict[str, Any]) -> None:
     assert [(order["clumsy"], order["state"]) for order in told["orders"]] == [(False, "shipped"), (True, "shipped")]
 
 
-def test_one_intent_gave_one_order_one_charge_and_one_print_job(stack: Running, told: dict[str, Any]) -> None:
+def one_intent_gave_one_order_one_charge_and_one_print_job(stack: Running, told: dict[str, Any]) -> None:
     stripe, printer = counted(stack, "stripe"), counted(stack, "prodigi")
     orders = {order["order"] for order in told["orders"]}
     assert set(stripe["by_order"]) == orders
@@ -62,13 +62,13 @@ def test_one_intent_gave_one_order_one_charge_and_one_print_job(stack: Running, 
     assert printer["orders"] == 2
 
 
-async def test_what_was_charged_is_what_was_quoted(stack: Running, told: dict[str, Any]) -> None:
+async def what_was_charged_is_what_was_quoted(stack: Running, told: dict[str, Any]) -> None:
     charged = {order: one["captured"] for order, one in counted(stack, "stripe")["by_order"].items()}
     rows = await stack.query("SELECT id, total FROM orders")
     assert charged == {ids.encode("order", row["id"]): row["total"] for row in rows}
 
 
-async def test_the_printer_got_the_bytes_that_were_rendered(stack: Running, told: dict[str, Any]) -> None:
+async def the_printer_got_the_bytes_that_were_rendered(stack: Running, told: dict[str, Any]) -> None:
     rows = await stack.query("SELECT manifest->'output'->>'sha256' AS proof, sha256 FROM order_manifests")
     assert len(rows) == 2
     assert all(row["proof"] == row["sha256"] for row in rows)
@@ -81,7 +81,7 @@ def _assets(order: dict[str, Any]) -> list[dict[str, Any]]:
     return [asset for item in order["body"]["items"] for asset in item["assets"]]
 
 
-async def test_each_person_gets_two_mails_an_order(stack: Running, told: dict[str, Any]) -> None:
+async def each_person_gets_two_mails_an_order(stack: Running, told: dict[str, Any]) -> None:
     async with asyncio.timeout(30):
         while len(mails := list(mailbox.Maildir(stack.folder / "data" / "mail", create=False))) < 4:
             await asyncio.sleep(0.2)
@@ -89,7 +89,7 @@ async def test_each_person_gets_two_mails_an_order(stack: Running, told: dict[st
     assert subjects == ["Your order is confirmed"] * 2 + ["Your order is on its way"] * 2
 
 
-def test_the_story_names_cause_and_effect(stack: Running, told: dict[str, Any]) -> None:
+def the_story_names_cause_and_effect(stack: Running, told: dict[str, Any]) -> None:
     order = told["orders"][1]["order"]
     show = [TIRAGE, "order", "show", order, "--json", "--data", stack.folder / "data"]
     run = subprocess.run(show, capture_output=True, text=True, check=True)
@@ -98,3 +98,13 @@ def test_the_story_names_cause_and_effect(stack: Running, told: dict[str, Any]) 
     for name in ("order.placed", "payment.secured", "order.paid", "fulfilment.submitted", "fulfilment.shipped"):
         assert names.count(name) == 1, names
     assert all(entry["cause"] for entry in story["entries"] if entry["source"] == "job")
+
+
+async def test_two_intents_become_two_parcels_and_nothing_twice(stack: Running, told: dict[str, Any]) -> None:
+    """One test, so that one worker starts one stack."""
+    both_orders_leave_as_parcels(told)
+    one_intent_gave_one_order_one_charge_and_one_print_job(stack, told)
+    await what_was_charged_is_what_was_quoted(stack, told)
+    await the_printer_got_the_bytes_that_were_rendered(stack, told)
+    await each_person_gets_two_mails_an_order(stack, told)
+    the_story_names_cause_and_effect(stack, told)

@@ -18,8 +18,6 @@ from devstack.child import started_at
 from devstack.processes import PROCESSES
 from tirage.main import COMMANDS
 
-pytestmark = pytest.mark.xdist_group("whole stack")  # one worker, so that it is started once
-
 TIRAGE = str(Path(sysconfig.get_path("scripts")) / "tirage")
 BARE = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
 EXPECTED = {"postgres", "nats", "s3", *(p.name for p in PROCESSES if p.command[0] in COMMANDS)}
@@ -126,6 +124,7 @@ def test_each_process_has_the_variables_of_its_row_and_no_other(data: Path) -> N
             pairs = Path(f"/proc/{pids[process.name]}/environ").read_text().rstrip("\0").split("\0")
             found = {pair.partition("=")[0] for pair in pairs} - plain
             tuned = {"TIRAGE_API_URL", "TIRAGE_API_PORT", "TIRAGE_ORIGIN_URL", "TIRAGE_ORIGIN_PORT"}
+            tuned |= {"TIRAGE_FULFILMENT_POLL_S", "TIRAGE_FULFILMENT_POLL_MOST_S", "TIRAGE_ORDER_CANCEL_WINDOW_S"}
             assert found - tuned == set(process.variables) - tuned, process.name
 
 

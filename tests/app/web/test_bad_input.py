@@ -163,7 +163,7 @@ def _excused(response: Any) -> list[Any]:
 def _examine(
     api: ApiProcess, operation: Any, mode: GenerationMode, headers: dict[str, str], rows: Rows, seen: dict[str, int]
 ) -> None:
-    @settings(max_examples=8, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=5, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode))
     def run(case: Any) -> None:
         before = rows.count()

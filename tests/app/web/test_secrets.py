@@ -35,7 +35,9 @@ async def _send_everywhere(client: httpx.AsyncClient, auth: dict[str, str]) -> i
             bodies = [None]
             if content:
                 good = example_of(described, content["schema"])
-                bodies = [good, marked(good), {**good, MARK: MARK}, {**good, "clientReference": MARK}, MARK]
+                bodies = [good, marked(good), MARK]
+                if isinstance(good, dict):
+                    bodies += [{**good, MARK: MARK}, {**good, "clientReference": MARK}]
             for body in bodies:
                 for headers in (auth, {"Authorization": f"Bearer {MARK}"}, {"Authorization": MARK}, {}):
                     extra = {"Idempotency-Key": f"{MARK}-{sent:04}", "User-Agent": MARK, "Cookie": f"a={MARK}"}

@@ -2,7 +2,7 @@
 
 from app.kernel.migrate import sql_migration
 
-ID = "0016"
+ID = "0017"
 VERSION = "1.38.0"
 DESCRIPTION = "manifests"
 
