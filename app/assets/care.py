@@ -17,13 +17,12 @@ from app.assets.domain import (
     AssetRestored,
     AssetState,
     AssetTrashed,
-    Hold,
     HoldKind,
     Provenance,
 )
 from app.assets.errors import AssetNotFound, AssetNotProcessable, AssetNotReady, OriginalGone, PrintImpossible
 from app.assets.moderation import Moderator
-from app.assets.service import LIVING, Assets
+from app.assets.service import LIVING, Assets, flagged
 from app.kernel import jobs
 from app.kernel.db import Database, Transaction
 from app.kernel.events import Event, Origin, Recorded
@@ -210,13 +209,9 @@ class AssetCare:
             if await store.release(tx, asset.id, HoldKind.FLAGGED):
                 await self._tell(tx, asset, AssetCleared(asset_id=asset.id), OPERATOR)
 
-    async def flagged(self, tx: Transaction, asset_ids: Sequence[UUID]) -> list[Hold]:
-        """What keeps any of these assets from production, in the caller's transaction; empty is free to go."""
-        return await store.holds(tx, asset_ids, HoldKind.FLAGGED)
-
     async def is_flagged(self, tx: Transaction, asset_ids: Sequence[UUID]) -> bool:
         """Whether any of these assets must wait for a person before it is made."""
-        return bool(await self.flagged(tx, asset_ids))
+        return bool(await flagged(tx, asset_ids))
 
     async def _owned(self, tx: Transaction, owner_id: OwnerId, asset_id: UUID) -> Asset:
         asset = await self._any(tx, asset_id)

@@ -18,6 +18,8 @@ from app.assets.domain import (
     AssetState,
     AssetValidated,
     Found,
+    Hold,
+    HoldKind,
     Known,
     Seen,
 )
@@ -46,6 +48,11 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
 
     asset: Asset
     variants: list[tuple[Address, int, int]]
+
+
+async def flagged(db: Readable, asset_ids: Sequence[UUID]) -> list[Hold]:
+    """Which of these assets wait for a person before anything is made of them, and why."""
+    return await store.holds(db, asset_ids, HoldKind.FLAGGED)
 
 
 class Assets:

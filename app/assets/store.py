@@ -235,9 +235,9 @@ async def release(tx: Transaction, asset_id: AssetId, kind: HoldKind) -> bool:
     return await tx.execute(RELEASE, asset_id, kind) == 1
 
 
-async def holds(tx: Transaction, asset_ids: Sequence[UUID], kind: HoldKind) -> list[Hold]:
+async def holds(db: Readable, asset_ids: Sequence[UUID], kind: HoldKind) -> list[Hold]:
     """The holds of one kind on these assets."""
-    rows = await tx.fetch(HOLDS, list(asset_ids), kind)
+    rows = await db.fetch(HOLDS, list(asset_ids), kind)
     return [Hold(**{**dict(row), "kind": HoldKind(row["kind"])}) for row in rows]
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Final, Literal
 
 import msgspec
 
-from app.kernel.events import Code, Event, event
+from app.kernel.events import Code, OrderEvent, event
 from app.kernel.states import Machine
 from base.ids import AssetId, FulfilmentId, OrderId, OrderLineId, OwnerId, ShipmentId
 from base.money import Money
@@ -25,9 +25,8 @@ class FulfilmentState(StrEnum):
     FAILED = "failed"
 
 
-class _Told(Event, frozen=True, kw_only=True):
+class _Told(OrderEvent, frozen=True, kw_only=True):
     fulfilment_id: FulfilmentId
-    order_id: OrderId
 
 
 @event

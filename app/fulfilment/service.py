@@ -114,7 +114,7 @@ class Fulfilments:
             items=items,
         )
         told = FulfilmentPlanned(fulfilment_id=made, order_id=order_id, not_before=not_before)
-        await self._spine.record(tx, told, aggregate_id=made, owner_id=owner_id, origin=origin, order_id=order_id)
+        await self._spine.record(tx, told, aggregate_id=made, owner_id=owner_id, origin=origin)
         return made
 
     async def rendering(self, tx: Transaction, fulfilment_id: UUID) -> None:

@@ -109,14 +109,7 @@ async def insert(
 
 async def tell(tx: Transaction, spine: Spine, fulfilment: Fulfilment, told: Event, origin: Origin) -> None:
     """Record an event of a fulfilment."""
-    await spine.record(
-        tx,
-        told,
-        aggregate_id=fulfilment.id,
-        owner_id=fulfilment.owner_id,
-        origin=origin,
-        order_id=fulfilment.order_id,
-    )
+    await spine.record(tx, told, aggregate_id=fulfilment.id, owner_id=fulfilment.owner_id, origin=origin)
 
 
 async def transition(

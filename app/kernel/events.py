@@ -15,7 +15,7 @@ import msgspec
 
 from app.kernel.db import Readable, Transaction
 from base import telemetry
-from base.ids import new_id
+from base.ids import OrderId, new_id
 from base.money import Money
 
 Code = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._/-]{0,63}$")]
@@ -29,6 +29,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     type: ClassVar[str]
     version: ClassVar[int] = 1
+
+
+class OrderEvent(Event, frozen=True, kw_only=True):
+    """Base of what belongs to an order's story, whichever slice tells it."""
+
+    order_id: OrderId
 
 
 E = TypeVar("E", bound=type[Event])
@@ -103,10 +109,10 @@ async def append(
     aggregate_id: UUID,
     owner_id: UUID | None,
     origin: Origin,
-    order_id: UUID | None = None,
 ) -> Recorded:
     """Write one event; called by `Spine.record` only, which also plans what the event causes."""
     event_id, trace_id = new_id(), telemetry.trace_id()
+    order_id = told.order_id if isinstance(told, OrderEvent) else None
     data = msgspec.json.encode(told)
     row = await tx.one(
         APPEND,

@@ -36,12 +36,9 @@ class Spine:
         aggregate_id: UUID,
         owner_id: UUID | None,
         origin: Origin,
-        order_id: UUID | None = None,
     ) -> Recorded:
         """Append the event and plan every job the reaction table names for it."""
-        recorded = await events.append(
-            tx, told, aggregate_id=aggregate_id, owner_id=owner_id, origin=origin, order_id=order_id
-        )
+        recorded = await events.append(tx, told, aggregate_id=aggregate_id, owner_id=owner_id, origin=origin)
         tx.wake_after_commit("events")
         for reaction in self._reactions.get(told.type, ()):
             wanted = await reaction.plan(tx, recorded)

@@ -106,7 +106,7 @@ class Checkout:
         await store.insert(tx, order, [_line(n, q, items) for n, q in enumerate(quote.lines, 1)])
         await self._mailing.keep(tx, order, wanted.recipient, tuple(sorted(wanted.accepted_doubts)))
         told = OrderPlaced(order_id=order.id, draft_id=order.draft_id, quote_id=order.quote_id, total=quote.total)
-        await self._spine.record(tx, told, aggregate_id=order.id, owner_id=owner_id, origin=OWNER, order_id=order.id)
+        await self._spine.record(tx, told, aggregate_id=order.id, owner_id=owner_id, origin=OWNER)
         await self._payments.open(tx, order.id, owner_id, quote.total)
         return order.id
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 
 import msgspec
 
-from app.kernel.events import Code, Event, event
+from app.kernel.events import Code, OrderEvent, event
 from app.kernel.states import Machine
 from base.ids import AssetId, DraftId, ItemId, OrderId, OrderLineId, OwnerId, QuoteId
 from base.money import Money
@@ -24,57 +24,51 @@ class OrderState(StrEnum):
 
 
 @event
-class OrderPlaced(Event, frozen=True, kw_only=True):
+class OrderPlaced(OrderEvent, frozen=True, kw_only=True):
     """A draft was bought at a quote's price; nothing is paid yet."""
 
     type: ClassVar[str] = "order.placed"
-    order_id: OrderId
     draft_id: DraftId
     quote_id: QuoteId
     total: Money
 
 
 @event
-class OrderAwaitingPayment(Event, frozen=True, kw_only=True):
+class OrderAwaitingPayment(OrderEvent, frozen=True, kw_only=True):
     """The person has begun to pay."""
 
     type: ClassVar[str] = "order.awaiting_payment"
-    order_id: OrderId
 
 
 @event
-class OrderPaid(Event, frozen=True, kw_only=True):
+class OrderPaid(OrderEvent, frozen=True, kw_only=True):
     """The payment is captured; until `cancellable_until` the order can be cancelled without asking the printer."""
 
     type: ClassVar[str] = "order.paid"
-    order_id: OrderId
     paid: Money
     cancellable_until: datetime
 
 
 @event
-class OrderCancelled(Event, frozen=True, kw_only=True):
+class OrderCancelled(OrderEvent, frozen=True, kw_only=True):
     """Nothing of the order will be made."""
 
     type: ClassVar[str] = "order.cancelled"
-    order_id: OrderId
     reason: Code
 
 
 @event
-class OrderExpired(Event, frozen=True, kw_only=True):
+class OrderExpired(OrderEvent, frozen=True, kw_only=True):
     """It was not paid in time, and the payment provider says that it cannot be paid any more."""
 
     type: ClassVar[str] = "order.expired"
-    order_id: OrderId
 
 
 @event
-class OrderClosed(Event, frozen=True, kw_only=True):
+class OrderClosed(OrderEvent, frozen=True, kw_only=True):
     """Everything is done and the time for complaints is over."""
 
     type: ClassVar[str] = "order.closed"
-    order_id: OrderId
 
 
 _S = OrderState

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import date, datetime
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
@@ -51,6 +52,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     holds: frozenset[str] = frozenset()
 
 
+PHOTO_FLAGGED: Final = "photo_flagged"
+"""One of its photos waits for a person. What the printer makes already, this does not hold back."""
+
+
 def fold(facts: Facts, now: datetime) -> Shown:
     """The one visible state of an order; the same facts in any order of arrival give the same state."""
     order = facts.order
@@ -59,7 +64,8 @@ def fold(facts: Facts, now: datetime) -> Shown:
     if order.state in (OrderState.PLACED, OrderState.AWAITING_PAYMENT):
         return Shown(state=Visible.PRICED, next=Next.PAYMENT, by=order.expires_at, change_until=order.expires_at)
     made = _made(facts.lines)
-    if facts.holds and made not in (Visible.SHIPPED, Visible.DELIVERED, Visible.CANCELLED):
+    holds = facts.holds if made is Visible.PAID else facts.holds - {PHOTO_FLAGGED}
+    if holds and made not in (Visible.SHIPPED, Visible.DELIVERED, Visible.CANCELLED):
         return Shown(state=Visible.ON_HOLD, next=Next.RESOLUTION, by=None, change_until=_open(order, now))
     return Shown(
         state=made,

@@ -1,18 +1,20 @@
 """Orders: read them, and tell their story."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
+from app.assets.service import flagged
 from app.kernel.db import Database, Readable
 from app.orders import store, timeline
 from app.orders.domain import Line, Order
 from app.orders.errors import OrderNotFound
-from app.orders.fold import Facts, Shown, fold
+from app.orders.fold import PHOTO_FLAGGED, Facts, Shown, fold
 from app.orders.timeline import Entry, Milestone, Waiting
 from base.clock import Clock
-from base.ids import OwnerId
+from base.ids import AssetId, OwnerId
 
 
 class OrderView(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,14 +79,14 @@ class Orders:
     async def _views(self, db: Readable, orders: Sequence[Order]) -> list[OrderView]:
         now, wanted = self._clock.now(), [order.id for order in orders]
         lines, holds = await store.lines(db, wanted), await store.holds(db, wanted)
-        return [
-            OrderView(
-                order=order,
-                lines=lines[order.id],
-                holds=holds[order.id],
-                shown=fold(
-                    Facts(order=order, lines=[line.quantities for line in lines[order.id]], holds=holds[order.id]), now
-                ),
-            )
-            for order in orders
-        ]
+        found = await flagged(db, [line.asset_id for order in orders for line in lines[order.id]])
+        waiting = {hold.asset_id for hold in found}
+        return [_viewed(order, lines[order.id], holds[order.id], waiting, now) for order in orders]
+
+
+def _viewed(order: Order, lines: list[Line], holds: frozenset[str], waiting: set[AssetId], now: datetime) -> OrderView:
+    """`waiting` are flagged photos."""
+    if any(line.asset_id in waiting for line in lines):
+        holds |= {PHOTO_FLAGGED}
+    facts = Facts(order=order, lines=[line.quantities for line in lines], holds=holds)
+    return OrderView(order=order, lines=lines, holds=holds, shown=fold(facts, now))

@@ -147,7 +147,7 @@ async def insert(tx: Transaction, order: Order, lines: Sequence[Line]) -> None:
 async def transition(tx: Transaction, spine: Spine, order: Order, new: OrderState, told: Event, origin: Origin) -> None:
     """Move an order and tell of it: the only writer of its state."""
     await states.compare_and_set(tx, MACHINE, order.id, order.state, new)
-    await spine.record(tx, told, aggregate_id=order.id, owner_id=order.owner_id, origin=origin, order_id=order.id)
+    await spine.record(tx, told, aggregate_id=order.id, owner_id=order.owner_id, origin=origin)
 
 
 async def get(db: Readable, order_id: UUID, owner_id: UUID) -> Order | None:

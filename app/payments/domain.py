@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from app.kernel.events import Code, Event, event
+from app.kernel.events import Code, OrderEvent, event
 from app.kernel.states import Machine
 from base.ids import OrderId, OwnerId, PaymentId, RefundId
 from base.money import Money
@@ -33,9 +33,8 @@ class RefundState(StrEnum):
     FAILED = "failed"
 
 
-class _OfPayment(Event, frozen=True, kw_only=True):
+class _OfPayment(OrderEvent, frozen=True, kw_only=True):
     payment_id: PaymentId
-    order_id: OrderId
 
 
 @event

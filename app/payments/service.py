@@ -239,9 +239,7 @@ class Payments:
         told = RefundRequested(
             payment_id=payment.id, order_id=order_id, refund_id=refund_id, amount=amount, reason=reason
         )
-        await self._spine.record(
-            tx, told, aggregate_id=refund_id, owner_id=payment.owner_id, origin=SYSTEM, order_id=order_id
-        )
+        await self._spine.record(tx, told, aggregate_id=refund_id, owner_id=payment.owner_id, origin=SYSTEM)
 
     async def _left(self, tx: Readable, payment: Payment) -> tuple[Money, Money]:
         """(captured, still refundable): what Stripe says has gone back counts even when we did not ask for it."""

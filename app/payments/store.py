@@ -174,9 +174,7 @@ async def transition(
 
 async def record(tx: Transaction, spine: Spine, payment: Payment, told: Event, origin: Origin) -> None:
     """Tell something of a payment."""
-    await spine.record(
-        tx, told, aggregate_id=payment.id, owner_id=payment.owner_id, origin=origin, order_id=payment.order_id
-    )
+    await spine.record(tx, told, aggregate_id=payment.id, owner_id=payment.owner_id, origin=origin)
 
 
 async def add_failure(tx: Transaction, payment_id: UUID, charge: str, reason: str) -> bool:
@@ -222,9 +220,7 @@ async def move_refund(
 ) -> None:
     """Move a refund and tell of it."""
     await states.compare_and_set(tx, REFUNDS, refund.id, refund.state, new)
-    await spine.record(
-        tx, told, aggregate_id=refund.id, owner_id=refund.owner_id, origin=origin, order_id=refund.order_id
-    )
+    await spine.record(tx, told, aggregate_id=refund.id, owner_id=refund.owner_id, origin=origin)
 
 
 async def sums(db: Readable, payment_id: UUID) -> tuple[int, int]:

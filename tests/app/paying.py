@@ -49,9 +49,7 @@ class Shop:
             await self.services.persons.create(tx, owner)
             await tx.execute(ORDER, order, owner, draft, "0" * 64, quote, currency, amount)
             told = OrderPlaced(order_id=order, draft_id=draft, quote_id=quote, total=Money(amount, currency))
-            await self.services.spine.record(
-                tx, told, aggregate_id=order, owner_id=owner, origin=Origin(actor="owner"), order_id=order
-            )
+            await self.services.spine.record(tx, told, aggregate_id=order, owner_id=owner, origin=Origin(actor="owner"))
             await self.payments.open(tx, order, owner, Money(amount, currency))
         return owner, order
 

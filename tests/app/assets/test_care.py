@@ -18,6 +18,7 @@ import pytest
 from app.assets.care import AssetCare
 from app.assets.domain import AssetState, HoldKind
 from app.assets.moderation import Looked
+from app.assets.service import flagged
 from app.handlers import appliers
 from app.kernel import jobs
 from app.services import Services
@@ -316,11 +317,11 @@ class TestFlags:
             await services.care.flag(asset_id, "needs-a-look")
         assert (await client.get(f"/v1/assets/{asset}", headers=auth)).json()["flagged"] == "needs-a-look"
         async with services.db.transaction() as tx:
-            (hold,) = await services.care.flagged(tx, [asset_id])
+            (hold,) = await flagged(tx, [asset_id])
         assert (hold.kind, hold.reason) == (HoldKind.FLAGGED, "needs-a-look")
         await services.care.clear(asset_id)
         async with services.db.transaction() as tx:
-            assert await services.care.flagged(tx, [asset_id]) == []
+            assert await flagged(tx, [asset_id]) == []
         assert (await told(services, asset))[-2:] == ["asset.flagged", "asset.cleared"]
 
     async def test_an_operator_flags_and_clears_at_the_command_line(
@@ -335,14 +336,14 @@ class TestFlags:
                 await asyncio.to_thread(subprocess.run, command, env={**env, "PATH": os.environ["PATH"]})
             ).returncode
 
-        for words, code, flagged in (
+        for words, code, reason in (
             (("flag", asset, "--reason", "Not a code"), 2, None),
             (("flag", asset, "--reason", "needs-a-look"), 0, "needs-a-look"),
             (("clear", asset), 0, None),
             (("clear", "ast_01m86bj0xee1ere2xz744049w7"), 1, None),
         ):
             assert await run(*words) == code
-            assert (await client.get(f"/v1/assets/{asset}", headers=auth)).json()["flagged"] == flagged
+            assert (await client.get(f"/v1/assets/{asset}", headers=auth)).json()["flagged"] == reason
 
     @pytest.mark.parametrize("reason", [None, "nudity"])
     async def test_a_moderator_is_asked_once_it_was_looked_at(

@@ -106,9 +106,7 @@ class House:
                 total=Money(1000, "GBP"),
             )
             origin = Origin(actor="system")
-            await self.services.spine.record(
-                tx, told, aggregate_id=self.order.id, owner_id=owner, origin=origin, order_id=self.order.id
-            )
+            await self.services.spine.record(tx, told, aggregate_id=self.order.id, owner_id=owner, origin=origin)
             await self.services.mailing.keep(tx, self.order, RECIPIENT, ())
             items = [
                 FulfilmentItem(line_id=x.id, asset_id=x.asset_id, sku=x.sku, copies=2, draft_digest="a" * 64)

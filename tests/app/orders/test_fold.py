@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from app.orders.domain import Order, OrderState, Quantities
-from app.orders.fold import Facts, Next, Visible, fold
+from app.orders.fold import PHOTO_FLAGGED, Facts, Next, Visible, fold
 from base.ids import DraftId, OrderId, OwnerId, QuoteId
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -30,6 +30,13 @@ def made(*lines: Quantities, state: OrderState = OrderState.PAID, holds: frozens
 
 
 TWO = Quantities(ordered=2)
+
+
+def test_a_flagged_photo_holds_an_order_until_it_is_made() -> None:
+    held = frozenset({PHOTO_FLAGGED})
+    assert made(TWO, holds=held) is Visible.ON_HOLD
+    assert made(replace(TWO, in_production=1), holds=held) is Visible.IN_PRODUCTION
+    assert made(replace(TWO, in_production=1), holds=held | {"master_refused"}) is Visible.ON_HOLD
 
 
 @pytest.mark.parametrize(

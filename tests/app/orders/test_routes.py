@@ -53,7 +53,7 @@ async def place(db: Database, spine: Spine, owner: UUID, copies: int = 2) -> Ord
     async with db.transaction() as tx:
         await store.insert(tx, made, [line])
         told = OrderPlaced(order_id=made.id, draft_id=made.draft_id, quote_id=made.quote_id, total=Money(1098, "EUR"))
-        await spine.record(tx, told, aggregate_id=made.id, owner_id=owner, origin=SYSTEM, order_id=made.id)
+        await spine.record(tx, told, aggregate_id=made.id, owner_id=owner, origin=SYSTEM)
     return made
 
 
@@ -77,6 +77,29 @@ async def test_an_order_is_shown_as_its_facts_fold(
         await tx.execute("UPDATE order_lines SET in_production = 2, shipped = 1")
     shown = (await client.get(path, headers=me["auth"])).json()
     assert (shown["state"], shown["next"], shown["lines"][0]["shipped"]) == ("partially_shipped", "shipment", 1)
+
+
+async def test_an_order_with_a_flagged_photo_is_on_hold_until_it_is_cleared(
+    client: httpx.AsyncClient, guest: Guest, db: Database, services: Services
+) -> None:
+    me = await guest()
+    order = await place(db, services.spine, ids.decode("owner", me["ownerId"]))
+    await pay(db, services.spine, order)
+    async with db.transaction() as tx:
+        asset = await tx.value("SELECT asset_id FROM order_lines WHERE order_id = $1", order.id)
+
+    async def shown() -> tuple[str, str, str]:
+        one = (await client.get(f"/v1/orders/{ids.encode('order', order.id)}", headers=me["auth"])).json()
+        (listed,) = (await client.get("/v1/orders", headers=me["auth"])).json()["orders"]
+        return one["state"], one["next"], listed["state"]
+
+    assert await shown() == ("paid", "production", "paid")
+    await services.care.flag(asset, "needs-a-look")
+    assert await shown() == ("on_hold", "resolution", "on_hold")
+    story = await services.orders.story_for_operators(order.id)
+    assert "held for: photo_flagged" in told_lines(story)[0]
+    await services.care.clear(asset)
+    assert await shown() == ("paid", "production", "paid")
 
 
 async def test_others_orders_are_not_there(
