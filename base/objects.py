@@ -20,7 +20,7 @@ from base.settings import Reader, Secret
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_ABSENT: Final = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchUpload"})
+_ABSENT: Final = frozenset({"NoSuchVersion", "404", "NoSuchKey", "NotFound", "NoSuchUpload"})
 _TAKEN: Final = frozenset({"412", "PreconditionFailed"})
 _PARTS: Final = frozenset({"InvalidPart", "InvalidPartOrder", "EntityTooSmall"})
 PIECE: Final = 1024 * 1024
@@ -107,12 +107,13 @@ class StoredPart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of a listing: an object, or with `upload` an unfinished multipart upload."""
+    """One entry of a listing: an object, with `version` one of its versions, or with `upload` an unfinished upload."""
 
     key: str
     size: int
     modified: datetime
     upload: str | None = None
+    version: str | None = None
 
 
 class ObjectStore:
@@ -213,6 +214,31 @@ class ObjectStore:
             Stored(key=entry["Key"], size=entry["Size"], modified=entry["LastModified"])
             for entry in answer.get("Contents", [])
         ]
+
+    async def versions(self, bucket: str) -> list[Stored]:
+        """Every version of every object, every page."""
+        return await self._run(self._versions, bucket)
+
+    def _versions(self, bucket: str) -> list[Stored]:
+        pages = self._client.get_paginator("list_object_versions").paginate(Bucket=bucket)
+        return [
+            Stored(key=found["Key"], size=found["Size"], modified=found["LastModified"], version=found["VersionId"])
+            for page in pages
+            for found in page.get("Versions", [])
+        ]
+
+    async def locked_until(self, bucket: str, key: str, version: str) -> datetime | None:
+        """Until when nobody can remove a version (retention in mode COMPLIANCE), or None; raises `ObjectAbsent`."""
+        return await self._run(self._locked_until, bucket, key, version)
+
+    def _locked_until(self, bucket: str, key: str, version: str) -> datetime | None:
+        try:
+            told = self._client.get_object_retention(Bucket=bucket, Key=key, VersionId=version)["Retention"]
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") == "NoSuchObjectLockConfiguration":
+                return None
+            raise
+        return told["RetainUntilDate"] if told.get("Mode") == "COMPLIANCE" else None
 
     async def digest(self, bucket: str, key: str) -> str:
         """The SHA-256 (hex) of an object's bytes, read in pieces; raises `ObjectAbsent`."""

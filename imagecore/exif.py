@@ -101,3 +101,9 @@ def read(blob: bytes | None) -> Exif:
         taken_at=_taken(detail),
         has_gps=_GPS_LATITUDE in gps or _GPS_LONGITUDE in gps,
     )
+
+
+def tags(raw: bytes) -> frozenset[int]:
+    """The tags of a TIFF file's first directory; raises `struct.error` where there is none."""
+    reader = _Reader(raw)
+    return frozenset(reader.ifd(reader.number(4, 4)))

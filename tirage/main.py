@@ -9,6 +9,7 @@ import click
 COMMANDS: Final[dict[str, str]] = {
     "api": "tirage.api:api",
     "alerts": "tirage.work:alerts",
+    "audit": "tirage.audit.command:audit",
     "catalog": "tirage.catalog:catalog",
     "demo": "tirage.demo:demo",
     "dispatcher": "tirage.work:dispatcher",

@@ -83,12 +83,13 @@ class Running:
                     return
                 await asyncio.sleep(0.1)
 
-    async def query(self, sql: str, *args: object) -> list[Any]:
+    async def connect(self) -> Any:
         host, port = self.address("postgres").split(":")
         password = self._secrets["postgres_password"]
-        connection = await asyncpg.connect(
-            host=host, port=int(port), user="app", password=password, database="postgres"
-        )
+        return await asyncpg.connect(host=host, port=int(port), user="app", password=password, database="postgres")
+
+    async def query(self, sql: str, *args: object) -> list[Any]:
+        connection = await self.connect()
         rows: list[Any] = await connection.fetch(sql, *args)
         await connection.close()
         return rows

@@ -13,6 +13,7 @@ import pytest
 
 from base import ids
 from tests.line.test_first_line import TIRAGE, Running
+from tests.tirage.audit.test_rows import unseen_breaks
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("order-line")]
 
@@ -100,6 +101,22 @@ def the_story_names_cause_and_effect(stack: Running, told: dict[str, Any]) -> No
     assert all(entry["cause"] for entry in story["entries"] if entry["source"] == "job")
 
 
+def the_audit_finds_nothing_wrong(stack: Running) -> None:
+    audit = [TIRAGE, "audit", "--json", "--grace-s", "20", "--data", stack.folder / "data"]
+    run = subprocess.run(audit, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    told = json.loads(run.stdout)
+    assert (told["counted"]["orders"], told["counted"]["masters"]) == (2, 2)
+    unchecked = {name for name, state in told["checks"].items() if state != "passed"}
+    assert unchecked == {"promises-kept", "nothing-unasked"}
+
+
+async def the_audit_sees_every_broken_rule(stack: Running) -> None:
+    connection = await stack.connect()
+    assert await unseen_breaks(connection) == []
+    await connection.close()
+
+
 async def test_two_intents_become_two_parcels_and_nothing_twice(stack: Running, told: dict[str, Any]) -> None:
     """One test, so that one worker starts one stack."""
     both_orders_leave_as_parcels(told)
@@ -108,3 +125,5 @@ async def test_two_intents_become_two_parcels_and_nothing_twice(stack: Running, 
     await the_printer_got_the_bytes_that_were_rendered(stack, told)
     await each_person_gets_two_mails_an_order(stack, told)
     the_story_names_cause_and_effect(stack, told)
+    the_audit_finds_nothing_wrong(stack)
+    await the_audit_sees_every_broken_rule(stack)

@@ -1,0 +1,189 @@
+"""`tirage audit`: proof from database, buckets and simulators that nothing was lost, doubled or is public."""
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import httpx
+import msgspec
+
+from app.kernel.db import Database, DatabaseSettings, read_database
+from base.objects import Buckets, ObjectStore, ObjectStoreSettings, read_buckets, read_store
+from base.settings import Reader, SettingsError
+from devstack import state as states
+from devstack.s3 import BUCKETS
+from tirage.audit import books, files, outside
+from tirage.audit.books import Books, Finding
+from tirage.audit.files import Look, Place
+from tirage.audit.outside import Said
+from tirage.audit.rows import RULES
+from tirage.stack import data_option
+from tirage.trace import of_stack
+
+IN_STORE: Final[dict[str, Look]] = {
+    "originals-kept": files.originals_kept,
+    "ancestors-kept": files.ancestors_kept,
+    "pictures-kept": files.pictures_kept,
+    "masters-locked": files.masters_locked,
+    "nothing-left-over": files.nothing_left_over,
+    "no-halves": files.no_halves,
+    "nothing-private-inside": files.nothing_private_inside,
+    "buckets-private": files.buckets_private,
+}
+AT_SIMULATORS: Final = ("charged-once", "printed-once")
+OF_PHONES: Final = ("promises-kept", "nothing-unasked")
+CHECKS: Final = (*(rule.name for rule in RULES), *IN_STORE, "edge-private", *AT_SIMULATORS, *OF_PHONES)
+
+
+class Sources(msgspec.Struct, frozen=True, kw_only=True):
+    """Where to look; `stripe` and `prodigi` are simulators. Checks of what is None are left out."""
+
+    database: DatabaseSettings
+    store: ObjectStoreSettings
+    buckets: Buckets
+    stripe: str | None = None
+    prodigi: str | None = None
+    edge: str | None = None
+    ledger: tuple[Said, ...] | None = None
+
+
+class Audit(msgspec.Struct, frozen=True, kw_only=True):
+    """What came out: each check's findings, the checks that could not be made, and how much was looked at."""
+
+    findings: tuple[Finding, ...]
+    unchecked: tuple[str, ...]
+    counted: dict[str, int]
+
+    def told(self) -> dict[str, Any]:
+        """For programs."""
+        by_check = {name: [f for f in self.findings if f.check == name] for name in CHECKS}
+        states_ = {
+            name: "unchecked" if name in self.unchecked else "failed" if found else "passed"
+            for name, found in by_check.items()
+        }
+        return {
+            "passed": not self.findings,
+            "checks": states_,
+            "findings": msgspec.to_builtins(self.findings),
+            "counted": self.counted,
+        }
+
+
+@click.command()
+@data_option
+@click.option("--ledger", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="What phones were told.")
+@click.option("--grace-s", default=60, show_default=True, help="How long a thing may be under way, in seconds.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def audit(data: Path, ledger: Path | None, grace_s: int, as_json: bool) -> None:
+    """Prove that nothing was lost or doubled and nothing private is public; exit 1 when something is.
+
+    Looks at the stack in --data; variables such as TIRAGE_DATABASE_URL and TIRAGE_S3_ENDPOINT go before.
+    """
+    env = {**of_folder(data), **os.environ}
+    said = tuple(outside.read_ledger(ledger)) if ledger else None
+    try:
+        found = asyncio.run(made(sources(env, said), grace_s))
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(json.dumps(found.told(), indent=1))
+    else:
+        for line in written(found):
+            click.echo(line)
+    raise SystemExit(1 if found.findings else 0)
+
+
+def of_folder(folder: Path) -> dict[str, str]:
+    """What the audit needs of the stack that is up in a folder."""
+    state = states.read_living(folder)
+    if state is None:
+        return {}
+    secrets, parts = json.loads((folder / "secrets.json").read_text()), state["parts"]
+    found = {**of_stack(folder), "TIRAGE_S3_ENDPOINT": parts["s3"]["address"]}
+    for part in ("access", "secret"):
+        found[f"TIRAGE_S3_RECORD_{part.upper()}_KEY"] = secrets[f"s3_record_{part}"]
+    found |= {f"TIRAGE_BUCKET_{use.upper()}": state["buckets"][use] for use in BUCKETS}
+    found |= {
+        f"TIRAGE_SIMULATED_{name.upper()}": parts[name]["address"] for name in ("stripe", "prodigi") if name in parts
+    }
+    return {**found, "TIRAGE_EDGE_URL": parts["edge"]["address"]}
+
+
+def sources(env: Mapping[str, str], ledger: tuple[Said, ...] | None) -> Sources:
+    """Where to look, from the environment; raises `SettingsError`."""
+    read = Reader(env)
+    found = Sources(
+        database=read_database(read),
+        store=read_store(read, "RECORD"),
+        buckets=read_buckets(read),
+        stripe=env.get("TIRAGE_SIMULATED_STRIPE"),
+        prodigi=env.get("TIRAGE_SIMULATED_PRODIGI"),
+        edge=env.get("TIRAGE_EDGE_URL"),
+        ledger=ledger,
+    )
+    read.finish()
+    return found
+
+
+async def made(where: Sources, grace_s: int) -> Audit:
+    """Look at everything."""
+    database, store = Database(where.database), ObjectStore(where.store)
+    await database.start()
+    try:
+        read = await books.read(database, grace_s)
+        place = Place(store=store, buckets=where.buckets, address=where.store.endpoint)
+        found = [*read.findings]
+        for look in IN_STORE.values():
+            found += await look(read, place)
+    finally:
+        await database.stop()
+        store.close()
+    more, unchecked = await _outside(where, read)
+    return Audit(findings=(*found, *more), unchecked=tuple(unchecked), counted=_counted(read))
+
+
+async def _outside(where: Sources, read: Books) -> tuple[list[Finding], list[str]]:
+    found: list[Finding] = []
+    unchecked: list[str] = []
+    async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
+        if where.stripe is None:
+            unchecked.append("charged-once")
+        else:
+            told = (await client.get(f"{where.stripe}/_sim/counts")).json()
+            found += outside.charged_once(read, told["by_order"])
+        if where.prodigi is None:
+            unchecked.append("printed-once")
+        else:
+            found += outside.printed_once(read, (await client.get(f"{where.prodigi}/_sim/orders")).json())
+        if where.edge is None:
+            unchecked.append("edge-private")
+        else:
+            found += await outside.edge_private(read, client, where.edge)
+    if where.ledger is None:
+        unchecked += OF_PHONES
+    else:
+        found += [*outside.promises_kept(read, where.ledger), *outside.nothing_unasked(read, where.ledger)]
+    return found, unchecked
+
+
+def _counted(read: Books) -> dict[str, int]:
+    return {
+        "photos": len(read.photos),
+        "pictures": len(read.pictures),
+        "orders": len(read.sales),
+        "fulfilments": len(read.makings),
+        "masters": sum(len(making.files) for making in read.makings),
+    }
+
+
+def written(found: Audit) -> list[str]:
+    """The audit as lines of text."""
+    told = found.told()
+    lines = [f"{state:9} {name}" for name, state in told["checks"].items()]
+    lines += [f"  {one.check}: {one.subject}: {one.detail}" for one in found.findings]
+    counted = ", ".join(f"{many} {what}" for what, many in found.counted.items())
+    return [*lines, f"looked at {counted}: " + ("something is wrong" if found.findings else "nothing is wrong")]
