@@ -24,10 +24,15 @@ _HEADER: Final = re.compile(r"Tirage ([a-z0-9]{1,8}):([0-9]{10}):([0-9a-f]{64})"
 
 
 class Purge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Erased assets and revoked shares, by TypeID."""
+    """Erased assets, revoked shares and withdrawn pictures, by TypeID; `total` is how long home's whole list is.
+
+    A caller that gives `total` has told everything before: an edge that knows as much then serves shares.
+    """
 
     assets: tuple[str, ...] = ()
     shares: tuple[str, ...] = ()
+    pictures: tuple[str, ...] = ()
+    total: int | None = None
 
 
 class Purged(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,14 +46,16 @@ class Purged(msgspec.Struct, frozen=True, kw_only=True):
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """An edge's word that from `at` (UNIX time) on it serves none of it; written to its disk before it is given.
 
-    `denied` is the length of its whole list.
+    `denied` is the length of its whole list, `listed` whether it was told since its start that this is all.
     """
 
     node: str
     at: int
     assets: tuple[Purged, ...]
     shares: tuple[str, ...]
+    pictures: tuple[str, ...]
     denied: int
+    listed: bool
 
 
 def authorise(keys: Keys, method: str, path: str, body_sha256: str, now: int) -> str:

@@ -29,6 +29,7 @@ FulfilmentId = NewType("FulfilmentId", UUID)
 ShipmentId = NewType("ShipmentId", UUID)
 WebhookId = NewType("WebhookId", UUID)
 CaseId = NewType("CaseId", UUID)
+ShareId = NewType("ShareId", UUID)
 
 PREFIXES: Final[dict[str, str]] = {
     "owner": "own",
@@ -37,6 +38,7 @@ PREFIXES: Final[dict[str, str]] = {
     "upload": "upl",
     "asset": "ast",
     "share": "shr",
+    "picture": "pic",
     "job": "job",
     "event": "evt",
     "alert": "alr",

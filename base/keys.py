@@ -30,6 +30,11 @@ def derivative(asset: str, recipe: str, extension: str) -> str:
     return f"{asset}/{recipe}.{extension}"
 
 
+def picture(asset: str) -> str:
+    """The id of an asset's public picture: the same id under a prefix of its own, so that it can be denied alone."""
+    return "pic_" + asset.removeprefix("ast_")
+
+
 def master(asset: str, line: str, recipe_digest: str, engine: str, extension: str) -> str:
     """One print master, in the masters bucket; its versions are the same bytes."""
     return f"{asset}/{line}/{engine}/{recipe_digest}.{extension}"

@@ -35,7 +35,7 @@ async def _serve(settings: EdgeSettings) -> None:
     cache, denied = DiskCache(settings.cache, settings.cache_bytes), Denied(settings.denied)
     control = Control(settings.node, settings.push_keys, settings.purge_keys, cache, denied)
     sources: list[Source] = [Bucket(store, settings.derivatives), origin]
-    node = EdgeNode(ring_of(settings.keys), cache, sources, denied, control)
+    node = EdgeNode(ring_of(settings.keys), cache, sources, denied, control, is_listed=lambda: denied.complete)
     await serve_edge(node, settings.host, settings.port)
     await origin.close()
     store.close()

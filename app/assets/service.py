@@ -35,6 +35,7 @@ from base import ids
 from base.ids import AssetId, OwnerId, UploadId
 from base.ingest import Previews, Validated
 from base.jobs import Outcome, Result
+from imagecore import recipe as recipes
 from imagecore.recipe import Format, Recipe
 
 _VALIDATED: Final = msgspec.json.Decoder(Validated)
@@ -53,6 +54,14 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
 async def flagged(db: Readable, asset_ids: Sequence[UUID]) -> list[Hold]:
     """Which of these assets wait for a person before anything is made of them, and why."""
     return await store.holds(db, asset_ids, HoldKind.FLAGGED)
+
+
+class Rung(msgspec.Struct, frozen=True):
+    """A stored rung of the ladder: the square it fits into, and its own size, in pixels."""
+
+    side: int
+    width: int
+    height: int
 
 
 class Assets:
@@ -123,6 +132,21 @@ class Assets:
         """Where a rendition of a viewable asset can be fetched."""
         assert self._minter is not None, "only the API mints"
         return self._minter.one(ids.encode("asset", asset.id), recipe)
+
+    async def anyones(self, db: Readable, asset_id: UUID) -> Asset:
+        """Any owner's asset, for operators; raises `AssetNotFound`."""
+        found = await store.peek(db, asset_id)
+        if found is None or found.state is AssetState.ERASED:
+            raise AssetNotFound()
+        return found
+
+    async def stored_rungs(self, db: Readable, asset: Asset) -> list[Rung]:
+        """Which rungs of the JPEG ladder are stored at the engine of the asset's ancestor, lightest first."""
+        if asset.engine is None:
+            return []
+        stored = {one.recipe: one for one in await store.previews(db, asset.id)}
+        wanted = [(side, recipes.text(recipes.rung(side, asset.engine))) for side in recipes.RUNGS]
+        return [Rung(side, stored[text].width, stored[text].height) for side, text in wanted if text in stored]
 
     async def is_living(self, tx: Transaction, asset_id: UUID) -> bool:
         """Whether the asset exists and is of use to its owner."""

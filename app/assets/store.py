@@ -154,7 +154,7 @@ async def state(tx: Transaction, asset_id: UUID) -> AssetState | None:
     return None if found is None else AssetState(found)
 
 
-async def peek(tx: Transaction, asset_id: UUID) -> Asset | None:
+async def peek(tx: Readable, asset_id: UUID) -> Asset | None:
     """An asset, not locked."""
     row = await tx.one(PEEK, asset_id)
     return None if row is None else _asset(row)
@@ -273,8 +273,13 @@ async def provenance(tx: Transaction, asset: Asset) -> Provenance:
         asset=asset,
         upload_id=None if upload is None else UploadId(UUID(upload)),
         steps=tuple(StepRun(**dict(row)) for row in steps),
-        previews=tuple(Preview(**dict(row)) for row in await tx.fetch(PREVIEWS, asset.id)),
+        previews=tuple(await previews(tx, asset.id)),
     )
+
+
+async def previews(db: Readable, asset_id: UUID) -> list[Preview]:
+    """The stored renditions of an asset, lightest first."""
+    return [Preview(**dict(row)) for row in await db.fetch(PREVIEWS, asset_id)]
 
 
 def _seen(row: Any) -> Seen:

@@ -1,7 +1,8 @@
 """Denials: what edges must not serve any more. Home keeps the list, tells every edge, and keeps the receipts.
 
 An edge without receipts, a new one say, is told everything; one whose own list is shorter than ours has lost it and is
-told everything again. Ids are never given twice, so the list only grows.
+told everything again. Ids are never given twice, so the list only grows. An edge serves no share from its start until
+it was told that this is all.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,9 +53,9 @@ class Denials:
     def __init__(self, db: Database, spine: Spine, edges: Mapping[str, EdgeClient]) -> None:
         self._db, self._spine, self._edges = db, spine, edges
 
-    async def revoke(self, tx: Transaction, shares: Sequence[str]) -> None:
-        """Revoke shares (TypeIDs) at every edge, in the caller's transaction."""
-        await store.deny(tx, shares)
+    async def revoke(self, tx: Transaction, subjects: Sequence[str]) -> None:
+        """Deny shares and public pictures (TypeIDs) at every edge, in the caller's transaction."""
+        await store.deny(tx, subjects)
         await self._spine.plan(tx, planned(), cause=None)
 
     async def tell(self) -> None:
@@ -82,6 +83,8 @@ class Denials:
             async with self._db.transaction() as tx:
                 await store.forget(tx, url)
             await self._drain(url, client)
+        if not receipt.listed:
+            await client.purge(Purge(total=wanted))
 
     async def _drain(self, url: str, client: EdgeClient) -> Receipt | None:
         """Tell in batches until nothing is untold; the last receipt."""
@@ -95,6 +98,7 @@ class Denials:
                 Purge(
                     assets=tuple(s for s in subjects if s.startswith("ast_")),
                     shares=tuple(s for s in subjects if s.startswith("shr_")),
+                    pictures=tuple(s for s in subjects if s.startswith("pic_")),
                 )
             )
             async with self._db.transaction() as tx:

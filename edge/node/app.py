@@ -37,7 +37,10 @@ USED: Final = Counter("tirage_edge_key_used_total", "Paths accepted, by key id",
 
 
 class EdgeNode:
-    """One node. `denied` holds revoked shares and erased assets; `sources` are asked in order on a miss."""
+    """One node. `denied` holds what must not be served; `sources` are asked in order on a miss.
+
+    Shares are served only while `is_listed` says that the list of revoked ones is whole.
+    """
 
     def __init__(
         self,
@@ -47,9 +50,10 @@ class EdgeNode:
         denied: Container[str] = frozenset(),
         control: Control | None = None,
         clock: Callable[[], float] = time.time,
+        is_listed: Callable[[], bool] = lambda: True,
     ) -> None:
         self._ring, self._cache, self._sources = ring, cache, sources
-        self._denied, self._control, self._clock = denied, control, clock
+        self._denied, self._control, self._clock, self._is_listed = denied, control, clock, is_listed
         self._flights = SingleFlight()
         self._waiting = 0
         self._kids: dict[str, Counter] = {}
@@ -99,7 +103,11 @@ class EdgeNode:
         if path is None:
             return refusal(404, b"not-found", _REFUSED)
         code = self._over(path)
-        return refusal(410, code, _REFUSED) if code else path
+        if code:
+            return refusal(410, code, _REFUSED)
+        if path.lifetime is Lifetime.SHARE and not self._is_listed():
+            return refusal(503, b"not-listed-yet", _NOT_LISTED)
+        return path
 
     def _used(self, path: Verified) -> None:
         counter = self._kids.get(path.kid)
@@ -131,6 +139,8 @@ class EdgeNode:
             return b"expired"
         if path.lifetime is Lifetime.SHARE and path.share in self._denied:
             return b"revoked"
+        if path.lifetime is Lifetime.DURABLE and keys.picture(path.asset) in self._denied:
+            return b"withdrawn"
         return b"erased" if path.asset in self._denied else b""
 
     async def _find(self, path: Verified, raw: str) -> tuple[Entry | None, str]:
@@ -214,6 +224,7 @@ def _content(method: str, asked: Headers, entry: Entry, path: Verified, status: 
 
 _CONDITIONS: Final = frozenset({b"if-none-match", b"range", b"if-range"})
 _REFUSED: Final[Headers] = [(b"cache-control", b"max-age=%d" % REFUSED_S)]
+_NOT_LISTED: Final[Headers] = [(b"cache-control", b"no-store"), (b"retry-after", b"5")]
 
 
 async def _send_pieces(send: Send, reply: FileReply) -> None:

@@ -99,22 +99,31 @@ class Control:
     async def _purge(self, body: bytes, now: int) -> Receipt:
         try:
             told = _PURGE.decode(body)
-            if not all(id_.startswith("ast_") for id_ in told.assets):
-                raise ValueError("not an asset")
-            if not all(id_.startswith("shr_") for id_ in told.shares):
-                raise ValueError("not a share")
-            await self._denied.add([*told.assets, *told.shares])
+            for prefix, subjects in (("ast_", told.assets), ("shr_", told.shares), ("pic_", told.pictures)):
+                if not all(id_.startswith(prefix) for id_ in subjects):
+                    raise ValueError("an id of another kind")
+            await self._denied.add([*told.assets, *told.shares, *told.pictures])
         except (msgspec.MsgspecError, ValueError) as error:
             raise _Refused(400, b"malformed") from error
         except OSError as error:
             raise _Refused(503, b"disk") from error
+        if told.total is not None and len(self._denied) >= told.total:
+            self._denied.complete = True
         removed = []
         for asset in told.assets:
             files, size = self._cache.purge(asset)
             removed.append(Purged(asset=asset, files=files, bytes=size))
-        if told.assets or told.shares:
-            log.info("purged", assets=len(told.assets), shares=len(told.shares))
-        return Receipt(node=self._node, at=now, assets=tuple(removed), shares=told.shares, denied=len(self._denied))
+        if told.assets or told.shares or told.pictures:
+            log.info("purged", assets=len(told.assets), shares=len(told.shares), pictures=len(told.pictures))
+        return Receipt(
+            node=self._node,
+            at=now,
+            assets=tuple(removed),
+            shares=told.shares,
+            pictures=told.pictures,
+            denied=len(self._denied),
+            listed=self._denied.complete,
+        )
 
 
 async def _whole(receive: Any) -> bytes:

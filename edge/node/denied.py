@@ -1,6 +1,7 @@
-"""What a node must not serve any more: erased assets and revoked shares, kept for good in a file of lines.
+"""What a node must not serve any more: erased assets, revoked shares, withdrawn pictures; for good, a file of lines.
 
-Ids are never given twice, so the list only grows; a line is on the disk before anybody is told so.
+Ids are never given twice, so the list only grows; a line is on the disk before anybody is told so. What was denied
+while the node was down is not in its file: until home has said that it told everything, the list is not `complete`.
 """
 
 import asyncio
@@ -10,14 +11,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-_LINE: Final = re.compile(r"(?:shr|ast)_[a-z0-9]{26}")
+_LINE: Final = re.compile(r"(?:shr|ast|pic)_[a-z0-9]{26}")
 
 
 class Denied:
-    """The list; `file` is made when first written. Used by one event loop."""
+    """The list; `file` is made when first written. Used by one event loop.
+
+    `complete` is False from every start until home's word.
+    """
 
     def __init__(self, file: Path) -> None:
-        self._file = file
+        self._file, self.complete = file, False
         self._lock = asyncio.Lock()
         self._is_kept = dict.fromkeys(_read(file), True)
 
@@ -30,12 +34,12 @@ class Denied:
     async def add(self, ids: Iterable[str]) -> None:
         """Deny from now on, and after every restart.
 
-        Raises `ValueError` for what is no asset or share, and `OSError` when the disk does not take it; it is then
+        Raises `ValueError` for what is none of these, and `OSError` when the disk does not take it; it is then
         denied by this process all the same.
         """
         wanted = list(dict.fromkeys(ids))
         if any(_LINE.fullmatch(id_) is None for id_ in wanted):
-            raise ValueError("not the id of an asset or a share")
+            raise ValueError("not the id of an asset, a share or a picture")
         for id_ in wanted:
             self._is_kept.setdefault(id_, False)  # at once: what is on its way must not be served
         async with self._lock:

@@ -16,13 +16,14 @@ import pytest
 import uuid_utils
 from typeid import TypeID
 
+from base import keys
 from base.edges import PURGE, RENDITIONS, EdgeClient, Purge, authorise, repr_digest
 from base.errors import ServiceUnavailable
 from base.ids import new_id
 from base.settings import Keys, Reader, Secret
 from edge.node.settings import ring_of
 from imagecore import recipe as recipes
-from imagecore.signing import Durable, Lifetime, Ring, Share
+from imagecore.signing import Durable, Ephemeral, Lifetime, Ring, Share
 
 RECIPE = recipes.text(recipes.rung(400, "lv8187a"))
 DATA = random.Random(3).randbytes(500_000)
@@ -154,12 +155,46 @@ class TestPurge:
         asset, share, other = fresh_id("ast"), fresh_id("shr"), fresh_id("shr")
         assert await worker.push(asset, RECIPE, "jpg", DATA)
         paths = [ring.sign(Share(asset=asset, recipe=RECIPE, share=each)) for each in (share, other)]
+        await home.purge(Purge(total=0))
         assert [get(edge, path).status_code for path in paths] == [200, 200]
         assert (await home.purge(Purge(shares=(share,)))).shares == (share,)
         assert [get(edge, path).status_code for path in paths] == [410, 200]
         edge.kill()
         edge.start()
+        assert [get(edge, path).status_code for path in paths] == [410, 503]
+        await home.purge(Purge(total=1))
         assert [get(edge, path).status_code for path in paths] == [410, 200]
+
+    async def test_a_withdrawn_picture_leaves_its_owner_what_they_see(
+        self, edge: Any, ring: Ring, worker: EdgeClient, home: EdgeClient
+    ) -> None:
+        asset, now = fresh_id("ast"), int(time.time())
+        assert await worker.push(asset, RECIPE, "jpg", DATA)
+        public = ring.sign(Durable(asset=asset, recipe=RECIPE))
+        own = ring.sign(Ephemeral(asset=asset, recipe=RECIPE, expires=now + 600))
+        assert [get(edge, path).status_code for path in (public, own)] == [200, 200]
+        picture = keys.picture(asset)
+        assert (await home.purge(Purge(pictures=(picture,)))).pictures == (picture,)
+        assert [get(edge, path).status_code for path in (public, own)] == [410, 200]
+
+    async def test_a_new_edge_serves_no_share_until_its_list_has_come(
+        self, edge: Any, start: Any, ring: Ring, worker: EdgeClient
+    ) -> None:
+        fresh, asset, share = start("edge"), fresh_id("ast"), fresh_id("shr")
+        client = EdgeClient(fresh.url, keys_of(fresh.env, "TIRAGE_EDGE_PURGE_KEYS"))
+        pushing = EdgeClient(fresh.url, keys_of(fresh.env, "TIRAGE_EDGE_PUSH_KEYS"))
+        assert await pushing.push(asset, RECIPE, "jpg", DATA)
+        path = ring.sign(Share(asset=asset, recipe=RECIPE, share=share))
+        answer = get(fresh, path)
+        assert (answer.status_code, answer.text, answer.headers["cache-control"]) == (
+            *(503, "not-listed-yet\n"),
+            "no-store",
+        )
+        assert int(answer.headers["retry-after"]) > 0
+        assert not (await client.purge(Purge(total=2))).listed  # home knows of more than this edge was told
+        assert get(fresh, path).status_code == 503
+        assert (await client.purge(Purge(shares=(share, fresh_id("shr")), total=2))).listed
+        assert get(fresh, path).status_code == 410
 
     @pytest.mark.parametrize(
         "body", [b"", b"[]", b'{"assets":["../x"]}', b'{"shares":["ast_01m86bj0xee1ere2xz744049w7"]}', b'{"owner":"x"}']

@@ -109,8 +109,9 @@ async def test_a_revoked_share(services: Services, edges: list[Any], minter: Any
     asset, share = ids.encode("asset", uuid4()), ids.encode("share", uuid4())
     await pushed(edges[0], asset)
     (address,) = minter(edges[0]).shared(asset, "lv8187a", share, [400], "jpg")
-    assert httpx.get(address.url).status_code == 200
     denials = Denials(services.db, services.spine, clients(edges))
+    await denials.tell()
+    assert httpx.get(address.url).status_code == 200
     for _ in range(2):
         async with services.db.transaction() as tx:
             await denials.revoke(tx, [share])

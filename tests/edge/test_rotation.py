@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from base.edges import EdgeClient
+from base.edges import EdgeClient, Purge
 from base.settings import Reader
 from edge.node.settings import VARIABLES
 from imagecore import recipe as recipes
@@ -30,7 +30,7 @@ def variables(*masters: tuple[str, bytes]) -> dict[str, str]:
 
 
 class Viewers:
-    """Ask one edge, and the other when the first does not answer, as a load balancer does; all statuses are kept."""
+    """Ask one edge, and the other when the first does not answer or says 503, as a load balancer does."""
 
     def __init__(self, edges: list[Any]) -> None:
         self._edges, self.statuses, self.is_done = edges, [0] * 600, False
@@ -47,9 +47,12 @@ class Viewers:
     async def _status(self, client: httpx.AsyncClient, path: str, order: Any) -> int:
         for at in itertools.islice(order, 40):
             try:
-                return (await client.get(self._edges[at].url + path)).status_code
+                answer = await client.get(self._edges[at].url + path)
             except httpx.TransportError:
                 await asyncio.sleep(0.05)
+                continue
+            if answer.status_code != 503:
+                return answer.status_code
         return 599
 
 
@@ -58,6 +61,14 @@ async def roll(edges: list[Any], *masters: tuple[str, bytes]) -> None:
         assert await asyncio.to_thread(edge.stop) == 0
         edge.env.update(variables(*masters))
         await asyncio.to_thread(edge.start)
+        await listed(edge)
+
+
+async def listed(edge: Any) -> None:
+    """Home's word that nothing is revoked."""
+    client = EdgeClient(edge.url, Reader(edge.env).keys("TIRAGE_EDGE_PURGE_KEYS"))
+    assert (await client.purge(Purge(total=0))).listed
+    await client.close()
 
 
 @pytest.fixture
@@ -67,6 +78,7 @@ async def edges(start: Any) -> list[Any]:
         client = EdgeClient(edge.url, Reader(edge.env).keys("TIRAGE_EDGE_PUSH_KEYS"))
         assert await client.push(ASSET, RECIPE, "jpg", DATA)
         await client.close()
+        await listed(edge)
     return started
 
 
