@@ -18,6 +18,7 @@ from app.orders.routes import OrderController
 from app.pricing.routes import QuoteController
 from app.services import Services
 from app.settings import ApiSettings
+from app.shares.routes import PictureController, ShareController
 from app.stream.hub import Hub
 from app.stream.routes import StreamController
 from app.stream.service import StreamService
@@ -101,6 +102,8 @@ def _controllers(
         mounted(ErasureController, identity=identity, erasure=services.erasure),
         mounted(AssetController, assets=services.assets, care=services.care, idempotency=services.idempotency),
         mounted(ImageController, assets=services.assets),
+        mounted(ShareController, shares=services.shares, idempotency=services.idempotency),
+        mounted(PictureController, pictures=services.pictures),
         mounted(
             OrderController,
             orders=services.orders,

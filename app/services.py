@@ -29,6 +29,8 @@ from app.payments.service import Payments
 from app.pricing.service import Quotes
 from app.reactions import KINDS, REACTIONS
 from app.settings import AppSettings
+from app.shares.pictures import Pictures
+from app.shares.service import Shares
 from app.uploads.check import Checker
 from app.uploads.service import Uploads
 from app.uploads.sweep import Sweeper
@@ -67,6 +69,8 @@ class Services:
         clients = {url: EdgeClient(url, edges.purge_keys) for url in edges.urls} if edges else {}
         self._edges = tuple(clients.values())
         self.denials = Denials(self.db, self.spine, clients)
+        self.shares = Shares(self.db, self.spine, self.assets, self.denials, minter)
+        self.pictures = Pictures(self.db, self.spine, self.assets, self.denials, minter)
         self.catalog = Catalog(self.db)
         self.care = AssetCare(self.db, self.spine, self.store, settings.buckets, self.assets, self.clock, moderator)
         self.uploads = Uploads(self.db, self.spine, self.store, settings.buckets, self.assets, self.clock)
@@ -74,7 +78,9 @@ class Services:
         self.checker = Checker(self.db, self.assets)
         self.retention = Retention(self.db, self.clock)
         self._sell(settings, mailer)
-        self.erasure = Erasure(self.db, self.spine, self.persons, self.assets, self.uploads, self.drafts, self.quotes)
+        self.erasure = Erasure(
+            self.db, self.spine, self.persons, self.assets, self.uploads, self.drafts, self.quotes, self.shares
+        )
 
     def _sell(self, settings: AppSettings, mailer: Mailer | None) -> None:
         """The parts of the order line, from the price to the parcel."""

@@ -67,6 +67,13 @@ RETENTION: Final = (
         why="support looks back a month; parked jobs stay until somebody decides",
     ),
     Class(
+        name="revoked shares",
+        table="shares",
+        since="revoked_at",
+        days=90,
+        why="a person can see when a link ended; edges deny it for good",
+    ),
+    Class(
         name="closed alerts",
         table="alerts",
         since="closed_at",

@@ -18,12 +18,14 @@ from app.kernel.events import Origin
 from app.kernel.persons import PersonKeys
 from app.kernel.spine import Spine
 from app.pricing.service import Quotes
+from app.shares.service import Shares
 from app.uploads.service import Uploads
 from base.errors import DomainError, Kind
 from base.ids import OwnerId
 
 OWNED: Final[dict[str, str]] = {
     "assets": "eraser: assets",
+    "shares": "eraser: shares; edges keep the ids, to deny them",
     "uploads": "eraser: uploads",
     "devices": "eraser: identity",
     "sessions": "eraser: identity",
@@ -68,9 +70,11 @@ class Erasure:
         uploads: Uploads,
         drafts: Drafts,
         quotes: Quotes,
+        shares: Shares,
     ) -> None:
         self._db, self._spine, self._persons = db, spine, persons
         self._assets, self._uploads, self._drafts, self._quotes = assets, uploads, drafts, quotes
+        self._shares = shares
 
     async def erase(self, owner_id: OwnerId) -> Receipt:
         """Erase the caller; asked again, the same receipt. Raises `NobodyToErase`.
@@ -88,6 +92,7 @@ class Erasure:
         origin = Origin(actor="owner")
         await self._drafts.erase_all(tx, owner_id, origin)
         await self._quotes.erase_all(tx, owner_id)
+        await self._shares.erase_all(tx, owner_id)
         gone = await self._assets.erase_all(tx, owner_id, origin)
         await self._uploads.erase_all(tx, owner_id)
         await jobs.forget_owner(tx, owner_id)

@@ -26,6 +26,7 @@ KEYED: Final[frozenset[str]] = frozenset(
         "POST /v1/orders",
         "POST /v1/orders/{order_id}/payment",
         "POST /v1/orders/{order_id}/cancel",
+        "POST /v1/shares",
         "POST /v1/uploads",
         "POST /v1/uploads/{upload_id}/complete",
         "POST /v1/drafts",
@@ -45,6 +46,7 @@ UNKEYED: Final[dict[str, str]] = {
     "POST /v1/assets/{asset_id}/original-link": "makes an address, changes nothing",
     "POST /v1/drafts/{draft_id}/preview": "makes addresses, changes nothing; the same ones within their quantum",
     "POST /v1/images": "makes addresses, changes nothing; the same ones within their quantum",
+    "POST /ops/pictures": "the photo is the key: published again it is the same picture",
     "POST /v1/devices": "no caller yet to keep a key for; a lost answer leaves an empty guest, nothing more",
     "POST /v1/tokens": "the last refresh token gives the same successor until that one is used",
 }

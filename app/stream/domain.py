@@ -52,6 +52,8 @@ _ITEMS: Final = ("items", "items", "")
 _LINES: Final = ("lines", "lines", "order_line")
 _QUANTITIES: Final = ("quantities", "quantities", "")
 _SHIPMENT: Final = ("shipmentId", "shipment_id", "shipment")
+_SHARE: Final = ("shareId", "share_id", "share")
+_PHOTOS: Final = ("photos", "photos", "")
 _CANCELLABLE: Final = ("cancellableUntil", "cancellable_until", "")
 
 PUBLIC: Final[dict[str, Public]] = {
@@ -74,6 +76,8 @@ PUBLIC: Final[dict[str, Public]] = {
     "asset.flagged": Public("asset.flagged", 1, "Nothing is made of the photo until it is cleared.", (_ASSET, _REASON)),
     "asset.cleared": Public("asset.cleared", 1, "Prints of the photo can be made again.", (_ASSET,)),
     "asset.erased": Public("asset.erased", 1, "The photo is gone.", (_ASSET,)),
+    "share.created": Public("share.created", 1, "Photos are shared.", (_SHARE, _PHOTOS)),
+    "share.revoked": Public("share.revoked", 1, "A share's addresses end.", (_SHARE,)),
     "session.revoked": Public("session.revoked", 1, "A device has to sign in again.", (_DEVICE, _REASON)),
     "payment.requires_payment_method": Public(
         "payment.requires_payment_method", 1, "The payment waits for a card.", (_ORDER, _PAYMENT)
@@ -123,6 +127,8 @@ PRIVATE: Final[dict[str, str]] = {
     "payment.opened": "the order's own event tells it",
     "payment.authorised": "money that is only held is not shown as paid",
     "payment.mismatch_found": "an operator decides what it means",
+    "picture.published": "the shop's own pictures; nobody follows them",
+    "picture.withdrawn": "the shop's own pictures; nobody follows them",
     "owner.erased": "there is nobody left to tell",
     "fulfilment.planned": "how it is made is ours; the order says that it is paid",
     "fulfilment.rendering": "how it is made is ours",

@@ -41,6 +41,7 @@ _HEADERS: Final = {
 }
 _UPLOAD: Final = {"upload_id": "$response.body#/id"}
 _PHOTO: Final = {"asset_id": "$response.body#/assets/0/id"}
+_SHARE: Final = {"share_id": "$response.body#/id"}
 _DRAFT: Final = {"draft_id": "$response.body#/id"}
 LINKS: Final[dict[str, dict[str, dict[str, str]]]] = {
     "CreateUpload": {
@@ -50,6 +51,7 @@ LINKS: Final[dict[str, dict[str, dict[str, str]]]] = {
         "AbortUpload": _UPLOAD,
     },
     "ListAssets": {"ReadAsset": _PHOTO, "ReadReadiness": _PHOTO, "TrashOrEraseAsset": _PHOTO},
+    "CreateShare": {"ReadShare": _SHARE, "RevokeShare": _SHARE},
     "CreateDraft": {"ReadDraft": _DRAFT, "CheckDraft": _DRAFT, "AbandonDraft": _DRAFT},
 }
 """What can follow a successful call, with which of its values: operation → next operation → parameters."""

@@ -55,6 +55,8 @@ async def one_of_each(client: httpx.AsyncClient, guest: Guest, services: Service
         await tx.execute("UPDATE quotas SET day = ($1 AT TIME ZONE 'UTC')::date - 1", begun)
         await tx.execute("UPDATE jobs SET finished_at = $1 WHERE id = $2", begun, job)
         await tx.execute("UPDATE alerts SET closed_at = $1", begun)
+        sql = "INSERT INTO shares (id, owner_id, revoked_at) SELECT gen_random_uuid(), id, $1 FROM owners"
+        await tx.execute(sql, begun)
     return begun
 
 
