@@ -5,10 +5,8 @@ Whatever gets lost, N identical calls are one effect and N equal answers, and of
 
 import asyncio
 import hashlib
-import socket
-import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,90 +23,11 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 from base import ids
 from tests.app.conftest import ApiProcess
+from tests.app.losing import LosingProxy
 
 PATIENCE_S = 60
 LOST = ["pass", "drop"]
 FAULTS = LOST * 6 + ["kill-after", "kill-within"]
-
-
-class LosingProxy:
-    """Forwards one request a connection; what happens to each answer is taken from `faults`, in order.
-
-    `drop` loses an answer that the API has given; `kill-after` kills the API once it has answered and loses the
-    answer; `kill-within` kills it a few milliseconds after it got the request. A killed API is started again.
-    """
-
-    def __init__(self, api: ApiProcess) -> None:
-        self._api, self._target = api, ("127.0.0.1", api.port)
-        self.faults: deque[str] = deque()
-        self.met: Counter[str] = Counter()
-        self._lock = threading.Lock()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.base = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        """Accept no more."""
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        with client:
-            try:
-                client.settimeout(PATIENCE_S)
-                request = _message(client)
-                with socket.create_connection(self._target, timeout=PATIENCE_S) as api:
-                    self._exchange(client, api, request)
-            except (OSError, ValueError):
-                return
-
-    def _exchange(self, client: socket.socket, api: socket.socket, request: bytes) -> None:
-        fault = self._next()
-        api.sendall(request)
-        if fault == "kill-within":
-            time.sleep(0.004)
-            self._kill()
-        answer = _message(api)
-        if fault == "kill-after":
-            self._kill()
-        if fault in ("pass", "kill-within"):
-            client.sendall(answer)
-
-    def _next(self) -> str:
-        with self._lock:
-            fault = self.faults.popleft() if self.faults else "pass"
-            self.met[fault] += 1
-            return fault
-
-    def _kill(self) -> None:
-        with self._lock:
-            self._api.kill()
-            self._api.start()
-
-
-def _message(source: socket.socket) -> bytes:
-    """A whole HTTP message with a Content-Length; raises `ValueError` when it ends before."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        data += _some(source)
-    head, _, rest = data.partition(b"\r\n\r\n")
-    lengths = [line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-    while len(rest) < int(lengths[0] if lengths else 0):
-        rest += _some(source)
-    return head + b"\r\n\r\n" + rest
-
-
-def _some(source: socket.socket) -> bytes:
-    if not (chunk := source.recv(65_536)):
-        raise ValueError("closed")
-    return chunk
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -262,7 +181,12 @@ class Calls(RuleBasedStateMachine):
 @pytest.fixture(scope="module")
 def proxy(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[LosingProxy]:
     api = ApiProcess(env, Path(tmp_path_factory.mktemp("losing")) / "log")
-    made = LosingProxy(api)
+
+    def again() -> None:
+        api.kill()
+        api.start()
+
+    made = LosingProxy(api.port, again)
     yield made
     made.close()
     api.stop()
