@@ -38,6 +38,7 @@ from app.payments.domain import PaymentState, RefundLine, Started
 from app.payments.errors import PaymentCaptured
 from app.payments.service import Payments
 from app.pricing.domain import AcceptedQuote, QuotedLine
+from app.pricing.errors import QuoteUsed
 from app.pricing.service import Quotes
 from base import ids
 from base.clock import Clock
@@ -95,10 +96,13 @@ class Checkout:
 
         Raises what accepting a quote and freezing a draft raise, `RecipientElsewhere`, `RecipientDoubtful`.
         """
-        placed = await store.by_quote(tx, owner_id, wanted.quote_id)
-        if placed is not None:
+        try:
+            quote = await self._quotes.accept(tx, owner_id, wanted.quote_id)
+        except QuoteUsed:  # perhaps by a twin of this call that was committed just now
+            placed = await store.by_quote(tx, owner_id, wanted.quote_id)
+            if placed is None:
+                raise
             return placed.id
-        quote = await self._quotes.accept(tx, owner_id, wanted.quote_id)
         _check(quote, wanted)
         frozen = await self._drafts.freeze(tx, owner_id, quote.draft_id, quote.draft_version)
         order = self._order(owner_id, quote, frozen.digest)

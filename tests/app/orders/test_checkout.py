@@ -1,5 +1,6 @@
 """Placing, paying, cancelling, expiring: against the Stripe simulator, with jobs run by hand."""
 
+import asyncio
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -119,6 +120,12 @@ class TestPlace:
         first = await counter.place(owner, quote)
         assert await counter.place(owner, quote) == first
         assert await counter.state(owner, first) == (OrderState.PLACED, Visible.PRICED)
+
+    async def test_two_taps_at_once_are_one_order(self, counter: Counter) -> None:
+        owner = await counter.owner()
+        quote = await counter.quote(owner)
+        placed = await asyncio.gather(*(counter.place(owner, quote) for _ in range(3)))
+        assert len(set(placed)) == 1
 
     async def test_an_odd_address_is_told_and_the_person_decides(self, counter: Counter) -> None:
         owner = await counter.owner()
