@@ -41,6 +41,10 @@ class Workshop:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._http.aclose()
 
+    async def sent(self) -> None:
+        """Wait until every callback that is being sent is sent."""
+        await asyncio.gather(*self._sending)
+
     async def _tick(self) -> None:
         while True:
             await self.work()
