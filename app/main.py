@@ -1,6 +1,5 @@
 """The API's composition root: every part built once, in order, visibly."""
 
-from datetime import datetime
 from typing import Any
 
 from litestar import Controller, Litestar
@@ -33,6 +32,7 @@ from app.web.health import HealthController, Readiness
 from app.web.metrics import MetricsController
 from app.web.requests import ApiRequest
 from app.web.settings import WebSettings
+from app.web.wire import WireResponse
 from app.webhooks.routes import WebhookController
 from app.webhooks.service import Intake
 from base.clock import Clock
@@ -82,7 +82,7 @@ def create_app(settings: ApiSettings, clock: Clock | None = None) -> Api:
         request_max_body_size=web.limits.body,
         openapi_config=openapi.config(),
         cors_config=_cors(web),
-        type_encoders={datetime: _utc},
+        response_class=WireResponse,
         on_startup=[services.start, hub.start],
         on_shutdown=[hub.stop, receiver.close, services.stop],
         logging_config=None,
@@ -155,8 +155,3 @@ def _cors(web: WebSettings) -> CORSConfig | None:
         ],
         max_age=600,
     )
-
-
-def _utc(value: datetime) -> str:
-    """RFC 3339 with Z."""
-    return value.isoformat().replace("+00:00", "Z")

@@ -68,12 +68,11 @@ class Assets:
     """The use cases of assets. Only the API has a minter."""
 
     def __init__(self, db: Database, spine: Spine, minter: Minter | None = None) -> None:
-        self._db, self._spine, self._minter = db, spine, minter
+        self._db, self._spine, self._minter, self._each = db, spine, minter, store.reader(db)
 
     async def get(self, owner_id: OwnerId, asset_id: UUID) -> Asset:
         """An owner's asset; raises `AssetNotFound`, also for somebody else's."""
-        async with self._db.reading() as db:
-            found = await store.get(db, asset_id, owner_id)
+        found = await self._each.read(asset_id, owner_id)
         if found is None:
             raise AssetNotFound()
         return found

@@ -22,8 +22,9 @@ from app.assets.domain import (
     StepRun,
 )
 from app.kernel import states
-from app.kernel.db import Readable, Transaction
+from app.kernel.db import Database, Readable, Transaction
 from app.kernel.events import Event, Origin
+from app.kernel.gathered import NTH, Gathered
 from app.kernel.spine import Spine
 from base import ids, ingest
 from base.ids import AssetId, OwnerId, UploadId
@@ -37,7 +38,10 @@ _FIELDS: Final = """id, owner_id, state, bytes, declared_type, sha256, format, w
 INSERT: Final = """
 INSERT INTO assets (id, owner_id, state, bytes, declared_type) VALUES ($1, $2, 'processing', $3, $4)
 """
-GET: Final = f"SELECT {_FIELDS} FROM assets WHERE id = $1 AND owner_id = $2 AND state <> 'erased'"  # noqa: S608
+GET: Final = f"""
+SELECT {_FIELDS}, {NTH} FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS wanted (asset, owner, {NTH})
+JOIN assets ON id = wanted.asset AND owner_id = wanted.owner AND state <> 'erased'
+"""  # noqa: S608
 LOCK: Final = f"SELECT {_FIELDS} FROM assets WHERE id = $1 FOR UPDATE"  # noqa: S608
 PEEK: Final = f"SELECT {_FIELDS} FROM assets WHERE id = $1"  # noqa: S608
 STATE: Final = "SELECT state FROM assets WHERE id = $1"
@@ -138,8 +142,13 @@ async def transition(tx: Transaction, spine: Spine, asset: Asset, new: AssetStat
 
 async def get(tx: Readable, asset_id: UUID, owner_id: UUID) -> Asset | None:
     """An owner's asset."""
-    row = await tx.one(GET, asset_id, owner_id)
+    row = await tx.one(GET, [asset_id], [owner_id])
     return None if row is None else _asset(row)
+
+
+def reader(db: Database) -> Gathered[Asset | None]:
+    """`get` by asset and owner, for many at once."""
+    return Gathered(db, GET, lambda rows: _asset(rows[0]) if rows else None)
 
 
 async def lock(tx: Transaction, asset_id: UUID) -> Asset | None:
@@ -294,4 +303,5 @@ def _seen(row: Any) -> Seen:
 
 def _asset(row: Any) -> Asset:
     fields = dict(row)
+    fields.pop(NTH, None)
     return Asset(**{**fields, "state": AssetState(fields["state"]), "notes": tuple(fields["notes"])})

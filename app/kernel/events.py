@@ -6,14 +6,16 @@ Readers page by (tx_id, position) below the oldest running transaction; any othe
 
 import types
 import typing
+from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Final, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
 
-from app.kernel.db import Readable, Transaction
+from app.kernel.db import Database, Transaction
+from app.kernel.gathered import NTH, Gathered
 from base import telemetry
 from base.ids import OrderId, new_id
 from base.money import Money
@@ -38,6 +40,7 @@ class OrderEvent(Event, frozen=True, kw_only=True):
 
 
 E = TypeVar("E", bound=type[Event])
+T = TypeVar("T")
 
 
 def event(cls: E) -> E:
@@ -157,10 +160,17 @@ START: Final = Cursor(0, 0)
 
 _COLUMNS: Final = """tx_id::text::bigint AS tx_id, position, id, aggregate_id, seq, type, schema_version, owner_id,
     order_id, actor, cause, trace_id, occurred_at, data::text AS data"""
-READ_OWNER: Final = f"""
-SELECT {_COLUMNS} FROM events
-WHERE owner_id = $1 AND (tx_id, position) > ($2::text::xid8, $3) AND tx_id < pg_snapshot_xmin(pg_current_snapshot())
-ORDER BY tx_id, position LIMIT $4
+READ_OWNERS: Final = f"""
+SELECT wanted.{NTH}, found.*
+FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::int[]) WITH ORDINALITY
+    AS wanted (owner, after_tx, after_position, most, {NTH})
+CROSS JOIN LATERAL (
+    SELECT {_COLUMNS} FROM events
+    WHERE owner_id = wanted.owner AND (tx_id, position) > (wanted.after_tx::xid8, wanted.after_position)
+        AND tx_id < pg_snapshot_xmin(pg_current_snapshot())
+    ORDER BY events.tx_id, events.position LIMIT wanted.most
+) AS found
+ORDER BY wanted.{NTH}, found.tx_id, found.position
 """  # noqa: S608
 READ_ALL: Final = f"""
 SELECT {_COLUMNS} FROM events
@@ -169,9 +179,15 @@ ORDER BY tx_id, position LIMIT $3
 """  # noqa: S608
 
 
-async def read_owner(db: Readable, owner_id: UUID, after: Cursor, limit: int) -> list[Recorded]:
-    """An owner's settled events after a cursor, in cursor order."""
-    return [_recorded(r) for r in await db.fetch(READ_OWNER, owner_id, str(after.tx_id), after.position, limit)]
+class OwnersEvents(Generic[T]):
+    """Owners' settled events, read for many streams at once and made into `of` once for all of them."""
+
+    def __init__(self, db: Database, of: Callable[[list[Recorded]], T]) -> None:
+        self._each = Gathered(db, READ_OWNERS, lambda rows: of([_recorded(row) for row in rows]))
+
+    async def read(self, owner_id: UUID, after: Cursor, limit: int) -> T:
+        """An owner's events after a cursor, in cursor order."""
+        return await self._each.read(owner_id, str(after.tx_id), after.position, limit)
 
 
 async def read_all(tx: Transaction, after: Cursor, limit: int) -> list[Recorded]:

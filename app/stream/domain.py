@@ -144,8 +144,8 @@ PRIVATE: Final[dict[str, str]] = {
 """Event types apps do not see, with the reason."""
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """A public event with the cursor that continues after it."""
+class Told(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """A public event with the cursor that continues after it; one object for all streams that pass it on."""
 
     id: str
     type: str
@@ -155,20 +155,29 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[str, Any]
 
 
-def project(event: Recorded) -> Told | None:
-    """What apps see of an event, or None."""
-    public = PUBLIC.get(event.type)
+class Passed(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """An event that a reader has passed: its place, its time, and what apps see of it, if anything."""
+
+    cursor: Cursor
+    occurred_at: datetime
+    told: Told | None
+
+
+def pass_on(event: Recorded) -> Passed:
+    """The projection of an event."""
+    cursor, public = Cursor(event.tx_id, event.position), PUBLIC.get(event.type)
     if public is None:
-        return None
+        return Passed(cursor=cursor, occurred_at=event.occurred_at, told=None)
     stored = msgspec.json.decode(event.data)
-    return Told(
+    told = Told(
         id=ids.encode("event", event.id),
         type=public.name,
         version=public.version,
         occurred_at=event.occurred_at,
-        cursor=spell(Cursor(event.tx_id, event.position), event.occurred_at),
+        cursor=spell(cursor, event.occurred_at),
         data={name: _shown(stored.get(field), kind) for name, field, kind in public.fields},
     )
+    return Passed(cursor=cursor, occurred_at=event.occurred_at, told=told)
 
 
 def _shown(value: Any, kind: str) -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any, Final, Self
 
 import msgspec
@@ -54,9 +55,15 @@ async def as_sse(items: AsyncIterator[Told | Beat | Bye]) -> AsyncIterator[bytes
     """The lines of a server-sent event stream (HTML standard, section 9.2)."""
     async for item in items:
         if isinstance(item, Told):
-            data = msgspec.json.encode(EventOut.of(item)).decode()
-            yield f"id: {item.cursor}\nevent: {item.type}\ndata: {data}\n\n".encode()
+            yield _lines(item)
         elif isinstance(item, Beat):
             yield b": beat\n\n"
         else:
             yield f"retry: {item.retry_ms}\nevent: bye\ndata: {{}}\n\n".encode()
+
+
+@lru_cache(maxsize=1000)
+def _lines(told: Told) -> bytes:
+    """Encoded once, however many streams pass it on."""
+    data = msgspec.json.encode(EventOut.of(told)).decode()
+    return f"id: {told.cursor}\nevent: {told.type}\ndata: {data}\n\n".encode()

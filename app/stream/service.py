@@ -6,11 +6,10 @@ from typing import Final
 
 import msgspec
 
-from app.kernel import events
 from app.kernel.db import Database
-from app.kernel.events import Cursor
+from app.kernel.events import Cursor, OwnersEvents
 from app.stream import store
-from app.stream.domain import BEGINNING, Told, project, read_cursor, spell
+from app.stream.domain import BEGINNING, Passed, Told, pass_on, read_cursor, spell
 from app.stream.hub import Hub
 from base.clock import Clock
 from base.errors import ServiceUnavailable
@@ -43,6 +42,7 @@ class StreamService:
 
     def __init__(self, db: Database, hub: Hub, clock: Clock, beat_s: int) -> None:
         self._db, self.hub, self._clock, self._beat_s = db, hub, clock, beat_s
+        self._events: OwnersEvents[list[Passed]] = OwnersEvents(db, lambda found: [pass_on(event) for event in found])
 
     async def page(self, owner_id: OwnerId, after: str | None, limit: int) -> Page:
         """Events after a cursor (none: from the beginning; `latest`: from now on).
@@ -50,17 +50,16 @@ class StreamService:
         Raises `CursorMalformed`, `EventsGone`.
         """
         cursor = self._cursor(after)
+        # Looked at before the read: when the read finds nothing, nothing before this point is missing, and the reader
+        # goes on from here, so that its cursor stays young.
         async with self._db.reading() as db:
-            # Looked at before the read: when the read finds nothing, nothing before this point is missing, and the
-            # reader goes on from here, so that its cursor stays young.
             newest, now = await store.latest(db)
-            found = [] if cursor is None else await events.read_owner(db, owner_id, cursor, limit)
+        found = [] if cursor is None else await self._events.read(owner_id, cursor, limit)
         if not found:
             return Page(events=[], cursor=spell(max(cursor or newest, newest), now), more=False)
         last = found[-1]
-        told = [told for told in map(project, found) if told is not None]
-        last_cursor = spell(Cursor(last.tx_id, last.position), last.occurred_at)
-        return Page(events=told, cursor=last_cursor, more=len(found) == limit)
+        told = [event.told for event in found if event.told is not None]
+        return Page(events=told, cursor=spell(last.cursor, last.occurred_at), more=len(found) == limit)
 
     async def follow(self, owner_id: OwnerId, after: str | None, until: int) -> AsyncIterator[Told | Beat | Bye]:
         """Events as they come, until the moment `until` (the token's end, seconds since 1970) or our own end.
@@ -76,15 +75,13 @@ class StreamService:
             while not self.hub.draining and self._clock.now().timestamp() < until:
                 news.clear()
                 try:
-                    async with self._db.reading() as db:
-                        found = await events.read_owner(db, owner_id, cursor, BATCH)
+                    found = await self._events.read(owner_id, cursor, BATCH)
                 except ServiceUnavailable:
                     break
                 for event in found:
-                    cursor = Cursor(event.tx_id, event.position)
-                    told = project(event)
-                    if told is not None:
-                        yield told
+                    cursor = event.cursor
+                    if event.told is not None:
+                        yield event.told
                 # A long replay must let others run, and let a gone client end it.
                 await asyncio.sleep(0)
                 if len(found) < BATCH and not await self._news(news):
