@@ -4,6 +4,7 @@ No lock is held while a body comes. A block is an object that is stored only if 
 one offset the first wins and the other is told to look again; a dead connection holds nothing up.
 """
 
+import asyncio
 import base64
 import binascii
 import contextlib
@@ -42,6 +43,8 @@ CHECKED_MAX: Final = 8 * 1024 * 1024
 AT_ONCE: Final = 8
 ALGORITHMS: Final = ("sha1", "sha256", "md5")
 MEASURABLE: Final = 64 * 1024
+SETTLE_LOOKS: Final = 100
+SETTLE_S: Final = 0.05
 
 Body = AsyncGenerator[bytes, None]
 
@@ -180,16 +183,33 @@ class Receiver:
             raise ServiceUnavailable("the object store does not answer") from error
         if answer.status_code == 400:
             raise UploadDigestMismatch()
-        if answer.status_code in (409, 412):  # somebody stored them first
-            return await self._compare(upload, await passing.rest())
+        if answer.status_code in (409, 412):  # somebody stored them first, or is about to
+            digest = await passing.rest()
+            await self._settled(upload)
+            return await self._compare(upload, digest)
         if answer.status_code != 200:
-            raise ServiceUnavailable("the object store did not take it")
+            raise ServiceUnavailable(f"the object store answered {answer.status_code}")
         async with self._db.transaction() as tx:
             rate = int(upload.bytes / max(time.monotonic() - began, 0.001))
             await store.save_received(tx, upload.id, passing.digest, rate)
         if upload.storage_id is not None:
             await self._storage.abandon(upload, upload.storage_id)
         return await self._uploads.finish(upload.owner_id, upload.id)
+
+    async def _settled(self, upload: Upload) -> None:
+        """Wait for the bytes another request is storing: the store refuses a second write before the first is seen.
+
+        Raises `ServiceUnavailable` if they do not come, for the other may have failed and a repetition is safe.
+        """
+        for _ in range(SETTLE_LOOKS):
+            if await self._storage.is_committed(upload):
+                return
+            async with self._db.reading() as db:
+                current = await store.get_any(db, upload.id)
+            if current is None or current.state is not UploadState.OPEN:
+                return
+            await asyncio.sleep(SETTLE_S)
+        raise ServiceUnavailable("another request is storing this upload")
 
     async def _compare(self, upload: Upload, digest: str) -> Upload:
         """The session, completed, if its bytes have this digest; raises `UploadBytesDiffer`."""

@@ -55,14 +55,17 @@ class UploadStorage:
         """What the store holds of an open session."""
         blocks = await self.blocks(upload) if upload.appended else {}
         held = Held(size=upload.bytes, part_bytes=upload.part_bytes, blocks=blocks)
+        parts: tuple[StoredPart, ...] = ()
+        lost = False
         if upload.storage_id is not None:
             try:
-                found = await self._objects.parts(self._originals, key_of(upload), upload.storage_id)
+                parts = tuple(await self._objects.parts(self._originals, key_of(upload), upload.storage_id))
             except ObjectAbsent:
-                return Seen(held=held, lost=True) if not await self.is_committed(upload) else _whole(held)
-            sizes = {part.number: part.size for part in found}
-            return Seen(held=msgspec.structs.replace(held, parts=sizes), parts=tuple(found))
-        return _whole(held) if await self.is_committed(upload) else Seen(held=held)
+                lost = True
+            held = msgspec.structs.replace(held, parts={part.number: part.size for part in parts})
+        if (held.gaps or not parts) and await self.is_committed(upload):  # also whole beside parts that were begun
+            return Seen(held=msgspec.structs.replace(held, whole=True))
+        return Seen(held=held, parts=parts, lost=lost)
 
     async def is_committed(self, upload: Upload) -> bool:
         """Whether the object is there and is this session's."""
@@ -203,7 +206,3 @@ def block_key(upload: Upload, offset: int) -> str:
 
 def _blocks_of(upload: Upload) -> str:
     return ids.encode("upload", upload.id) + "/"
-
-
-def _whole(held: Held) -> Seen:
-    return Seen(held=msgspec.structs.replace(held, whole=True))

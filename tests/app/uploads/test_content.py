@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from app.services import Services
-from base import keys
+from app.uploads import store
+from base import ids, keys
 from base.objects import Buckets, ObjectStore
 from tests.app.conftest import Guest
 from tests.app.uploads.test_routes import BYTES, DIGEST, answer_ingest, complete, create, send, validated
@@ -105,3 +106,20 @@ async def test_what_came_as_a_part_is_the_same(client: httpx.AsyncClient, guest:
     assert (await complete(client, auth, upload["id"])).status_code == 202
     assert (await client.put(path, content=BYTES)).status_code == 200
     assert (await client.put(path, content=bytes(len(BYTES)))).status_code == 409
+
+
+async def test_whole_beside_begun_parts_is_whole(
+    client: httpx.AsyncClient, guest: Guest, services: Services, record_store: ObjectStore, buckets: Buckets
+) -> None:
+    """The multipart upload that addresses began is still open when a twin of the PUT asks what storage holds."""
+    auth = (await guest())["auth"]
+    upload, path = await opened(client, auth, sha256=None)
+    async with services.db.reading() as db:
+        session = await store.get_any(db, ids.decode("upload", upload["id"]))
+    assert session is not None
+    assert session.storage_id is not None
+    url, headers = services.uploads.storage.address_whole(session)
+    async with httpx.AsyncClient() as phone:
+        assert (await phone.put(url, content=BYTES, headers=headers)).status_code == 200
+    assert session.storage_id in [begun.upload for begun in await record_store.multiparts(buckets.originals)]
+    assert (await client.put(path, content=BYTES)).status_code == 200
