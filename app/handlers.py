@@ -19,6 +19,7 @@ from app.kernel.jobs import Applier, JobRow
 from app.orders.checkout import OfOrder
 from app.orders.mails import SendMail
 from app.payments.facts import AskRefund, Read
+from app.reconcile.service import Mend
 from app.services import Services
 from app.uploads.planning import Assemble, Clean
 from app.webhooks.service import Process
@@ -217,6 +218,17 @@ async def expire_orders(services: Services, attempt: Attempt) -> None:
         await attempt.finish(tx)
 
 
+async def reconcile_all(services: Services, attempt: Attempt) -> None:
+    """Compare with Stripe and the printers; comparing twice changes nothing, so the job is closed afterwards."""
+    await services.reconciler.run()
+
+
+async def mend_drift(services: Services, attempt: Attempt) -> None:
+    """Carry out what mends a difference."""
+    told = msgspec.json.decode(attempt.job.payload, type=Mend)
+    await services.reconciler.mend(told.finding_id, attempt.job.cause or attempt.job.id, attempt.finish)
+
+
 async def apply_master(services: Services, tx: Transaction, job: JobRow, result: Result) -> None:
     """A print file is made, or cannot be."""
     await services.masters.apply(tx, job, result)
@@ -239,6 +251,8 @@ async def apply_echo(services: Services, tx: Transaction, job: JobRow, result: R
 HANDLERS: Final[dict[str, Handler]] = {
     "edges.purge": purge_edges,
     "events.partitions": make_partitions,
+    "reconcile.run": reconcile_all,
+    "reconcile.mend": mend_drift,
     "retention.sweep": sweep_retention,
     "uploads.expire": expire_uploads,
     "uploads.reconcile": reconcile_uploads,

@@ -10,6 +10,7 @@ from app.kernel.states import Machine
 from app.orders import domain as orders
 from app.payments import domain as payments
 from app.pricing import domain as pricing
+from app.reconcile import domain as reconcile
 from app.uploads import domain as uploads
 
 MACHINES: Final[tuple[Machine[Any], ...]] = (
@@ -22,4 +23,5 @@ MACHINES: Final[tuple[Machine[Any], ...]] = (
     drafts.MACHINE,
     fulfilment.MACHINE,
     pricing.MACHINE,
+    reconcile.MACHINE,
 )

@@ -14,6 +14,8 @@ from app.orders.checkout import answering
 from app.orders.mails import planned_confirmation, planned_shipping
 from app.payments import domain as payments
 from app.payments.service import planned_refund
+from app.reconcile import domain as reconcile
+from app.reconcile.service import planned_mend
 from app.uploads import domain as uploads
 from app.uploads.planning import planned_assembly, planned_cleaning, planned_ingest
 
@@ -44,8 +46,10 @@ KINDS: Final[dict[str, JobKind]] = {
         JobKind(name="payment.cancel", lane="checkout", time_limit_s=60, max_attempts=20),
         JobKind(name="payment.refund", lane="checkout", time_limit_s=60, max_attempts=20),
         JobKind(name="webhook.process", lane="checkout", time_limit_s=30, max_attempts=12),
+        JobKind(name="reconcile.mend", lane="record", time_limit_s=60, max_attempts=20),
         # Housekeeping, planned by the scheduler.
         JobKind(name="fulfilment.tend", lane="sweep", time_limit_s=60),
+        JobKind(name="reconcile.run", lane="sweep", time_limit_s=600),
         JobKind(name="events.partitions", lane="sweep", time_limit_s=30),
         JobKind(name="assets.empty_trash", lane="sweep", time_limit_s=60),
         JobKind(name="retention.sweep", lane="sweep", time_limit_s=300),
@@ -75,6 +79,7 @@ REACTIONS: Final[dict[str, tuple[Reaction, ...]]] = {
     fulfilments.FulfilmentLinesCancelled.type: (_FOLLOW,),
     fulfilments.FulfilmentCancelled.type: (_FOLLOW,),
     orders.OrderPaid.type: (Reaction("order.mail", planned_confirmation),),
+    reconcile.DriftFound.type: (Reaction("reconcile.mend", planned_mend),),
     payments.RefundRequested.type: (Reaction("payment.refund", planned_refund),),
     assets.AssetReady.type: (Reaction("asset.analyse", planned_analysis), _REVIEW),
     assets.AssetAnalysed.type: (_REVIEW,),

@@ -28,6 +28,7 @@ from app.payments.gateway import Gateway
 from app.payments.service import Payments
 from app.pricing.service import Quotes
 from app.reactions import KINDS, REACTIONS
+from app.reconcile.service import Reconciler
 from app.settings import AppSettings
 from app.shares.pictures import Pictures
 from app.shares.service import Shares
@@ -78,6 +79,7 @@ class Services:
         self.checker = Checker(self.db, self.assets)
         self.retention = Retention(self.db, self.clock)
         self._sell(settings, mailer)
+        self.reconciler = self._reconciler(settings)
         self.erasure = Erasure(
             self.db, self.spine, self.persons, self.assets, self.uploads, self.drafts, self.quotes, self.shares
         )
@@ -115,6 +117,21 @@ class Services:
             settings.cancel_window_s,
         )
         self.masters = Masters(self.fulfilments)
+
+    def _reconciler(self, settings: AppSettings) -> Reconciler:
+        """Above everything that is sold."""
+        return Reconciler(
+            self.db,
+            self.spine,
+            self.clock,
+            self.gateway,
+            self.vendors,
+            self.payments,
+            self.fulfilments,
+            self.orders,
+            self.checkout,
+            settings.reconcile,
+        )
 
     async def start(self) -> None:
         """Open the database pool; raises `ServiceUnavailable`."""

@@ -8,6 +8,7 @@ from app.delivery.service import MintSettings, read_minting
 from app.fulfilment.settings import FulfilmentSettings, read_fulfilment
 from app.kernel.db import DatabaseSettings, read_database
 from app.payments.gateway import StripeSettings, read_stripe
+from app.reconcile.settings import ReconcileSettings, read_reconcile
 from app.web.settings import WebSettings, read_web
 from app.webhooks.settings import WebhookSettings, read_webhooks
 from base.objects import Buckets, ObjectStoreSettings, read_buckets, read_store
@@ -26,6 +27,7 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
     cancel_window_s: int
     stripe: StripeSettings
     fulfilment: FulfilmentSettings
+    reconcile: ReconcileSettings
 
 
 def read_app(read: Reader, role: str) -> AppSettings:
@@ -40,6 +42,7 @@ def read_app(read: Reader, role: str) -> AppSettings:
         cancel_window_s=read.number("TIRAGE_ORDER_CANCEL_WINDOW_S", 900, 0, 86_400),
         stripe=read_stripe(read),
         fulfilment=read_fulfilment(read, role),
+        reconcile=read_reconcile(read),
     )
 
 

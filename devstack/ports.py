@@ -86,6 +86,10 @@ class Ports:
                 return chosen
         raise NoPorts(f"no {len(self._names)} free ports between {LOW} and {LOW + SLOT * SLOTS - 1}")
 
+    def remembered(self) -> dict[str, int]:
+        """The ports that were claimed last, without claiming them."""
+        return self._read()
+
     def release(self) -> None:
         """Let others have the slot, without what a killed SeaweedFS left in the temporary folder."""
         for port in self._taken:

@@ -192,6 +192,8 @@ class Stack:
             "TIRAGE_STRIPE_BOOK": str(self.folder / "stripe.db"),
             "TIRAGE_FULFILMENT_POLL_S": "1",
             "TIRAGE_FULFILMENT_POLL_MOST_S": "60",
+            "TIRAGE_RECONCILE_EVERY_S": "60",
+            "TIRAGE_RECONCILE_GRACE_S": "120",
             "TIRAGE_PRODIGI_KEY": secrets["prodigi_key"],
             "TIRAGE_PRODIGI_CALLBACK_TOKENS": secrets["prodigi_callback_token"],
             "TIRAGE_PRODIGI_BOOK": str(self.folder / "prodigi.db"),
@@ -206,6 +208,15 @@ class Stack:
             port = complete.setdefault(f"TIRAGE_{name.upper()}_PORT", str(ports[name]))
             complete.setdefault(f"TIRAGE_{name.upper()}_URL", f"http://127.0.0.1:{port}")
         return {**self._derive(complete), **complete}
+
+    @classmethod
+    def environment_of(cls, folder: Path, given: Mapping[str, str], derive: Derive) -> dict[str, str]:
+        """Every variable of the stack that is up in a folder, for a command beside it; none when nothing is up."""
+        if state.read_living(folder) is None:
+            return {}
+        stack = cls(folder, given, derive)
+        stack._secrets, stack._chosen = load_or_make(stack.folder), stack._ports.remembered()
+        return stack.environment()
 
     def start_processes(self, available: Collection[str], say: Say, *, tied: bool = False) -> None:
         """Migrate, then start Tirage's processes whose commands exist; raises `StartFailed`."""

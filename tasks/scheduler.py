@@ -32,6 +32,11 @@ SCHEDULES: Final[dict[str, int]] = {
 }
 
 
+def schedules(services: Services) -> dict[str, int]:
+    """Every schedule of a process, those that settings decide included."""
+    return {**SCHEDULES, "reconcile.run": services.settings.reconcile.every_s}
+
+
 class Period(msgspec.Struct, frozen=True, kw_only=True):
     """The payload of a scheduled job: which period it is for, counted from the epoch."""
 
@@ -41,8 +46,8 @@ class Period(msgspec.Struct, frozen=True, kw_only=True):
 class Scheduler:
     """Plans what is due in each period, once."""
 
-    def __init__(self, services: Services, schedules: dict[str, int] = SCHEDULES) -> None:
-        self._services, self._schedules = services, schedules
+    def __init__(self, services: Services, wanted: dict[str, int] | None = None) -> None:
+        self._services, self._schedules = services, schedules(services) if wanted is None else wanted
         self._planned: dict[str, int] = {}
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -24,6 +24,7 @@ COMMANDS: Final[dict[str, str]] = {
     "order": "tirage.order:order",
     "origin": "tirage.origin:origin",
     "photos": "tirage.photos:photos",
+    "reconcile": "tirage.reconcile:reconcile",
     "render": "tirage.images:render",
     "reset": "tirage.stack:reset",
     "scheduler": "tirage.work:scheduler",

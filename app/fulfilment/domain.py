@@ -236,7 +236,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 class Fulfilment(msgspec.Struct, frozen=True, kw_only=True):
     """A fulfilment. `attempt` counts vendor orders that we meant to make; `begun_at` is when the present one was begun
-    to be sent, after which its outcome is unknown until `vendor_order_id` is."""
+    to be sent, after which its outcome is unknown until `vendor_order_id` is. `quoted_cost` is what the vendor said,
+    just before, that it would charge, in minor units; None where it did not say."""
 
     id: FulfilmentId
     order_id: OrderId
@@ -253,6 +254,8 @@ class Fulfilment(msgspec.Struct, frozen=True, kw_only=True):
     changed_at: datetime
     ended_at: datetime | None
     created_at: datetime
+    quoted_cost: int | None
+    quoted_currency: str | None
 
 
 class Shipment(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,6 @@ dedupe is not by merchantReference. It tells nobody of production: that is seen 
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -68,7 +67,7 @@ FIELDS: Final[Mapping[str, frozenset[str]]] = {
     ),
     "shipment": frozenset({"id", "status", "carrier", "tracking", "dispatchDate", "items", "fulfillmentLocation"}),
 }
-EXPONENTS: Final = {"JPY": 0}
+PAGE: Final = 100
 
 
 class Prodigi:
@@ -119,6 +118,34 @@ class Prodigi:
             raise VendorUnavailable(f"an answer that is not known: {reading.code(outcome)}")
         read = _read(told) if "status" in told else None
         return Created(vendor_order_id=name, existed=outcome == "alreadyexists", read=read)
+
+    async def cost(self, order: VendorOrder) -> Money | None:
+        """Goods and shipping as the vendor quotes them for this order."""
+        body = {
+            "shippingMethod": METHODS.get(order.shipping_option),
+            "destinationCountryCode": order.recipient.country,
+            "items": [
+                {"sku": x.sku, "copies": x.copies, "attributes": x.attributes, "assets": [{"printArea": "default"}]}
+                for x in order.items
+            ],
+        }
+        answer = await self._ask("POST", "/v4.0/quotes", body)
+        quotes = [] if answer is None else reading.mappings(answer.get("quotes"))
+        summary = reading.mapping(quotes[0].get("costSummary")) if len(quotes) == 1 else {}
+        goods, shipping = reading.money(summary.get("items")), reading.money(summary.get("shipping"))
+        if goods is None or shipping is None or goods.currency != shipping.currency:
+            return None
+        return goods + shipping
+
+    async def orders(self, since: datetime) -> list[Read]:
+        """All pages; the newest come first, so an order made meanwhile repeats one and hides none."""
+        query, found = f"top={PAGE}&createdFrom={quote(since.isoformat())}", list[Read]()
+        while True:
+            answer = await self._ask("GET", f"/v4.0/orders?{query}&skip={len(found)}")
+            page = [] if answer is None else reading.mappings(answer.get("orders"))
+            found += [_read(order) for order in page if order.get("id")]
+            if answer is None or not page or not answer.get("hasMore"):
+                return found
 
     async def find(self, reference: str) -> list[Read]:
         """Every order under a reference."""
@@ -280,12 +307,5 @@ def _parcel(parcel: dict[str, Any], unknown: reading.Unknown) -> SeenParcel:
 
 
 def _charge(charge: dict[str, Any]) -> SeenCharge | None:
-    total = reading.mapping(charge.get("totalCost"))
-    currency = str(total.get("currency"))
-    try:
-        minor = Decimal(str(total.get("amount"))).scaleb(EXPONENTS.get(currency, 2))
-        if minor != minor.to_integral_value() or not charge.get("id"):
-            return None
-        return SeenCharge(id=str(charge["id"]), amount=Money(int(minor), currency))
-    except (InvalidOperation, ValueError):
-        return None
+    amount = reading.money(charge.get("totalCost"))
+    return None if amount is None or not charge.get("id") else SeenCharge(id=str(charge["id"]), amount=amount)

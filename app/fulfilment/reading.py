@@ -3,13 +3,16 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from app.fulfilment.errors import VendorUnavailable
+from base.money import Money
 
 T = TypeVar("T")
+EXPONENTS: Final = {"JPY": 0}
 
 
 def document(content: bytes) -> dict[str, Any]:
@@ -55,6 +58,17 @@ def moment(value: Any) -> datetime | None:
     except ValueError:
         return None
     return None if found is None else found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
+
+
+def money(value: Any) -> Money | None:
+    """An amount that is a decimal text, exact in the currency's minor units, or None."""
+    told = mapping(value)
+    currency = str(told.get("currency"))
+    try:
+        minor = Decimal(str(told.get("amount"))).scaleb(EXPONENTS.get(currency, 2))
+        return Money(int(minor), currency) if minor == minor.to_integral_value() else None
+    except (InvalidOperation, ValueError, OverflowError):
+        return None
 
 
 class Unknown:

@@ -15,7 +15,7 @@ import msgspec
 
 from app.fulfilment import facts, store
 from app.fulfilment.domain import Fulfilment, FulfilmentState, Line, Master
-from app.fulfilment.errors import MasterChanged, MasterMisfit, VendorRefused
+from app.fulfilment.errors import MasterChanged, MasterMisfit, VendorRefused, VendorUnavailable
 from app.fulfilment.service import Fulfilments, name_of
 from app.fulfilment.vendor import Read, Vendor, VendorItem, VendorOrder, VendorSku, VendorSkus
 from app.kernel import alerts
@@ -23,6 +23,7 @@ from app.kernel.alerts import Severity
 from app.kernel.db import Database, Transaction
 from base.clock import Clock
 from base.errors import DomainError, ServiceUnavailable
+from base.money import Money
 from base.objects import ObjectAbsent, ObjectStore
 from base.recipients import Recipient
 
@@ -84,10 +85,11 @@ class Sending:
                 await self._existing(found, existing, finish)
                 return
         await self._check(order)
-        if not await self._begin(found, vendor):
+        worded = self._worded(order)
+        if not await self._begin(found, vendor, await _cost(vendor, worded)):
             return
         try:
-            created = await vendor.create(self._worded(order))
+            created = await vendor.create(worded)
         except VendorRefused as refused:
             await self._refused(found, refused, finish)
             return
@@ -161,7 +163,7 @@ class Sending:
         async with self._db.transaction() as tx:
             await self._fulfilments.contradicted(tx, found, rule)
 
-    async def _begin(self, found: Fulfilment, vendor: Vendor) -> bool:
+    async def _begin(self, found: Fulfilment, vendor: Vendor, cost: Money | None) -> bool:
         """Note, before the call, that the vendor may have it; False when it was cancelled meanwhile."""
         link_s = self._files.link_s
         async with self._db.transaction() as tx:
@@ -169,7 +171,7 @@ class Sending:
             if current is None or current.state is not FulfilmentState.SUBMITTING:
                 return False
             now = self._clock.now()
-            await store.begin(tx, found.id, now, now + timedelta(seconds=link_s))
+            await store.begin(tx, found.id, now, now + timedelta(seconds=link_s), cost)
             if link_s < vendor.hold_s + FETCHING_S:
                 detail = f"{link_s} s against a pause of {vendor.hold_s} s"
                 await alerts.alert(tx, "links-too-short", Severity.ERROR, name_of(found.id), detail=detail)
@@ -205,6 +207,14 @@ class Sending:
             await self._fulfilments.never_sent(tx, current)
             await self._fulfilments.fail(tx, found.id, "vendor-refused")
             await finish(tx)
+
+
+async def _cost(vendor: Vendor, order: VendorOrder) -> Money | None:
+    """What the vendor says it will charge: kept to hold the charge against, never a reason to wait."""
+    try:
+        return await vendor.cost(order)
+    except (VendorUnavailable, VendorRefused):
+        return None
 
 
 def key_of(found: Fulfilment) -> str:

@@ -321,13 +321,27 @@ class Fulfilments:
         """A fulfilment's lines, with their print files."""
         return await store.lines(db, fulfilment_id)
 
+    async def ledger(
+        self, db: Readable, since: datetime, fulfilments: Sequence[UUID], orders: Sequence[UUID]
+    ) -> list[tuple[Fulfilment, Facts]]:
+        """Our side of what vendors do: fulfilments by id or order, and those that a vendor got since."""
+        return await store.ledger(db, since, fulfilments, orders)
+
     async def tend(self, tx: Transaction) -> int:
         """Give living fulfilments that no job looks after a job again; how many."""
         found = await store.forgotten(tx)
         for fulfilment_id, state in found:
-            kind = {_S.SUBMITTING: "submit", _S.CANCELLING: "cancel"}.get(state, "poll")
-            await self.plan_work(tx, fulfilment_id, kind)
+            await self._resume(tx, fulfilment_id, state)
         return len(found)
+
+    async def resume(self, tx: Transaction, fulfilment_id: UUID) -> None:
+        """Go on with what is next at the vendor, now: send, cancel or look."""
+        found = await self._lock(tx, fulfilment_id)
+        await self._resume(tx, found.id, found.state)
+
+    async def _resume(self, tx: Transaction, fulfilment_id: FulfilmentId, state: FulfilmentState) -> None:
+        kind = {_S.SUBMITTING: "submit", _S.CANCELLING: "cancel"}.get(state, "poll")
+        await self.plan_work(tx, fulfilment_id, kind)
 
     async def plan_work(
         self,

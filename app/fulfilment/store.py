@@ -24,6 +24,7 @@ from app.kernel.db import Readable, Transaction
 from app.kernel.events import Event, Origin
 from app.kernel.spine import Spine
 from base.ids import FulfilmentId, OrderId, OrderLineId, OwnerId, ShipmentId, new_id
+from base.money import Money
 
 _FIELDS: Final = ", ".join(Fulfilment.__struct_fields__)
 INSERT: Final = """
@@ -49,7 +50,9 @@ FROM fulfilment_lines WHERE fulfilment_id = $1 ORDER BY number
 SET_MASTER: Final = """
 UPDATE fulfilment_lines SET master = $3::jsonb WHERE fulfilment_id = $1 AND line_id = $2 AND master IS NULL
 """
-BEGIN: Final = "UPDATE fulfilments SET begun_at = $2, links_until = $3 WHERE id = $1"
+BEGIN: Final = """
+UPDATE fulfilments SET begun_at = $2, links_until = $3, quoted_cost = $4, quoted_currency = $5 WHERE id = $1
+"""
 SENT: Final = "UPDATE fulfilments SET vendor_order_id = $2 WHERE id = $1 AND vendor_order_id IS NULL"
 REASON: Final = "UPDATE fulfilments SET cancel_reason = $2 WHERE id = $1"
 ENDED: Final = "UPDATE fulfilments SET ended_at = coalesce(ended_at, now()) WHERE id = $1"
@@ -78,6 +81,10 @@ SELECT s.id, s.vendor_shipment_id, s.status AS state, s.carrier, s.service, s.di
        ARRAY(SELECT url FROM shipment_trackings t WHERE t.shipment_id = s.id ORDER BY number) AS urls
 FROM shipments s WHERE s.order_id = $1 ORDER BY s.vendor_shipment_id
 """
+LEDGER: Final = f"""
+SELECT {_FIELDS}, facts::text AS facts FROM fulfilments
+WHERE id = ANY ($1) OR order_id = ANY ($2) OR (created_at >= $3 AND vendor_order_id IS NOT NULL) ORDER BY id
+"""  # noqa: S608
 FORGOTTEN: Final = """
 SELECT f.id, f.state FROM fulfilments f
 WHERE (f.state IN ('submitted', 'cancelling') OR (f.state = 'submitting' AND f.not_before < now() - interval '1 hour'))
@@ -163,9 +170,10 @@ async def set_master(tx: Transaction, fulfilment_id: UUID, master: Master) -> bo
     return await tx.execute(SET_MASTER, fulfilment_id, master.line_id, encoded) == 1
 
 
-async def begin(tx: Transaction, fulfilment_id: UUID, now: datetime, links_until: datetime) -> None:
-    """From now on the vendor may have the order."""
-    await tx.execute(BEGIN, fulfilment_id, now, links_until)
+async def begin(tx: Transaction, fulfilment_id: UUID, now: datetime, links_until: datetime, cost: Money | None) -> None:
+    """From now on the vendor may have the order, for what it said that it costs."""
+    quoted = (None, None) if cost is None else (cost.amount, cost.currency)
+    await tx.execute(BEGIN, fulfilment_id, now, links_until, *quoted)
 
 
 async def sent(tx: Transaction, fulfilment_id: UUID, vendor_order_id: str) -> bool:
@@ -217,6 +225,15 @@ async def set_shipment(
 async def shipments(db: Readable, order_id: UUID) -> list[Shipment]:
     """An order's parcels."""
     return [_shipment(r) for r in await db.fetch(SHIPMENTS, order_id)]
+
+
+async def ledger(
+    db: Readable, since: datetime, fulfilments: Sequence[UUID], orders: Sequence[UUID]
+) -> list[tuple[Fulfilment, Facts]]:
+    """Fulfilments by id or order, and those that a vendor got since, each with its merged facts."""
+    rows = [dict(row) for row in await db.fetch(LEDGER, list(fulfilments), list(orders), since)]
+    told = [msgspec.json.decode(row.pop("facts"), type=Facts) for row in rows]
+    return list(zip(map(_fulfilment, rows), told, strict=True))
 
 
 async def forgotten(tx: Transaction) -> list[tuple[FulfilmentId, FulfilmentState]]:

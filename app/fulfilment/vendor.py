@@ -155,6 +155,14 @@ class Vendor(Protocol):
         """Order; raises `VendorRefused`. Asked again with the same key, the first order is named again."""
         ...
 
+    async def cost(self, order: VendorOrder) -> Money | None:
+        """What the vendor says it would charge for an order; None where it does not tell. Orders nothing."""
+        ...
+
+    async def orders(self, since: datetime) -> list[Read]:
+        """Every order made from `since` on that the vendor shows, whoever made it."""
+        ...
+
     async def find(self, reference: str) -> list[Read]:
         """Every order under a reference of ours that the vendor shows, whoever made it."""
         ...

@@ -115,7 +115,7 @@ async def append(
 ) -> Recorded:
     """Write one event; called by `Spine.record` only, which also plans what the event causes."""
     event_id, trace_id = new_id(), telemetry.trace_id()
-    order_id = told.order_id if isinstance(told, OrderEvent) else None
+    order_id = getattr(told, "order_id", None)
     data = msgspec.json.encode(told)
     row = await tx.one(
         APPEND,

@@ -11,6 +11,7 @@ from app.catalog.service import Catalog
 from app.drafts.domain import FrozenItem
 from app.drafts.service import Drafts
 from app.fulfilment.domain import FulfilmentItem
+from app.fulfilment.domain import FulfilmentState as State
 from app.fulfilment.service import Fulfilments
 from app.kernel import alerts
 from app.kernel.alerts import Severity
@@ -186,6 +187,18 @@ class Checkout:
         for plan in await planned_masters(tx, self._catalog, order, lines, fulfilment_id):
             await self._spine.plan(tx, plan, cause=wanted.event_id)
         await self._fulfilments.rendering(tx, fulfilment_id)
+
+    async def render_again(self, tx: Transaction, order_id: UUID, cause: UUID) -> None:
+        """Have the print files made that a paid order still misses; those that are on their way are not made twice."""
+        order = await _locked(tx, order_id)
+        lines = (await store.lines(tx, [order.id]))[order.id]
+        for found in await self._fulfilments.of_order(tx, order.id):
+            if order.state is not OrderState.PAID or found.state not in (State.PLANNED, State.RENDERING):
+                continue
+            made = {line.id for line in await self._fulfilments.lines(tx, found.id) if line.master is not None}
+            missing = [line for line in lines if line.id not in made]
+            for plan in await planned_masters(tx, self._catalog, order, missing, found.id):
+                await self._spine.plan(tx, plan, cause=cause)
 
     async def _give_back(self, tx: Transaction, order: Order, wanted: OfOrder) -> None:
         money = await self._payments.of_order(tx, order.id)

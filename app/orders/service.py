@@ -61,6 +61,10 @@ class Orders:
         async with self._db.reading() as db:
             return await self._story(db, await store.find(db, order_id))
 
+    async def ledger(self, db: Readable, since: datetime, orders: Sequence[UUID]) -> list[OrderView]:
+        """Orders by id, and the paid ones that were placed since."""
+        return await self._views(db, await store.ledger(db, since, orders))
+
     async def _story(self, db: Readable, order: Order | None) -> Story:
         view = await self._view(db, order)
         entries = await store.timeline(db, view.order.id)

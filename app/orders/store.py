@@ -31,6 +31,9 @@ LOCK: Final = f"SELECT {_FIELDS} FROM orders WHERE id = $1 FOR UPDATE"  # noqa: 
 PAGE: Final = f"""
 SELECT {_FIELDS} FROM orders WHERE owner_id = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3
 """  # noqa: S608
+LEDGER: Final = f"""
+SELECT {_FIELDS} FROM orders WHERE id = ANY ($1) OR (state = 'paid' AND created_at >= $2) ORDER BY id
+"""  # noqa: S608
 LINES: Final = f"""
 SELECT id, order_id, number, item_id, asset_id, sku, print::text AS print, unit, total, tax, {_COUNTS} FROM order_lines
 WHERE order_id = ANY ($1) ORDER BY order_id, number
@@ -170,6 +173,13 @@ async def page(db: Readable, owner_id: UUID, before: UUID | None, limit: int) ->
     return [
         Order(**{**dict(row), "state": OrderState(row["state"])})
         for row in await db.fetch(PAGE, owner_id, before, limit)
+    ]
+
+
+async def ledger(db: Readable, since: datetime, orders: Sequence[UUID]) -> list[Order]:
+    """Orders by id, and the paid ones that were placed since."""
+    return [
+        Order(**{**dict(row), "state": OrderState(row["state"])}) for row in await db.fetch(LEDGER, list(orders), since)
     ]
 
 

@@ -106,6 +106,16 @@ class PaymentMismatchFound(_OfPayment, frozen=True, kw_only=True):
     what: Code
 
 
+@event
+class PaymentDisputed(_OfPayment, frozen=True, kw_only=True):
+    """The person's bank wants the money back, or that dispute has moved on; a person answers it at Stripe."""
+
+    type: ClassVar[str] = "payment.disputed"
+    amount: Money
+    reason: Code
+    status: Code
+
+
 class _OfRefund(_OfPayment, frozen=True, kw_only=True):
     refund_id: RefundId
     amount: Money
@@ -177,6 +187,7 @@ STATE_OF: Final[dict[str, PaymentState]] = {
 """Stripe's words; one that is not here is kept, alerted and changes nothing."""
 
 FINAL: Final = frozenset({"succeeded", "canceled"})
+DISPUTES_OVER: Final = frozenset({"won", "lost", "warning_closed"})
 REFUND_STATE_OF: Final[dict[str, RefundState]] = {
     "succeeded": _R.SUCCEEDED,
     "failed": _R.FAILED,
@@ -215,6 +226,7 @@ class IntentFacts(msgspec.Struct, frozen=True, kw_only=True):
     failed_charge: str | None
     failure: str | None
     read_at: datetime
+    disputed: bool = False
 
 
 class RefundLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -226,7 +238,8 @@ class RefundLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refund(msgspec.Struct, frozen=True, kw_only=True):
-    """Money back to the person, whole or in part."""
+    """Money back to the person, whole or in part. `stray_intent` is an intent that is not the payment's: what it took
+    was paid a second time, so its refund is no part of the payment's sums."""
 
     id: RefundId
     payment_id: PaymentId
@@ -237,21 +250,58 @@ class Refund(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     lines: tuple[RefundLine, ...]
     stripe_id: str | None
+    stray_intent: str | None
     key_number: int
     asked_at: datetime | None
     spoiled_at: datetime | None
     polls: int
+    created_at: datetime
 
 
 class RefundFacts(msgspec.Struct, frozen=True, kw_only=True):
     """A refund as Stripe gave it."""
 
     id: str
+    intent_id: str | None
     status: str
     amount: int
     currency: str
     refund_ref: str
     failure: str | None
+    created_at: datetime
+
+
+class DisputeFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A dispute as Stripe gave it; `due_by` is when its evidence must be there, while it still can be sent."""
+
+    id: str
+    status: str
+    amount: int
+    currency: str
+    reason: str
+    due_by: datetime | None
+
+
+class Capture(msgspec.Struct, frozen=True, kw_only=True):
+    """Money that Stripe says it has taken, whoever asked for it; minor units. `created_at` is when the try was made."""
+
+    id: str
+    intent_id: str | None
+    order_ref: str
+    payment_ref: str
+    amount: int
+    currency: str
+    refunded: int
+    disputed: bool
+    created_at: datetime
+
+
+class Ledger(msgspec.Struct, frozen=True, kw_only=True):
+    """Our side of what Stripe did: payments, refunds, and the payments that have a dispute."""
+
+    payments: list[Payment]
+    refunds: list[Refund]
+    disputed: frozenset[PaymentId]
 
 
 class PaymentView(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import msgspec
 
@@ -15,6 +15,7 @@ from app.kernel.spine import Spine
 from app.payments import store
 from app.payments.domain import (
     CANCELLABLE,
+    DISPUTES_OVER,
     FINAL,
     MACHINE,
     OPEN,
@@ -22,9 +23,11 @@ from app.payments.domain import (
     REFUNDS,
     STATE_OF,
     TOLD,
+    DisputeFacts,
     IntentFacts,
     Payment,
     PaymentCancelled,
+    PaymentDisputed,
     PaymentFailed,
     PaymentMismatchFound,
     PaymentSecured,
@@ -32,15 +35,20 @@ from app.payments.domain import (
     Refund,
     RefundFacts,
     RefundFailed,
+    RefundRequested,
     RefundState,
     RefundSucceeded,
     mismatch,
 )
 from base import ids
 from base.clock import Clock
+from base.ids import RefundId
+from base.money import Money
 
 STRIPE: Final = Origin(actor="stripe")
 POLL_S: Final = (5, 10, 15, 30, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 120, 300, 600, 1_800)
+MADE_AT_STRIPE: Final = "made_at_stripe"
+_ADOPTED: Final = UUID("2f6f1a0a-6a53-5c55-9a0c-2a1d3b7a9f11")
 REFUND_POLL_S: Final = (10, 60, 600, 3_600, 86_400, 7 * 86_400)
 
 
@@ -167,15 +175,50 @@ class Facts:
         )
         await self._spine.plan(tx, plan, cause=None)
 
-    async def apply_refunds(self, tx: Transaction, payment: Payment, found: list[RefundFacts]) -> None:
-        """Move our refunds to where Stripe says they are; one that is not ours is told to an operator."""
-        ours = {ids.encode("refund", one.id): one for one in await store.refunds_of(tx, payment.id)}
+    async def apply_disputes(self, tx: Transaction, payment: Payment, found: list[DisputeFacts]) -> None:
+        """Keep what Stripe says of disputes and tell an operator of each step; what is over stays over."""
         for facts in found:
-            refund = ours.get(facts.refund_ref)
-            if refund is None:
-                await alerts.alert(tx, "refund-without-request", Severity.ERROR, facts.id, detail=str(facts.amount))
-            else:
+            before = await store.dispute_status(tx, facts.id)
+            if before == facts.status or before in DISPUTES_OVER:
+                continue
+            await store.keep_dispute(tx, payment.id, facts)
+            told = PaymentDisputed(
+                payment_id=payment.id,
+                order_id=payment.order_id,
+                amount=Money(facts.amount, facts.currency.upper()),
+                reason=code(facts.reason),
+                status=code(facts.status),
+            )
+            await store.record(tx, self._spine, payment, told, STRIPE)
+            due = "" if facts.due_by is None else f", evidence by {facts.due_by:%Y-%m-%d %H:%M}"
+            subject = ids.encode("order", payment.order_id)
+            await alerts.alert(tx, "payment-disputed", Severity.CRITICAL, subject, detail=f"{facts.status}{due}")
+
+    async def apply_refunds(self, tx: Transaction, payment: Payment, found: list[RefundFacts]) -> None:
+        """Move our refunds to where Stripe says they are; one that we did not ask for becomes ours."""
+        every = await store.refunds_of(tx, payment.id)
+        ours = {one.stripe_id: one for one in every} | {ids.encode("refund", one.id): one for one in every}
+        for facts in found:
+            refund = ours.get(facts.refund_ref) or ours.get(facts.id)
+            if refund is None and facts.intent_id == payment.intent_id:
+                refund = await self._adopt(tx, payment, facts)
+            if refund is not None:
                 await self._apply_refund(tx, refund, facts)
+
+    async def _adopt(self, tx: Transaction, payment: Payment, facts: RefundFacts) -> Refund | None:
+        """Money goes back that somebody asked for at Stripe itself: from now on a refund like others."""
+        if facts.currency.upper() != payment.amount.currency:
+            return None
+        refund_id, amount = RefundId(uuid5(_ADOPTED, facts.id)), Money(facts.amount, payment.amount.currency)
+        await store.insert_refund(tx, refund_id, payment, facts.amount, MADE_AT_STRIPE, ())
+        await store.note(tx, store.REFUND_ASKED, refund_id, self._clock.now())
+        told = RefundRequested(
+            payment_id=payment.id, order_id=payment.order_id, refund_id=refund_id, amount=amount, reason=MADE_AT_STRIPE
+        )
+        await store.tell_refund(tx, self._spine, payment, refund_id, told, STRIPE)
+        subject = ids.encode("order", payment.order_id)
+        await alerts.alert(tx, "refund-without-request", Severity.ERROR, subject, detail=f"{facts.id}: {facts.amount}")
+        return await store.refund(tx, refund_id)
 
     async def _apply_refund(self, tx: Transaction, refund: Refund, facts: RefundFacts) -> None:
         locked = await store.lock_refund(tx, refund.id)

@@ -5,19 +5,20 @@ What comes back is facts, `ProviderSilent` (the outcome is unknown) or `Provider
 
 import asyncio
 from collections.abc import Awaitable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 import stripe
 
-from app.payments.domain import IntentFacts, RefundFacts
+from app.payments.domain import Capture, DisputeFacts, IntentFacts, RefundFacts
 from app.payments.errors import ProviderRefused, ProviderSilent
 from base.clock import Clock
 from base.settings import Reader, Secret
 
 TIMEOUT_S: Final = 8
 PAGES: Final = 20
+PAGE: Final = 100
 
 
 class StripeSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +108,32 @@ class Gateway:
             params["starting_after"] = page.data[-1].id
         raise ProviderSilent("too many intents to look through")
 
+    async def captures(self, since: datetime) -> list[Capture]:
+        """All money taken by tries that were made from `since` on, newest first."""
+        every = await self._every(self._connected().v1.charges, {"created": {"gte": int(since.timestamp())}})
+        return [_capture(one) for one in every if one.status == "succeeded" and one.captured]
+
+    async def refunds_since(self, since: datetime) -> list[RefundFacts]:
+        """Every refund made from `since` on, whoever made it."""
+        return [
+            _refund(one) for one in await self._every(self._refunds(), {"created": {"gte": int(since.timestamp())}})
+        ]
+
+    async def disputes(self, intent_id: str) -> list[DisputeFacts]:
+        """Every dispute about an intent."""
+        found = await self._every(self._connected().v1.disputes, {"payment_intent": intent_id})
+        return [_dispute(one) for one in found]
+
+    async def _every(self, kind: Any, params: dict[str, Any]) -> list[Any]:
+        """All pages of a list."""
+        found: list[Any] = []
+        while True:
+            after = {"starting_after": found[-1].id} if found else {}
+            page = await self._answer(kind.list_async({**params, "limit": PAGE, **after}))
+            found += page.data
+            if not page.has_more:
+                return found
+
     async def cancel(self, intent_id: str, key: str) -> IntentFacts:
         """Have an intent cancelled; raises `ProviderRefused` when its state does not allow it."""
         began, options = self._clock.now(), {"idempotency_key": key}
@@ -133,14 +160,7 @@ class Gateway:
 
     async def refunds(self, intent_id: str) -> list[RefundFacts]:
         """Every refund of an intent."""
-        params: dict[str, Any] = {"payment_intent": intent_id, "limit": 100}
-        found: list[RefundFacts] = []
-        while True:
-            page = await self._answer(self._refunds().list_async(params))
-            found += [_refund(one) for one in page.data]
-            if not page.has_more:
-                return found
-            params["starting_after"] = page.data[-1].id
+        return [_refund(one) for one in await self._every(self._refunds(), {"payment_intent": intent_id})]
 
 
 def _facts(intent: Any, began: datetime) -> IntentFacts:
@@ -152,6 +172,7 @@ def _facts(intent: Any, began: datetime) -> IntentFacts:
         currency=intent.currency,
         received=intent.amount_received,
         refunded=charge.amount_refunded if isinstance(charge, stripe.Charge) else 0,
+        disputed=isinstance(charge, stripe.Charge) and charge.disputed,
         order_ref=_words(intent).get("order_id", ""),
         payment_ref=_words(intent).get("payment_id", ""),
         failed_charge=None if failed is None else getattr(failed, "charge", None) or failed.code,
@@ -163,12 +184,44 @@ def _facts(intent: Any, began: datetime) -> IntentFacts:
 def _refund(made: Any) -> RefundFacts:
     return RefundFacts(
         id=made.id,
+        intent_id=made.payment_intent,
         status=made.status,
         amount=made.amount,
         currency=made.currency,
         refund_ref=_words(made).get("refund_id", ""),
         failure=getattr(made, "failure_reason", None),
+        created_at=_moment(made.created),
     )
+
+
+def _capture(charge: Any) -> Capture:
+    return Capture(
+        id=charge.id,
+        intent_id=charge.payment_intent,
+        order_ref=_words(charge).get("order_id", ""),
+        payment_ref=_words(charge).get("payment_id", ""),
+        amount=charge.amount_captured,
+        currency=charge.currency.upper(),
+        refunded=charge.amount_refunded,
+        disputed=charge.disputed,
+        created_at=_moment(charge.created),
+    )
+
+
+def _dispute(told: Any) -> DisputeFacts:
+    due_by = told.evidence_details.due_by
+    return DisputeFacts(
+        id=told.id,
+        status=told.status,
+        amount=told.amount,
+        currency=told.currency,
+        reason=told.reason,
+        due_by=None if due_by is None else _moment(due_by),
+    )
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _words(of: Any) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Payments: opened with the order, made at Stripe outside any transaction, and believed only when read from Stripe."""
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from app.payments.domain import (
     FINAL,
     OPEN,
     IntentFacts,
+    Ledger,
     Payment,
     PaymentCancelled,
     PaymentOpened,
@@ -47,6 +49,7 @@ KEY_TRUSTED: Final = timedelta(hours=23)
 """Stripe forgets a key after a day: an older question is answered by reading, never by asking again."""
 SETTLED: Final = timedelta(seconds=60)
 """After this long nothing that we asked for is still being done at Stripe."""
+PAID_TWICE: Final = "paid_twice"
 SYSTEM: Final = Origin(actor="system")
 
 
@@ -141,26 +144,30 @@ class Payments:
                     await store.note(tx, store.SPOILED, payment.id, self._clock.now())
             raise
 
-    async def read(self, payment_id: UUID) -> None:
-        """Read a payment and its refunds at Stripe and apply what is said; silence means a later look."""
+    async def read(self, payment_id: UUID) -> bool:
+        """Read a payment, its refunds and disputes at Stripe and apply what is said; False, and a later look, when
+        Stripe was silent."""
         async with self._db.transaction() as tx:
             await store.note(tx, store.POLLED, payment_id)
             payment = await store.get(tx, payment_id)
         if payment is None or (payment.intent_id is None and payment.asked_at is None):
-            return
+            return True
         refunds: list[RefundFacts] = []
         try:
             facts, _ = await self._known(payment)
             if facts.refunded or payment.state is PaymentState.CAPTURED:
                 refunds = await self._gateway.refunds(facts.id)
+            disputes = await self._gateway.disputes(facts.id) if facts.disputed else []
         except ProviderSilent:
             async with self._db.transaction() as tx:
                 await self.facts.look_again(tx, payment)
-            return
+            return False
         async with self._db.transaction() as tx:
             moved = await self.facts.apply(tx, facts)
             if moved is not None:
                 await self.facts.apply_refunds(tx, moved, refunds)
+                await self.facts.apply_disputes(tx, moved, disputes)
+        return True
 
     async def hint(self, tx: Transaction, intent_id: str, payment_ref: str | None) -> Payment | None:
         """Somebody says that an intent has changed: plan a look. Its payment, or None when we do not know it (yet)."""
@@ -236,10 +243,28 @@ class Payments:
         if amount.amount < 1 or (left - amount).amount < 0:
             raise RefundTooLarge()
         await store.insert_refund(tx, refund_id, payment, amount.amount, reason, lines)
+        await self._requested(tx, payment, refund_id, amount, reason)
+
+    async def give_back_stray(
+        self, tx: Transaction, order_id: OrderId, refund_id: RefundId, intent_id: str, amount: Money
+    ) -> None:
+        """Give back what an intent took that is not the order's payment, though the order is paid; asked again, one
+        refund. Raises `PaymentNotCaptured`, also when the intent is the payment's own."""
+        payment = await store.lock_live(tx, order_id)
+        if payment is None or payment.state is not PaymentState.CAPTURED or payment.intent_id == intent_id:
+            raise PaymentNotCaptured()
+        if await store.refund(tx, refund_id) is not None:
+            return
+        await store.insert_refund(tx, refund_id, payment, amount.amount, PAID_TWICE, (), stray_intent=intent_id)
+        await self._requested(tx, payment, refund_id, amount, PAID_TWICE)
+
+    async def _requested(
+        self, tx: Transaction, payment: Payment, refund_id: RefundId, amount: Money, reason: str
+    ) -> None:
         told = RefundRequested(
-            payment_id=payment.id, order_id=order_id, refund_id=refund_id, amount=amount, reason=reason
+            payment_id=payment.id, order_id=payment.order_id, refund_id=refund_id, amount=amount, reason=reason
         )
-        await self._spine.record(tx, told, aggregate_id=refund_id, owner_id=payment.owner_id, origin=SYSTEM)
+        await store.tell_refund(tx, self._spine, payment, refund_id, told, SYSTEM)
 
     async def _left(self, tx: Readable, payment: Payment) -> tuple[Money, Money]:
         """(captured, still refundable): what Stripe says has gone back counts even when we did not ask for it."""
@@ -257,11 +282,12 @@ class Payments:
             payment = None if refund is None else await store.get(tx, refund.payment_id)
         if refund is None or payment is None or payment.intent_id is None:
             return
-        found = await self._gateway.refunds(payment.intent_id) if refund.asked_at is not None else []
-        mine = ids.encode("refund", refund.id)
-        if refund.state is RefundState.REQUESTED and mine not in {one.refund_ref for one in found}:
+        intent_id = refund.stray_intent or payment.intent_id
+        found = await self._gateway.refunds(intent_id) if refund.asked_at is not None else []
+        is_made = refund.stripe_id is not None or ids.encode("refund", refund.id) in {one.refund_ref for one in found}
+        if refund.state is RefundState.REQUESTED and not is_made:
             try:
-                found = [*found, await self._made_refund(payment.intent_id, await self._askable(refund))]
+                found = [*found, await self._made_refund(intent_id, await self._askable(refund))]
             except ProviderRefused as error:
                 async with self._db.transaction() as tx:
                     await self.facts.refuse_refund(tx, refund.id, error.reason)
@@ -295,6 +321,12 @@ class Payments:
                 async with self._db.transaction() as tx:
                     await store.note(tx, store.REFUND_SPOILED, refund.id, self._clock.now())
             raise
+
+    async def ledger(
+        self, db: Readable, since: datetime, intents: Sequence[str], payments: Sequence[UUID], orders: Sequence[UUID]
+    ) -> Ledger:
+        """Our side of what Stripe did: payments by intent, id or order, their refunds and all made since."""
+        return await store.ledger(db, since, intents, payments, orders)
 
     async def refunded_copies(self, tx: Readable, order_id: UUID) -> dict[UUID, int]:
         """How many copies of each order line were given back, as far as refunds succeeded."""

@@ -14,7 +14,9 @@ from app.kernel.spine import Spine
 from app.payments.domain import (
     MACHINE,
     REFUNDS,
+    DisputeFacts,
     IntentFacts,
+    Ledger,
     Payment,
     PaymentState,
     Refund,
@@ -27,7 +29,7 @@ from base.money import Money
 _P: Final = """id, order_id, owner_id, state, attempt, amount, currency, intent_id, key_number, asked_at, spoiled_at,
     polls, cancel_reason"""
 _R: Final = """id, payment_id, order_id, owner_id, state, amount, currency, reason, lines::text AS lines, stripe_id,
-    key_number, asked_at, spoiled_at, polls"""
+    stray_intent, key_number, asked_at, spoiled_at, polls, created_at"""
 _LIVE: Final = f"SELECT {_P} FROM payments WHERE order_id = $1 AND state <> 'cancelled'"  # noqa: S608
 
 INSERT: Final = """
@@ -66,8 +68,8 @@ FAILURE: Final = """
 INSERT INTO payment_failures (payment_id, charge, reason) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING charge
 """
 INSERT_REFUND: Final = """
-INSERT INTO refunds (id, payment_id, order_id, owner_id, state, amount, currency, reason, lines)
-VALUES ($1, $2, $3, $4, 'requested', $5, $6, $7, $8::jsonb)
+INSERT INTO refunds (id, payment_id, order_id, owner_id, state, amount, currency, reason, lines, stray_intent)
+VALUES ($1, $2, $3, $4, 'requested', $5, $6, $7, $8::jsonb, $9)
 """
 REFUND: Final = f"SELECT {_R} FROM refunds WHERE id = $1"  # noqa: S608
 LOCK_REFUND: Final = f"{REFUND} FOR UPDATE"
@@ -82,7 +84,20 @@ REFUND_POLLED: Final = "UPDATE refunds SET polls = polls + 1 WHERE id = $1"
 SUMS: Final = """
 SELECT coalesce(sum(amount) FILTER (WHERE state = 'succeeded'), 0)::bigint AS refunded,
        coalesce(sum(amount) FILTER (WHERE state = 'requested'), 0)::bigint AS refunding
-FROM refunds WHERE payment_id = $1
+FROM refunds WHERE payment_id = $1 AND stray_intent IS NULL
+"""
+LEDGER: Final = f"""
+SELECT {_P} FROM payments WHERE intent_id = ANY ($1) OR id = ANY ($2) OR order_id = ANY ($3)
+"""  # noqa: S608
+LEDGER_REFUNDS: Final = f"SELECT {_R} FROM refunds WHERE created_at >= $1 OR payment_id = ANY ($2)"  # noqa: S608
+DISPUTED: Final = "SELECT DISTINCT payment_id FROM payment_disputes WHERE payment_id = ANY ($1)"
+DISPUTE_STATUS: Final = "SELECT status FROM payment_disputes WHERE id = $1"
+KEEP_DISPUTE: Final = """
+INSERT INTO payment_disputes (id, payment_id, amount, currency, reason, status, due_by)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (id) DO UPDATE
+SET amount = excluded.amount, reason = excluded.reason, status = excluded.status, due_by = excluded.due_by,
+    changed_at = now()
 """
 
 
@@ -183,7 +198,14 @@ async def add_failure(tx: Transaction, payment_id: UUID, charge: str, reason: st
 
 
 async def insert_refund(
-    tx: Transaction, refund_id: UUID, payment: Payment, amount: int, reason: str, lines: Sequence[RefundLine]
+    tx: Transaction,
+    refund_id: UUID,
+    payment: Payment,
+    amount: int,
+    reason: str,
+    lines: Sequence[RefundLine],
+    *,
+    stray_intent: str | None = None,
 ) -> None:
     """Write a new refund."""
     await tx.execute(
@@ -196,6 +218,7 @@ async def insert_refund(
         payment.amount.currency,
         reason,
         msgspec.json.encode(lines).decode(),
+        stray_intent,
     )
 
 
@@ -221,6 +244,13 @@ async def move_refund(
     """Move a refund and tell of it."""
     await states.compare_and_set(tx, REFUNDS, refund.id, refund.state, new)
     await spine.record(tx, told, aggregate_id=refund.id, owner_id=refund.owner_id, origin=origin)
+
+
+async def tell_refund(
+    tx: Transaction, spine: Spine, payment: Payment, refund_id: UUID, told: Event, origin: Origin
+) -> None:
+    """Tell something of a refund."""
+    await spine.record(tx, told, aggregate_id=refund_id, owner_id=payment.owner_id, origin=origin)
 
 
 async def sums(db: Readable, payment_id: UUID) -> tuple[int, int]:
@@ -262,13 +292,40 @@ def _refund(row: Any) -> Refund | None:
         reason=row["reason"],
         lines=msgspec.json.decode(row["lines"], type=tuple[RefundLine, ...]),
         stripe_id=row["stripe_id"],
+        stray_intent=row["stray_intent"],
         key_number=row["key_number"],
         asked_at=row["asked_at"],
         spoiled_at=row["spoiled_at"],
         polls=row["polls"],
+        created_at=row["created_at"],
     )
 
 
 async def refunded_copies(tx: Readable, order_id: UUID) -> dict[UUID, int]:
     """Copies given back by succeeded refunds, by line."""
     return {row["line"]: row["copies"] for row in await tx.fetch(REFUNDED_COPIES, order_id)}
+
+
+async def ledger(
+    db: Readable, since: datetime, intents: Sequence[str], payments: Sequence[UUID], orders: Sequence[UUID]
+) -> Ledger:
+    """Payments by intent, id or order, with their refunds and all refunds made since."""
+    rows = await db.fetch(LEDGER, list(intents), list(payments), list(orders))
+    found = [one for one in map(_payment, rows) if one is not None]
+    names = [one.id for one in found]
+    refunds = [one for one in map(_refund, await db.fetch(LEDGER_REFUNDS, since, names)) if one is not None]
+    disputed = frozenset(PaymentId(row["payment_id"]) for row in await db.fetch(DISPUTED, names))
+    return Ledger(payments=found, refunds=refunds, disputed=disputed)
+
+
+async def dispute_status(db: Readable, name: str) -> str | None:
+    """Where a dispute was when it was last read; None for a new one."""
+    found: str | None = await db.value(DISPUTE_STATUS, name)
+    return found
+
+
+async def keep_dispute(tx: Transaction, payment_id: UUID, facts: DisputeFacts) -> None:
+    """Merge what Stripe said of a dispute; the caller has checked that it is not over already."""
+    currency = facts.currency.upper()
+    told = (facts.id, payment_id, facts.amount, currency, facts.reason, facts.status, facts.due_by)
+    await tx.execute(KEEP_DISPUTE, *told)

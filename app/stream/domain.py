@@ -123,6 +123,11 @@ PUBLIC: Final[dict[str, Public]] = {
 }
 
 PRIVATE: Final[dict[str, str]] = {
+    "payment.disputed": "the person asked their bank themselves; an operator answers it",
+    "reconcile.drift_found": "a difference between our books and others', which is mended",
+    "reconcile.repaired": "a difference between our books and others' was mended",
+    "reconcile.case_opened": "an operator decides first what it means for the person",
+    "reconcile.case_closed": "an operator decided what it meant",
     "device.registered": "the device knows; nobody else of the owner is there yet",
     "payment.opened": "the order's own event tells it",
     "payment.authorised": "money that is only held is not shown as paid",

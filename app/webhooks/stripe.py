@@ -72,9 +72,7 @@ def _metadata(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def _surprise(event: _Event, known: type[Any]) -> tuple[str, str] | None:
-    """Fields that the pinned version does not have, or a dispute, which a person must answer."""
-    if event.type.startswith("charge.dispute."):
-        return ("payment-disputed", event.type)
+    """Fields that the pinned version does not have."""
     fields: set[str] = set().union(*(vars(base).get("__annotations__", {}) for base in known.__mro__))
     unknown = sorted(set(event.data.object) - fields)
     return ("webhook-fields-unknown", f"{event.type}: {', '.join(unknown)[:200]}") if unknown else None

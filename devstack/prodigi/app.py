@@ -321,7 +321,8 @@ def _route(call: Call) -> tuple[str, Handler, str]:
 
 
 async def control(app: ProdigiApp, call: Call) -> Answer:
-    """`/_sim`: knobs (merged), clock, counts, orders with what was fetched, a patch on what an order tells."""
+    """`/_sim`: knobs (merged), clock, counts, orders with what was fetched, a patch on what an order tells,
+    an order to forget."""
     what = call.path.removeprefix("/_sim/")
     if call.method == "GET":
         return _told(app, what)
@@ -336,6 +337,8 @@ async def control(app: ProdigiApp, call: Call) -> Answer:
     elif what == "clock":
         app.book.advance(int(body["advance_s"] * 1000))
         await app.shop.work()
+    elif what == "forget":
+        app.book.forget(body["order"])
     elif what.startswith("orders/"):
         order = app.book.by_id(what.removeprefix("orders/"))
         if order is None:

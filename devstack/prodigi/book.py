@@ -75,7 +75,8 @@ class Book:
 
     def next_number(self) -> int:
         """The number of the next order."""
-        return int(self._db.execute("SELECT coalesce(max(number), ?) + 1 FROM orders", (FIRST,)).fetchone()[0])
+        last = int(self._kept("last") or FIRST)
+        return max(last, int(self._db.execute("SELECT coalesce(max(number), 0) FROM orders").fetchone()[0])) + 1
 
     def save(self, order: Order) -> None:
         """Store an order."""
@@ -84,6 +85,11 @@ class Book:
         over = int(order.phase is Phase.OVER)
         doc = msgspec.json.encode(order)
         self._db.execute(sql, (order.number, body.get("idempotencyKey"), body.get("merchantReference"), over, doc))
+
+    def forget(self, name: str) -> None:
+        """Lose an order; its number is not given again."""
+        self._keep("last", str(self.next_number() - 1).encode())
+        self._db.execute("DELETE FROM orders WHERE number = ?", (int(name.removeprefix("ord_")),))
 
     def by_id(self, name: str) -> Order | None:
         """An order by the vendor's id."""

@@ -259,6 +259,8 @@ class StripeApp:
                 return self._set_clock(given)
             case ("POST", ["webhooks", what]):
                 return await self._on_webhooks(what, given)
+            case ("POST", ["disputes"]):
+                return shapes.wire(simulator.disputes.turn(given))
             case ("POST", ["events"]):
                 return self._tell(given)
             case ("POST", ["bank", name]):

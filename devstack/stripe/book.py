@@ -14,7 +14,7 @@ from typing import Any, Final
 
 Object = dict[str, Any]
 
-KINDS: Final = ("payment_intent", "charge", "refund", "event", "delivery", "key", "timer", "secret", "meta")
+KINDS: Final = ("payment_intent", "charge", "refund", "dispute", "event", "delivery", "key", "timer", "secret", "meta")
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 

@@ -148,6 +148,38 @@ def refund(name: str, of: Object, amount: int, now: int, params: dict[str, Any],
     }
 
 
+EVIDENCE_S: Final = 7 * 86_400
+
+
+def dispute(name: str, of: Object, now: int, reason: str, status: str) -> Object:
+    """A charge that the payer's bank wants back, whole."""
+    return {
+        "id": name,
+        "object": "dispute",
+        "amount": of["amount"],
+        "balance_transactions": [],
+        "charge": of["id"],
+        "created": now,
+        "currency": of["currency"],
+        "enhanced_eligibility_types": [],
+        "evidence": {},
+        "evidence_details": {
+            "due_by": now + EVIDENCE_S,
+            "enhanced_eligibility": {},
+            "has_evidence": False,
+            "past_due": False,
+            "submission_count": 0,
+            "submission_method": "not_submitted",
+        },
+        "is_charge_refundable": False,
+        "livemode": False,
+        "metadata": {},
+        "payment_intent": of["payment_intent"],
+        "reason": reason,
+        "status": status,
+    }
+
+
 def event(name: str, kind: str, subject: Object, now: int, request: tuple[str | None, str | None]) -> Object:
     """Something happened to `subject`, as it is at this moment."""
     return {

@@ -7,6 +7,7 @@ from devstack.stripe import knobs as settings
 from devstack.stripe import lists, shapes
 from devstack.stripe.book import Book, Object
 from devstack.stripe.delivery import Deliveries
+from devstack.stripe.disputes import Disputes
 from devstack.stripe.errors import ApiError, invalid, missing
 from devstack.stripe.intents import Ask, Intents
 from devstack.stripe.refunds import Refunds
@@ -38,6 +39,9 @@ PARAMETERS: Final[dict[str, frozenset[str]]] = {
         {"payment_intent", "charge", "limit", "created", "starting_after", "ending_before", "expand"}
     ),
     "GET refunds/*": frozenset({"expand"}),
+    "GET disputes": frozenset(
+        {"payment_intent", "charge", "limit", "created", "starting_after", "ending_before", "expand"}
+    ),
     "GET charges": frozenset({"payment_intent", "limit", "created", "starting_after", "ending_before", "expand"}),
     "GET charges/*": frozenset({"expand"}),
     "GET events": frozenset(
@@ -60,6 +64,7 @@ class Simulator:
         self.book, self.deliveries = book, deliveries
         self.intents = Intents(book)
         self.refunds = Refunds(book, self.intents)
+        self.disputes = Disputes(book, self.intents)
         self.knobs = settings.load(book)
         self.turn(self.knobs)
 
@@ -98,6 +103,7 @@ class Simulator:
             "POST refunds": lambda: self.refunds.create(params, ask),
             "GET refunds": lambda: lists.page("/v1/refunds", self._of("refund", params), params),
             "GET refunds/*": lambda: self.refunds.get(name),
+            "GET disputes": lambda: lists.page("/v1/disputes", self._of("dispute", params), params),
             "GET charges": lambda: lists.page("/v1/charges", self._of("charge", params), params),
             "GET charges/*": lambda: self._known("charge", name),
             "GET events": lambda: lists.events(self.book, params),
@@ -167,6 +173,7 @@ class Simulator:
         return {
             "payment_intents": _tally(one["status"] for one in self._every("payment_intent")),
             "charges": _tally(one["status"] for one in self._every("charge")),
+            "disputes": _tally(one["status"] for one in self._every("dispute")),
             "refunds": _tally(one["status"] for one in self._every("refund")),
             "events": _tally(one["type"] for one in self._every("event")),
             "deliveries": _tally(one["state"] for one in deliveries),

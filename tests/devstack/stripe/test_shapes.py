@@ -21,6 +21,7 @@ ORACLES = {
     "payment_intent": stripe.PaymentIntent,
     "charge": stripe.Charge,
     "refund": stripe.Refund,
+    "dispute": stripe.Dispute,
     "event": stripe.Event,
 }
 
@@ -49,6 +50,8 @@ def life() -> Book:
 
     paid = intents.confirm(made(), {"payment_method": "pm_card_visa"}, Ask())
     refunds.create({"payment_intent": paid["id"], "amount": "300"}, Ask())
+    simulator.disputes.turn({"payment_intent": paid["id"]})
+    simulator.disputes.turn({"payment_intent": paid["id"], "status": "lost"})
     fails = intents.confirm(made(), {"payment_method": "pm_card_refundFail"}, Ask())
     refunds.create({"payment_intent": fails["id"]}, Ask())
     for method in ("pm_card_chargeDeclined", "pm_card_chargeDeclinedExpiredCard"):
@@ -98,7 +101,7 @@ def test_values_have_stripes_plain_types(life: Book) -> None:
 
 def test_words_are_stripes(life: Book) -> None:
     """Literals such as an intent's status: only words that the library lists."""
-    for field, kind in (("status", "payment_intent"), ("status", "charge"), ("type", "event")):
+    for field, kind in (("status", "payment_intent"), ("status", "charge"), ("status", "dispute"), ("type", "event")):
         listed = set(re.findall(r"'([^']+)'", declared(ORACLES[kind])[field]))
         used = {one[field] for name, one in objects(life) if name == kind}
         assert used
@@ -130,6 +133,7 @@ NAMES = {
     "POST refunds": "RefundCreateParams",
     "GET refunds": "RefundListParams",
     "GET refunds/*": "RefundRetrieveParams",
+    "GET disputes": "DisputeListParams",
     "GET charges": "ChargeListParams",
     "GET charges/*": "ChargeRetrieveParams",
     "GET events": "EventListParams",
