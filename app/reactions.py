@@ -25,7 +25,7 @@ KINDS: Final[dict[str, JobKind]] = {
         JobKind(name="fulfilment.submit", lane="record", time_limit_s=100, max_attempts=60),
         JobKind(name="fulfilment.poll", lane="record", time_limit_s=60, max_attempts=20),
         JobKind(name="fulfilment.cancel", lane="record", time_limit_s=60, max_attempts=60),
-        JobKind(name="asset.ingest", lane="preview", time_limit_s=60),
+        JobKind(name="asset.ingest", lane="preview", time_limit_s=75),  # the worker's own ceilings end before
         # Orders: each answers one event, and counts anew from what is known.
         JobKind(name="order.settle", lane="checkout", time_limit_s=30, max_attempts=60),
         JobKind(name="order.unpaid", lane="checkout", time_limit_s=30, max_attempts=60),

@@ -44,7 +44,10 @@ class Rendition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Previews(msgspec.Struct, frozen=True, kw_only=True):
-    """Steps `first_previews` (200 and 400 px, with `thumbhash`, base64) and `previews` (the rest of the ladder)."""
+    """Steps `first_previews` (200 and 400 px, with `thumbhash`, base64) and `previews` (the rest of the ladder).
+
+    What took too much is there as its fallback: another recipe, and the result's reason says why.
+    """
 
     renditions: tuple[Rendition, ...]
     thumbhash: str | None = None
@@ -70,6 +73,27 @@ class Analysed(msgspec.Struct, frozen=True, kw_only=True):
     analysis: msgspec.Raw
     fingerprint: int
     fingerprint_quality: int
+
+
+class PrintFit(msgspec.Struct, frozen=True, kw_only=True):
+    """How a photo suits one print: class, trim (micrometres, turned to suit it), pixels an inch, thousandths cut off.
+
+    `level` is the worst of the findings, whose codes are `findings`; None when there is none.
+    """
+
+    output: str
+    width_um: int
+    height_um: int
+    ppi: int
+    lost: int
+    level: str | None
+    findings: tuple[str, ...]
+
+
+class Suited(msgspec.Struct, frozen=True, kw_only=True):
+    """Step `readiness`: the photo held against every target size of every class."""
+
+    prints: tuple[PrintFit, ...]
 
 
 class NotAnalysed(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,6 +25,11 @@ def facts(asset: str, engine: str) -> str:
     return f"{asset}/{engine}/{FACTS}"
 
 
+def analysis(asset: str, engine: str, revision: int) -> str:
+    """What was seen on the photo, as JSON, beside the ancestor."""
+    return f"{asset}/{engine}/analysis-{revision}.json"
+
+
 def derivative(asset: str, recipe: str, extension: str) -> str:
     """One rendition, in the derivatives bucket; the signature is never part of a key."""
     return f"{asset}/{recipe}.{extension}"

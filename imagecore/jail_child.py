@@ -23,6 +23,7 @@ from typing import Any, Final
 OPERATIONS: Final[dict[str, str]] = {
     "inspect": "imagecore.inspect:operation",
     "ingest": "imagecore.render:ingest",
+    "ladder": "imagecore.render:from_ancestor",
     "render": "imagecore.render:operation",
     "analyse": "imagecore.analyse:operation",
     "master": "imagecore.masters:operation",

@@ -10,8 +10,8 @@ from typing import Final
 
 import msgspec
 
-from imagecore import crops, geometry
-from imagecore.classes import OutputClass
+from imagecore import classes, crops, geometry
+from imagecore.classes import ClassName, OutputClass
 from imagecore.findings import SCALE, Analysis, Box, is_text
 from imagecore.geometry import Box as Part
 from imagecore.quality import Quality
@@ -114,6 +114,53 @@ def check(width: int, height: int, analysis: Analysis, wanted: Print) -> Readine
         *_text(width, height, analysis.text, wanted),
     ]
     return Readiness(ppi=ppi, lost=lost, findings=tuple(findings))
+
+
+TARGETS: Final[dict[ClassName, tuple[tuple[int, int], ...]]] = {
+    ClassName.STANDARD: ((152_000, 102_000), (178_000, 127_000), (305_000, 203_000)),
+    ClassName.MATTE: ((178_000, 127_000), (305_000, 203_000), (457_000, 305_000)),
+    ClassName.POSTER: ((457_000, 305_000), (700_000, 500_000), (900_000, 600_000)),
+    ClassName.SQUARE: ((127_000, 127_000), (203_000, 203_000), (305_000, 305_000)),
+}
+"""The usual sizes of each class (micrometres, longer side first), smallest first: every photo is held against them."""
+
+UNSEEN: Final = Analysis(revision=0, faces=None, text=None, quality=None)
+_WORST: Final = (Level.NOTE, Level.SOFT, Level.STRONG, Level.REJECT)
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """A photo held against one print, for the part we would suggest; the trim turned to suit it."""
+
+    class_: ClassName
+    trim_um: tuple[int, int]
+    part: Part
+    readiness: Readiness
+
+    @property
+    def level(self) -> Level | None:
+        """The worst that was found, None when nothing was."""
+        return max((f.level for f in self.readiness.findings), key=_WORST.index, default=None)
+
+
+def judge(width: int, height: int, analysis: Analysis, class_: OutputClass, trim_um: tuple[int, int]) -> Judged:
+    """An upright photo of these sides held against a print of these sides (micrometres); raises `OutOfBounds`."""
+    across, down = trim_um
+    if (width > height) != (across > down):
+        across, down = down, across  # a print is turned to suit its photo
+    sheet = (across + 2 * class_.bleed_um, down + 2 * class_.bleed_um)
+    inset = inset_of(class_, across, down)
+    part = crops.suggest(width, height, sheet, analysis.faces or (), analysis.text or (), inset).part
+    wanted = Print(class_=class_, trim_width_um=across, trim_height_um=down, part=part)
+    return Judged(
+        class_=class_.name, trim_um=(across, down), part=part, readiness=check(width, height, analysis, wanted)
+    )
+
+
+def survey(width: int, height: int, analysis: Analysis) -> tuple[Judged, ...]:
+    """A photo held against every target size; raises `OutOfBounds`."""
+    return tuple(
+        judge(width, height, analysis, classes.CLASSES[name], trim) for name, sizes in TARGETS.items() for trim in sizes
+    )
 
 
 def _whole_ppi(wanted: Print) -> int:

@@ -326,6 +326,16 @@ class IngestParams(msgspec.Struct, frozen=True, kw_only=True):
     extension: str | None = None
 
 
+class LadderParams(msgspec.Struct, frozen=True, kw_only=True):
+    """Parameters of the operation `ladder`: canonical texts, made in this order, the original's facts file, and whether
+    the placeholder is wanted first; input is the ancestor.
+    """
+
+    recipes: tuple[str, ...]
+    facts: bytes
+    thumbhash: bool
+
+
 class RenderParams(msgspec.Struct, frozen=True, kw_only=True):
     """Parameters of the operation `render`: a recipe's canonical text and the original's facts file."""
 
@@ -351,6 +361,16 @@ def ingest(params: bytes, inputs: Sequence[bytes]) -> Iterator[Output]:
     yield Output(name="thumbhash", data=placeholder(parent, report.facts))
     for each in wanted:
         yield _rendition(each, report.facts, parent, inputs[0])
+
+
+def from_ancestor(params: bytes, inputs: Sequence[bytes]) -> Iterator[Output]:
+    """The jail's `ladder`: what `ingest` makes after the ancestor, from its stored bytes; the same bytes come out."""
+    asked = msgspec.msgpack.decode(params, type=LadderParams)
+    facts = parse(asked.facts)
+    if asked.thumbhash:
+        yield Output(name="thumbhash", data=placeholder(inputs[0], facts))
+    for each in asked.recipes:
+        yield _rendition(recipe.parse(each), facts, inputs[0], inputs[0])
 
 
 def _rendition(wanted: Recipe, facts: Facts, parent: bytes, original: bytes) -> Output:

@@ -33,7 +33,7 @@ from base.clock import Clock
 from base.ids import OwnerId
 from base.jobs import Outcome, Result
 from base.objects import Buckets, ObjectAbsent, ObjectStore
-from imagecore import classes, crops, readiness
+from imagecore import classes, readiness
 from imagecore.errors import OutOfBounds
 from imagecore.findings import Analysis
 from imagecore.geometry import Box
@@ -44,8 +44,8 @@ LINK_S: Final = 300
 OWNER: Final = Origin(actor="owner")
 SYSTEM: Final = Origin(actor="system")
 OPERATOR: Final = Origin(actor="operator")
-UNKNOWN: Final = Analysis(revision=0, faces=None, text=None, quality=None)
 _ANALYSED: Final = msgspec.json.Decoder(ingest.Analysed)
+_SUITED: Final = msgspec.json.Decoder(ingest.Suited)
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,6 +153,16 @@ class AssetCare:
         except OutOfBounds as error:
             raise PrintImpossible() from error
 
+    async def prints(self, owner_id: OwnerId, asset_id: UUID) -> tuple[ingest.PrintFit, ...]:
+        """What the pipeline found at every target size; raises `AssetNotFound`, `AssetNotReady`."""
+        async with self._db.transaction(readonly=True) as tx:
+            if await store.get(tx, asset_id, owner_id) is None:
+                raise AssetNotFound()
+            found = await store.prints(tx, asset_id)
+        if found is None:
+            raise AssetNotReady()
+        return found
+
     async def alike(self, owner_id: OwnerId, asset_id: UUID) -> list[Alike]:
         """The owner's other photos that look the same, nearest first: advice, no state. Raises `AssetNotFound`."""
         async with self._db.transaction(readonly=True) as tx:
@@ -170,7 +180,7 @@ class AssetCare:
             return await store.provenance(tx, asset)
 
     async def apply_analysis(self, tx: Transaction, job: JobRow, result: Result) -> None:
-        """Keep what a worker saw on a photo; nothing is kept of one that is dead by then."""
+        """Keep what a worker saw on a photo, then what it suits, and tell; nothing is kept of one that is dead."""
         wanted = msgspec.json.decode(job.payload, type=ingest.Analyse)
         asset = await store.lock(tx, ids.decode("asset", wanted.asset))
         if asset is None or asset.state not in LIVING:
@@ -178,7 +188,10 @@ class AssetCare:
             return
         if result.outcome is not Outcome.OK:
             return
-        await store.save_analysis(tx, asset.id, _ANALYSED.decode(result.body))
+        if result.step == "analyse":
+            await store.save_analysis(tx, asset.id, _ANALYSED.decode(result.body))
+            return
+        await store.save_prints(tx, asset.id, _SUITED.decode(result.body))
         await self._tell(tx, asset, AssetAnalysed(asset_id=asset.id), Origin(actor="system", cause=job.id))
         if self._moderator is not None:
             plan = Plan(kind="asset.moderate", payload=wanted, owner_id=asset.owner_id, dedupe=f"moderate:{asset.id}")
@@ -231,15 +244,8 @@ class AssetCare:
 
 def judged(width: int, height: int, analysis: Analysis | None, class_: str, trim_um: tuple[int, int]) -> Fitness:
     """The fitness of an upright picture of these sides; what nobody looked at is unknown. Raises `OutOfBounds`."""
-    output, seen = classes.named(class_), analysis or UNKNOWN
-    across, down = trim_um
-    if (width > height) != (across > down):
-        across, down = down, across  # a print is turned to suit its photo
-    sheet = (across + 2 * output.bleed_um, down + 2 * output.bleed_um)
-    inset = readiness.inset_of(output, across, down)
-    part = crops.suggest(width, height, sheet, seen.faces or (), seen.text or (), inset).part
-    wanted = readiness.Print(class_=output, trim_width_um=across, trim_height_um=down, part=part)
-    return Fitness(readiness=readiness.check(width, height, seen, wanted), part=part, analysed=analysis is not None)
+    found = readiness.judge(width, height, analysis or readiness.UNSEEN, classes.named(class_), trim_um)
+    return Fitness(readiness=found.readiness, part=found.part, analysed=analysis is not None)
 
 
 async def planned_analysis(tx: Transaction, happened: Recorded) -> Plan | None:

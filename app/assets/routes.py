@@ -24,6 +24,7 @@ from app.assets.schemas import (
     ImagesOut,
     LinkOut,
     MintImages,
+    PrintsOut,
     ProvenanceOut,
     ReadinessOut,
 )
@@ -148,6 +149,16 @@ class AssetController(CustomerController):
         """Pixels an inch, what a crop loses, and findings before money; what was not looked at yet is unknown."""
         wanted = ids.decode("asset", asset_id)
         return ReadinessOut.of(await self.care.readiness(who.owner_id, wanted, output, (width_um, height_um)))
+
+    @get(
+        "/{asset_id:str}/prints",
+        operation_id="ListPrints",
+        summary="What a photo can be printed as",
+        responses=fails(AssetNotFound, AssetNotReady),
+    )
+    async def prints(self, asset_id: FromPath[str], who: NamedDependency[Customer]) -> PrintsOut:
+        """How it suits every usual size of every class, as found when it was looked at (`asset.analysed`)."""
+        return PrintsOut.of(await self.care.prints(who.owner_id, ids.decode("asset", asset_id)))
 
     @get(
         "/{asset_id:str}/alike",

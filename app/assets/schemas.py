@@ -11,6 +11,7 @@ from app.assets.domain import ARTIFACTS, Alike, Asset, Provenance
 from app.assets.service import Shown
 from app.web.wire import WireIn, WireOut
 from base import ids
+from base.ingest import PrintFit
 
 
 class AssetOut(WireOut, frozen=True, kw_only=True):
@@ -116,6 +117,29 @@ class ReadinessOut(WireOut, frozen=True, kw_only=True):
         )
 
 
+class PrintFitOut(WireOut, frozen=True, kw_only=True):
+    """How a photo suits one size of one class."""
+
+    output: Annotated[str, Meta(description="The output class.")]
+    width_um: Annotated[int, Meta(description="The print after cutting, micrometres; turned to suit the photo.")]
+    height_um: Annotated[int, Meta(description="The same, its other side.")]
+    ppi: Annotated[int, Meta(description="Pixels an inch on paper.")]
+    lost: Annotated[int, Meta(description="Thousandths of the photo that the shape cuts off.")]
+    level: Annotated[str | None, Meta(description="The worst finding: `note`, `soft`, `strong`, `reject`; or null.")]
+    findings: Annotated[list[str], Meta(description="What was found: codes.")]
+
+
+class PrintsOut(WireOut, frozen=True, kw_only=True):
+    """How a photo suits every usual size."""
+
+    prints: Annotated[list[PrintFitOut], Meta(description="By class, smallest size first.")]
+
+    @classmethod
+    def of(cls, found: tuple[PrintFit, ...]) -> Self:
+        """From what the pipeline found."""
+        return cls(prints=[PrintFitOut(**{**msgspec.structs.asdict(f), "findings": list(f.findings)}) for f in found])
+
+
 class AlikeOut(WireOut, frozen=True, kw_only=True):
     """Another photo that looks the same."""
 
@@ -215,6 +239,9 @@ class VariantOut(WireOut, frozen=True, kw_only=True):
     url: Annotated[str, Meta(description="The address at the edge; works without authorisation until it ends.")]
     expires_at: Annotated[datetime, Meta(description="When the address ends, UTC.")]
     expires_in_s: Annotated[int, Meta(description="The same as whole seconds from now.")]
+    fallback: Annotated[
+        bool, Meta(description="A lighter stand-in: the wanted one took too much. Process the photo again for it.")
+    ]
 
 
 class ImageOut(WireOut, frozen=True, kw_only=True):
@@ -238,6 +265,7 @@ class ImageOut(WireOut, frozen=True, kw_only=True):
                     url=address.url,
                     expires_at=datetime.fromtimestamp(address.expires, UTC),
                     expires_in_s=address.expires_in_s,
+                    fallback=address.fallback,
                 )
                 for address, width, height in shown.variants
             ],

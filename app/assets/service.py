@@ -33,7 +33,7 @@ from app.kernel.jobs import JobRow
 from app.kernel.spine import Spine
 from base import ids
 from base.ids import AssetId, OwnerId, UploadId
-from base.ingest import Previews, Validated
+from base.ingest import Previews, Rendition, Validated
 from base.jobs import Outcome, Result
 from imagecore import recipe as recipes
 from imagecore.recipe import Format, Recipe
@@ -41,6 +41,7 @@ from imagecore.recipe import Format, Recipe
 _VALIDATED: Final = msgspec.json.Decoder(Validated)
 _PREVIEWS: Final = msgspec.json.Decoder(Previews)
 VIEWABLE: Final = frozenset({AssetState.PREVIEW_READY, AssetState.READY})
+FALLBACK: Final = "fallback-"
 LIVING: Final = frozenset({AssetState.PROCESSING, AssetState.PREVIEW_READY, AssetState.READY})
 
 
@@ -99,7 +100,8 @@ class Assets:
         if asset.state not in VIEWABLE or asset.engine is None or asset.width is None or asset.height is None:
             raise AssetNotViewable()
         assert self._minter is not None, "only the API mints"
-        addresses = self._minter.ladder(ids.encode("asset", asset.id), asset.engine, sides, format_)
+        name = ids.encode("asset", asset.id)
+        addresses = self._minter.ladder(name, asset.engine, sides, format_, fallbacks_of(asset))
         sizes = [fitted(asset.width, asset.height, address.side) for address in addresses]
         return Shown(asset=asset, variants=[(a, *size) for a, size in zip(addresses, sizes, strict=True)])
 
@@ -209,6 +211,7 @@ class Assets:
     async def _previews(self, tx: Transaction, asset: Asset, result: Result, origin: Origin) -> None:
         made = _PREVIEWS.decode(result.body)
         await store.save_previews(tx, asset.id, made.renditions, made.thumbhash)
+        await store.save_notes(tx, asset.id, noted(asset.notes, made.renditions))
         if asset.state is AssetState.PROCESSING and result.step == "first_previews":
             told = AssetPreviewReady(asset_id=asset.id)
             await store.transition(tx, self._spine, asset, AssetState.PREVIEW_READY, told, origin)
@@ -239,6 +242,18 @@ class Assets:
             if asset is None or asset.owner_id != owner_id or asset.state is AssetState.ERASED:
                 raise AssetNotFound()
             await self.erase(tx, asset, Origin(actor="owner"))
+
+
+def noted(notes: Sequence[str], made: Sequence[Rendition]) -> tuple[str, ...]:
+    """An asset's notes after these were made: a side that exists as a fallback only is noted."""
+    told = {recipe.width: recipe.class_ == "fallback" for recipe in (recipes.parse(one.recipe) for one in made)}
+    kept = [note for note in notes if note not in {f"{FALLBACK}{side}" for side in told}]
+    return (*kept, *(f"{FALLBACK}{side}" for side, is_fallback in told.items() if is_fallback))
+
+
+def fallbacks_of(asset: Asset) -> frozenset[int]:
+    """The sides of an asset's ladder that exist as fallbacks only."""
+    return frozenset(int(note.removeprefix(FALLBACK)) for note in asset.notes if note.startswith(FALLBACK))
 
 
 def fitted(width: int, height: int, side: int) -> tuple[int, int]:

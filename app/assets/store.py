@@ -28,7 +28,7 @@ from app.kernel.gathered import NTH, Gathered
 from app.kernel.spine import Spine
 from base import ids, ingest
 from base.ids import AssetId, OwnerId, UploadId
-from base.ingest import Analysed, Rendition
+from base.ingest import Analysed, PrintFit, Rendition, Suited
 from imagecore.findings import Analysis
 
 _FIELDS: Final = """id, owner_id, state, bytes, declared_type, sha256, format, width, height, notes, thumbhash, engine,
@@ -60,6 +60,7 @@ WHERE id = $1
 """
 DUPLICATE: Final = "UPDATE assets SET duplicate_of = $2 WHERE id = $1"
 REASON: Final = "UPDATE assets SET reason = $2 WHERE id = $1"
+NOTES: Final = "UPDATE assets SET notes = $2 WHERE id = $1 AND notes <> $2"
 THUMBHASH: Final = "UPDATE assets SET thumbhash = $2 WHERE id = $1"
 RENDITION: Final = """
 INSERT INTO renditions (asset_id, recipe, extension, width, height, bytes, sha256)
@@ -81,7 +82,7 @@ HELD: Final = f"{SEEN} FOR SHARE OF assets"
 OF_OWNER: Final = "SELECT id, state FROM assets WHERE owner_id = $1 AND state <> 'erased' FOR UPDATE"
 FORGET: Final = """
 UPDATE assets SET sha256 = NULL, facts = NULL, thumbhash = NULL, notes = '{}', analysis = NULL, fingerprint = NULL,
-    fingerprint_quality = NULL
+    fingerprint_quality = NULL, prints = NULL
 WHERE id = $1
 """
 RELEASE_ALL: Final = "DELETE FROM asset_holds WHERE asset_id = $1"
@@ -100,6 +101,8 @@ ANALYSIS: Final = "SELECT analysis::text FROM assets WHERE id = $1"
 ANALYSED: Final = """
 UPDATE assets SET analysis = $2::jsonb, fingerprint = $3, fingerprint_quality = $4 WHERE id = $1
 """
+SUITED: Final = "UPDATE assets SET prints = $2::jsonb WHERE id = $1"
+PRINTS: Final = "SELECT prints::text FROM assets WHERE id = $1"
 ALIKE: Final = """
 SELECT other.id, bit_count((other.fingerprint # mine.fingerprint)::bit(64)) AS distance
 FROM assets mine JOIN assets other ON other.owner_id = mine.owner_id AND other.id <> mine.id
@@ -218,6 +221,11 @@ async def save_previews(
         await tx.execute(THUMBHASH, asset_id, thumbhash)
 
 
+async def save_notes(tx: Transaction, asset_id: AssetId, notes: tuple[str, ...]) -> None:
+    """Put these notes in place of the asset's."""
+    await tx.execute(NOTES, asset_id, list(notes))
+
+
 async def seen(db: Readable, owner_id: UUID, asset_ids: Sequence[UUID], *, held: bool) -> list[Seen]:
     """An owner's assets among these, erased ones too; `held` keeps their states until the transaction ends."""
     return [_seen(row) for row in await db.fetch(HELD if held else SEEN, owner_id, list(asset_ids))]
@@ -265,6 +273,17 @@ async def save_analysis(tx: Transaction, asset_id: AssetId, found: Analysed) -> 
     """Keep what a worker saw; the fingerprint as a signed number of the same 64 bits."""
     bits = found.fingerprint - (1 << 64) if found.fingerprint >= 1 << 63 else found.fingerprint
     await tx.execute(ANALYSED, asset_id, bytes(found.analysis).decode(), bits, found.fingerprint_quality)
+
+
+async def save_prints(tx: Transaction, asset_id: AssetId, found: Suited) -> None:
+    """Keep how a photo suits every target size."""
+    await tx.execute(SUITED, asset_id, msgspec.json.encode(found.prints).decode())
+
+
+async def prints(db: Readable, asset_id: UUID) -> tuple[PrintFit, ...] | None:
+    """How a photo suits every target size, or None when nobody looked."""
+    found = await db.value(PRINTS, asset_id)
+    return None if found is None else msgspec.json.decode(found, type=tuple[PrintFit, ...])
 
 
 async def alike(tx: Transaction, asset: Asset, bits: int, least_quality: int) -> list[Alike]:

@@ -1,6 +1,6 @@
 """Minting: signed addresses of renditions at the edge. Knows recipes and keys, no database and no pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Final
 
 import msgspec
@@ -40,6 +40,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     expires: int
     expires_in_s: int
+    fallback: bool
 
 
 class ShareAddress(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,13 +74,24 @@ class Minter:
         pairs = [(kid, key.reveal()) for kid, key in settings.keys]
         self._ring, self._edge, self._clock = Ring.of_masters(pairs, region), settings.edge_url, clock
 
-    def ladder(self, asset: str, engine: str, sides: Sequence[int], format_: Format) -> list[Address]:
+    def ladder(
+        self,
+        asset: str,
+        engine: str,
+        sides: Sequence[int],
+        format_: Format,
+        fallbacks: Container[int] = frozenset(),
+    ) -> list[Address]:
         """Addresses of the whole picture within squares of `sides` pixels, lightest first.
 
-        They are minted at the engine that made the asset's ancestor: its key holds the bytes they are made from.
+        They are minted at the engine that made the asset's ancestor: its key holds the bytes they are made from. Of
+        the JPEGs, those sides that are in `fallbacks` exist as lighter stand-ins only.
         """
         rungs = (recipes.rung(side, engine, format_) for side in sorted(set(sides)))
-        return [self.one(asset, rung) for rung in rungs]
+        return [
+            self.one(asset, recipes.fallback(rung) if format_ == "jpg" and rung.width in fallbacks else rung)
+            for rung in rungs
+        ]
 
     def one(self, asset: str, wanted: Recipe) -> Address:
         """The address of one rendition; asked again soon, the same one."""
@@ -87,7 +99,14 @@ class Minter:
         now = int(self._clock.now().timestamp())
         expires = expiry(now, quantum(side), asset)
         path = self._ring.sign(Ephemeral(asset=asset, recipe=recipe, expires=expires))
-        return Address(side=side, recipe=recipe, url=self._edge + path, expires=expires, expires_in_s=expires - now)
+        return Address(
+            side=side,
+            recipe=recipe,
+            url=self._edge + path,
+            expires=expires,
+            expires_in_s=expires - now,
+            fallback=wanted.class_ == "fallback",
+        )
 
     def shared(self, asset: str, engine: str, share: str, sides: Sequence[int], format_: Format) -> list[ShareAddress]:
         """Addresses that live as long as a share (TypeID), lightest first; raises `SideNotShared`."""

@@ -1,6 +1,8 @@
-"""Analysis: what a ready photo shows, how good it is, what looks like it. The jail looks; this process fetches.
+"""Analysis: what a ready photo shows, how good it is, what looks like it, what it suits. The jail looks.
 
-A job of its own, after the previews: the models need a large child of their own, and nobody waits for them.
+A job of its own, after the previews: the models need a large child of their own, and nobody waits for them. Two steps:
+`analyse`, whose findings are stored beside the ancestor before it is answered, and `readiness`, a pure function of them
+and of the photo's size: a retried job reads them and looks at no pixel.
 """
 
 import asyncio
@@ -10,19 +12,23 @@ from typing import Final
 import msgspec
 
 from base import keys, tracing
-from base.ingest import Analyse, Analysed, NotAnalysed
+from base.ingest import Analyse, Analysed, NotAnalysed, PrintFit, Suited
 from base.jobs import Job
 from base.objects import Buckets, ObjectAbsent, ObjectStore
-from imagecore import analyse
+from imagecore import analyse, readiness
 from imagecore.errors import ChildDied, DeadlineExceeded, OutOfMemory, PixelFailure, Rejected
+from imagecore.facts import parse
 from imagecore.jail import Jail
 from imagecore.likeness import Fingerprint
+from imagecore.readiness import Judged
 from tasks.pixel.worker import PixelKind, Refusal, StepDone
 
-STEPS: Final = ("analyse",)
+STEPS: Final = ("analyse", "readiness")
 DEADLINE_S: Final = 60
 PATIENCE: Final = 2
+_ENGINE: Final = f"analysis-{analyse.REVISION}"
 _WANTED: Final = msgspec.json.Decoder(Analyse)
+_KEPT: Final = msgspec.json.Decoder(Analysed)
 
 
 class Analyst:
@@ -37,9 +43,15 @@ class Analyst:
         return PixelKind(STEPS, self.run)
 
     async def run(self, job: Job) -> AsyncIterator[StepDone]:
-        """Look at the photo; raises `Refusal` when no attempt could."""
+        """Look at the photo, then hold it against every target size; raises `Refusal` when no attempt could."""
+        wanted = _WANTED.decode(job.payload)
         try:
-            yield await self._look(_WANTED.decode(job.payload))
+            if "analyse" in job.done:
+                seen = _KEPT.decode(await self._store.get(self._buckets.ancestors, _kept(wanted)))
+            else:
+                seen = await self._look(wanted)
+                yield StepDone(step="analyse", body=seen, engine=_ENGINE)
+            yield StepDone(step="readiness", body=await self._suited(wanted, seen), engine=_ENGINE)
         except ObjectAbsent as absent:
             raise Refusal("original-gone", NotAnalysed()) from absent
         except Rejected as rejected:
@@ -51,7 +63,12 @@ class Analyst:
                 raise
             raise Refusal("breaks-analysis", NotAnalysed()) from error
 
-    async def _look(self, wanted: Analyse) -> StepDone:
+    async def _suited(self, wanted: Analyse, seen: Analysed) -> Suited:
+        facts = parse(await self._store.get(self._buckets.ancestors, keys.facts(wanted.asset, wanted.engine)))
+        found = readiness.survey(facts.width or 1, facts.height or 1, analyse.decode(bytes(seen.analysis)))
+        return Suited(prints=tuple(_fit(one) for one in found))
+
+    async def _look(self, wanted: Analyse) -> Analysed:
         raw, ancestor = await asyncio.gather(
             self._store.get(self._buckets.originals, keys.original(wanted.asset)),
             self._store.get(self._buckets.ancestors, keys.ancestor(wanted.asset, wanted.engine)),
@@ -62,9 +79,26 @@ class Analyst:
             found = {output.name: output.data async for output in running}
         analyse.decode(found["analysis"])  # from an untrusted child: it must be what it says
         likeness = msgspec.json.decode(found["fingerprint"], type=Fingerprint)
-        body = Analysed(
+        seen = Analysed(
             analysis=msgspec.Raw(found["analysis"]),
             fingerprint=likeness.bits,
             fingerprint_quality=likeness.quality,
         )
-        return StepDone(step="analyse", body=body, engine=f"analysis-{analyse.REVISION}")
+        await self._store.put(self._buckets.ancestors, _kept(wanted), msgspec.json.encode(seen), "application/json")
+        return seen
+
+
+def _kept(wanted: Analyse) -> str:
+    return keys.analysis(wanted.asset, wanted.engine, analyse.REVISION)
+
+
+def _fit(one: Judged) -> PrintFit:
+    return PrintFit(
+        output=one.class_.value,
+        width_um=one.trim_um[0],
+        height_um=one.trim_um[1],
+        ppi=one.readiness.ppi,
+        lost=one.readiness.lost,
+        level=None if one.level is None else one.level.value,
+        findings=tuple(finding.code.value for finding in one.readiness.findings),
+    )

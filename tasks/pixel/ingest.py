@@ -2,7 +2,8 @@
 
 Three steps: `validate` (hash, inspection, ancestor), `first_previews` (200 and 400 px, placeholder), `previews` (the
 rest). What a step answers is stored before it answers. A retried job makes only what is missing, from the stored
-ancestor: every rung is a function of the ancestor's bytes, so they come out the same.
+ancestor: every rung is a function of the ancestor's bytes, so they come out the same. What takes more time or memory
+than a job may is made lighter, under a key of its own; the wanted key stays empty, and the step says so.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Final
 
 import msgspec
+from prometheus_client import Counter
 
 from base import keys, telemetry, tracing
 from base.edges import EdgeClient
@@ -22,7 +24,7 @@ from base.jobs import Job
 from base.objects import Buckets, ObjectAbsent, ObjectExists, ObjectStore
 from imagecore import engine
 from imagecore import recipe as recipes
-from imagecore.errors import ChildDied, DeadlineExceeded, OutOfMemory, Rejected
+from imagecore.errors import ChildDied, DeadlineExceeded, OutOfMemory, PixelFailure, Rejected
 from imagecore.facts import parse_report
 from imagecore.jail import Jail
 from imagecore.jail_wire import Output
@@ -33,10 +35,13 @@ log = telemetry.logger(__name__)
 STEPS: Final = ("validate", "first_previews", "previews")
 FIRST: Final = 2  # rungs that can be shown before the rest is encoded
 PUSH_S: Final = 2  # how long the rest may wait for the first previews to be at the edge
-DEADLINE_S: Final = 40
+CEILING_S: Final = 40
+FALLBACK_S: Final = 20
 PATIENCE: Final = 2  # attempts after which a file that breaks its child is the file's fault
 
 _CONTENT: Final[Mapping[str, str]] = {"jpg": "image/jpeg", "webp": "image/webp", "avif": "image/avif"}
+BEYOND: Final = (DeadlineExceeded, OutOfMemory, ChildDied, PixelFailure)
+FALLBACKS: Final = Counter("tirage_ingest_fallbacks_total", "Ladders finished with fallback recipes", ("reason",))
 _INGEST: Final = msgspec.json.Decoder(Ingest)
 
 
@@ -49,12 +54,56 @@ class _Made(msgspec.Struct, frozen=True):
     height: int
 
 
-class Ingestor:
-    """Runs ingest jobs with one store and one jail; first previews are pushed to `edge`, if there is one."""
+class _Climb:
+    """The ladder of one attempt: its parent, once there is one, what is still to be made, and what is made."""
 
-    def __init__(self, store: ObjectStore, buckets: Buckets, jail: Jail, edge: EdgeClient | None = None) -> None:
+    def __init__(self, asset: str, wanted: list[recipes.Recipe], first: int) -> None:
+        self.asset, self.missing, self._first = asset, wanted, first
+        self.is_first = first > 0
+        self.facts = self.parent = self.thumbhash = b""
+        self.reason: str | None = None
+        self.made: list[Rendition] = []
+        self.pushes: list[asyncio.Task[None]] = []
+
+    @property
+    def wants_placeholder(self) -> bool:
+        """Whether the first previews, which carry it, are still to be answered."""
+        return self._first > 0 and not self.thumbhash
+
+    def params(self) -> bytes:
+        """Of the operation `ladder`, for what is missing."""
+        texts = [recipes.text(recipe) for recipe in self.missing]
+        return msgspec.msgpack.encode({"recipes": texts, "facts": self.facts, "thumbhash": self.wants_placeholder})
+
+    def fall_back(self, reason: str) -> None:
+        """What is missing is made lighter, and the steps it belongs to say why."""
+        self.reason = f"fallback/{reason}"
+        self.missing = [recipes.fallback(recipe) for recipe in self.missing]
+
+    def step(self) -> tuple[str, Previews] | None:
+        """The step that the rendition made last completes, if any."""
+        if self._first and len(self.made) == self._first:
+            return "first_previews", _previews(self.made, self.thumbhash)
+        return None if self.missing else ("previews", _previews(self.made[self._first :], b""))
+
+
+class Ingestor:
+    """Runs ingest jobs with one store and one jail; first previews are pushed to `edge`, if there is one.
+
+    The original is decoded at most once an attempt, and the ladder with it, in `ceiling_s` seconds and the child's
+    memory. What of the ladder is beyond either is made once more, from the stored ancestor, by its fallback recipe.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        buckets: Buckets,
+        jail: Jail,
+        edge: EdgeClient | None = None,
+        ceiling_s: float = CEILING_S,
+    ) -> None:
         self._store, self._buckets, self._jail, self._edge = store, buckets, jail, edge
-        self._engine = engine.revision()
+        self._engine, self._ceiling_s = engine.revision(), ceiling_s
 
     @property
     def kind(self) -> PixelKind:
@@ -65,7 +114,7 @@ class Ingestor:
         """Answer the steps that are not done yet; raises `Refusal` for a file that is no printable photo."""
         told = _INGEST.decode(job.payload)
         try:
-            steps = self._rest(told) if "first_previews" in job.done else self._whole(told, job.done)
+            steps = self._rest(told, job.done) if "validate" in job.done else self._whole(told)
             async with contextlib.aclosing(steps):
                 async for done in steps:
                     yield done
@@ -78,49 +127,84 @@ class Ingestor:
                 raise
             raise Refusal("breaks-decoder", Refused(sha256=None, bytes=told.bytes)) from failure
 
-    async def _whole(self, told: Ingest, done: tuple[str, ...]) -> AsyncGenerator[StepDone, None]:
-        """Every step that is not done, from one decode of the original."""
+    async def _whole(self, told: Ingest) -> AsyncGenerator[StepDone, None]:
+        """Every step, from one decode of the original."""
         raw, digest = await self._original(told)
-        report = facts = thumbhash = b""
-        made: list[Rendition] = []
-        pushes: list[asyncio.Task[None]] = []
-        params = msgspec.msgpack.encode({"recipes": [recipes.text(r) for r in self._ladder()], "extension": None})
-        with tracing.span("child ingest"):
-            async with contextlib.aclosing(self._jail.arun("ingest", params, [raw], DEADLINE_S)) as outputs:
+        climb, head = _Climb(told.asset, self._ladder(0), FIRST), {"report": b"", "facts": b""}
+        params = msgspec.msgpack.encode({"recipes": [recipes.text(r) for r in climb.missing], "extension": None})
+        try:
+            async with self._running("ingest", params, raw, self._ceiling_s) as outputs:
                 async for output in outputs:
-                    if output.name == "report":
-                        report = output.data
-                    elif output.name == "facts":
-                        facts = output.data
+                    if output.name in head:
+                        head[output.name] = output.data
                     elif output.name == "ancestor":
-                        await self._keep_ancestor(told.asset, output.data, facts)
-                        if "validate" not in done:
-                            yield self._done("validate", _validated(digest, report, facts))
-                    elif output.name == "thumbhash":
-                        thumbhash = output.data
-                    else:
-                        made.append(await self._keep(told.asset, output))
-                        self._begin_push(told.asset, made, output.data, pushes)
-                        if len(made) == FIRST:
-                            yield self._done("first_previews", _previews(made, thumbhash))
-                            await _settle(pushes)
-        yield self._done("previews", _previews(made[FIRST:], b""))
+                        await self._keep_ancestor(told.asset, output.data, head["facts"])
+                        climb.parent, climb.facts = output.data, head["facts"]
+                        yield self._done("validate", _validated(digest, **head))
+                    elif done := await self._take(climb, output):
+                        yield done
+        except BEYOND as failure:
+            if not climb.parent:
+                raise
+            climb.fall_back(failure.code)
+        async for done in self._fallen(climb):
+            yield done
 
-    async def _rest(self, told: Ingest) -> AsyncGenerator[StepDone, None]:
-        """The last step alone, from the stored ancestor."""
-        bucket = self._buckets.ancestors
-        parent, facts = await asyncio.gather(
+    async def _rest(self, told: Ingest, done: tuple[str, ...]) -> AsyncGenerator[StepDone, None]:
+        """The steps after `validate` that are not done, from the stored ancestor."""
+        begun = FIRST if "first_previews" in done else 0
+        climb, bucket = _Climb(told.asset, self._ladder(begun), FIRST - begun), self._buckets.ancestors
+        climb.parent, climb.facts = await asyncio.gather(
             self._store.get(bucket, keys.ancestor(told.asset, self._engine)),
             self._store.get(bucket, keys.facts(told.asset, self._engine)),
         )
-        made = [await self._render(told.asset, recipe, facts, parent) for recipe in self._ladder()[FIRST:]]
-        yield self._done("previews", _previews(made, b""))
+        try:
+            async for step in self._climbed(climb, self._ceiling_s):
+                yield step
+        except BEYOND as failure:
+            climb.fall_back(failure.code)
+        async for step in self._fallen(climb):
+            yield step
 
-    async def _render(self, asset: str, recipe: recipes.Recipe, facts: bytes, parent: bytes) -> Rendition:
-        params = msgspec.msgpack.encode({"recipe": recipes.text(recipe), "facts": facts})
-        with tracing.span("child render"):
-            outputs = [output async for output in self._jail.arun("render", params, [parent], DEADLINE_S)]
-        return await self._keep(asset, outputs[0])
+    async def _fallen(self, climb: _Climb) -> AsyncGenerator[StepDone, None]:
+        """What was beyond the ceiling, by its fallback recipe; nothing when all is made."""
+        if climb.missing:
+            FALLBACKS.labels(climb.reason).inc()
+            log.warning("ladder_falls_back", asset=climb.asset, reason=climb.reason, missing=len(climb.missing))
+            async for step in self._climbed(climb, FALLBACK_S):
+                yield step
+        await _settle(climb.pushes)
+
+    async def _climbed(self, climb: _Climb, seconds: float) -> AsyncGenerator[StepDone, None]:
+        async with self._running("ladder", climb.params(), climb.parent, seconds) as outputs:
+            async for output in outputs:
+                if done := await self._take(climb, output):
+                    yield done
+
+    @contextlib.asynccontextmanager
+    async def _running(
+        self, operation: str, params: bytes, data: bytes, seconds: float
+    ) -> AsyncIterator[AsyncGenerator[Output, None]]:
+        with tracing.span(f"child {operation}"):
+            async with contextlib.aclosing(self._jail.arun(operation, params, [data], seconds)) as outputs:
+                yield outputs
+
+    async def _take(self, climb: _Climb, output: Output) -> StepDone | None:
+        """Keep one output of the ladder; the answer of the step that it completes."""
+        if output.name == "thumbhash":
+            climb.thumbhash = output.data
+            return None
+        if not climb.is_first:
+            await _settle(climb.pushes)
+        climb.made.append(await self._keep(climb.asset, output))
+        climb.missing = climb.missing[1:]
+        if climb.is_first and self._edge is not None:
+            climb.pushes.append(asyncio.create_task(_push(self._edge, climb.asset, climb.made[-1], output.data)))
+        done = climb.step()
+        climb.is_first = climb.is_first and done is None
+        if done is None:
+            return None
+        return StepDone(step=done[0], body=done[1], engine=self._engine, reason=climb.reason)
 
     async def _original(self, told: Ingest) -> tuple[bytes, str]:
         """The original's bytes and SHA-256; refused when they are not what was declared."""
@@ -157,12 +241,8 @@ class Ingestor:
             sha256=hashlib.sha256(output.data).hexdigest(),
         )
 
-    def _begin_push(self, asset: str, made: list[Rendition], data: bytes, pushes: "list[asyncio.Task[None]]") -> None:
-        if self._edge is not None and len(made) <= FIRST:
-            pushes.append(asyncio.create_task(_push(self._edge, asset, made[-1], data)))
-
-    def _ladder(self) -> list[recipes.Recipe]:
-        return [recipes.rung(side, self._engine) for side in recipes.RUNGS]
+    def _ladder(self, begun: int) -> list[recipes.Recipe]:
+        return [recipes.rung(side, self._engine) for side in recipes.RUNGS[begun:]]
 
     def _done(self, step: str, body: msgspec.Struct) -> StepDone:
         return StepDone(step=step, body=body, engine=self._engine)
@@ -183,6 +263,7 @@ async def _settle(pushes: list[asyncio.Task[None]]) -> None:
         _, late = await asyncio.wait(pushes, timeout=PUSH_S)
         for task in late:
             task.cancel()
+        pushes.clear()
 
 
 def _validated(digest: str, report: bytes, facts: bytes) -> Validated:

@@ -30,11 +30,12 @@ STEP_SECONDS: Final = Histogram(
 
 
 class StepDone(msgspec.Struct, frozen=True, kw_only=True):
-    """A step's answer: its own struct, and the engine that made pixels, if any."""
+    """A step's answer: its own struct, the engine that made pixels, if any, and what was not as wanted (a code)."""
 
     step: str
     body: msgspec.Struct
     engine: str | None = None
+    reason: str | None = None
 
 
 class Refusal(Exception):
@@ -113,7 +114,7 @@ class _Answers:
         """One step went well."""
         self._next = self._steps.index(done.step)
         last = done.step == self._steps[-1]
-        await self._send(done.step, Outcome.OK, None, msgspec.json.encode(done.body), done.engine, last)
+        await self._send(done.step, Outcome.OK, done.reason, msgspec.json.encode(done.body), done.engine, last)
         self._next += 1
 
     async def end(self, outcome: Outcome, reason: str, body: msgspec.Struct | None = None) -> None:

@@ -24,9 +24,14 @@ from app.kernel import jobs
 from app.services import Services
 from base import ids, ingest
 from base.jobs import Outcome, Result, signed
+from imagecore import recipe as recipes
 from imagecore.findings import Analysis, Box
 
 Guest = Callable[[], Awaitable[dict[str, Any]]]
+RECIPE = recipes.text(recipes.rung(200, "engine1"))
+FIT = ingest.PrintFit(
+    output="standard", width_um=152_000, height_um=102_000, ppi=490, lost=7, level="note", findings=("text-unknown",)
+)
 LIKE = 0xF0F0_F0F0_F0F0_F0F0
 
 
@@ -103,7 +108,7 @@ async def ready(services: Services, client: httpx.AsyncClient, auth: dict[str, s
     found = ingest.Validated(
         sha256=digest, bytes=2000, format="jpeg", width=3000, height=2000, notes=(), facts=msgspec.Raw(b"{}")
     )
-    made = ingest.Rendition(recipe="r", extension="jpg", width=4, height=3, bytes=9, sha256=digest)
+    made = ingest.Rendition(recipe=RECIPE, extension="jpg", width=4, height=3, bytes=9, sha256=digest)
     shown = ingest.Previews(renditions=(made,), thumbhash="aGk=")
     await answer(
         services,
@@ -117,7 +122,7 @@ async def ready(services: Services, client: httpx.AsyncClient, auth: dict[str, s
 async def looked_at(services: Services, asset: str, bits: int, faces: tuple[Box, ...] = ()) -> None:
     seen = Analysis(revision=1, faces=faces, text=(), quality=None)
     body = ingest.Analysed(analysis=msgspec.Raw(msgspec.json.encode(seen)), fingerprint=bits, fingerprint_quality=80)
-    await answer(services, ingest.ANALYSE, asset, [("analyse", body)])
+    await answer(services, ingest.ANALYSE, asset, [("analyse", body), ("readiness", ingest.Suited(prints=(FIT,)))])
 
 
 async def told(services: Services, asset: str) -> list[str]:
@@ -376,17 +381,64 @@ class TestFlags:
         assert shown["sha256"] in strict.asked
 
 
+async def test_what_it_can_be_printed_as(client: httpx.AsyncClient, guest: Guest, services: Services) -> None:
+    auth = (await guest())["auth"]
+    asset = await ready(services, client, auth)
+    early = await client.get(f"/v1/assets/{asset}/prints", headers=auth)
+    assert (early.status_code, early.json()["code"]) == (409, "asset-not-ready")
+    await looked_at(services, asset, LIKE)
+    (found,) = (await client.get(f"/v1/assets/{asset}/prints", headers=auth)).json()["prints"]
+    assert (found["output"], found["ppi"], found["level"], found["findings"]) == (
+        *("standard", 490, "note"),
+        ["text-unknown"],
+    )
+    assert (await told(services, asset))[-1] == "asset.analysed"
+
+
+async def test_a_lighter_stand_in_is_said_so_until_the_wanted_one_is_there(
+    client: httpx.AsyncClient, guest: Guest, services: Services
+) -> None:
+    auth = (await guest())["auth"]
+    asset = await ready(services, client, auth)
+
+    def made(side: int, *, lighter: bool) -> ingest.Previews:
+        wanted = recipes.rung(side, "engine1")
+        recipe = recipes.text(recipes.fallback(wanted) if lighter else wanted)
+        one = ingest.Rendition(recipe=recipe, extension="jpg", width=side, height=3, bytes=9, sha256="5e" * 32)
+        return ingest.Previews(renditions=(one,))
+
+    async def shown() -> tuple[list[str], list[tuple[int, bool, str]]]:
+        notes = (await client.get(f"/v1/assets/{asset}", headers=auth)).json()["notes"]
+        wanted = {"assetIds": [asset], "sides": [400, 1600]}
+        (image,) = (await client.post("/v1/images", json=wanted, headers=auth)).json()["images"]
+        return notes, [(v["side"], v["fallback"], v["url"].split("/")[-2].split("_")[1]) for v in image["variants"]]
+
+    assert await shown() == ([], [(400, False, "preview"), (1600, False, "preview")])
+    found = ingest.Validated(
+        sha256="5e" * 32, bytes=2000, format="jpeg", width=3000, height=2000, notes=(), facts=msgspec.Raw(b"{}")
+    )
+    for lighter in (True, False):
+        again = await client.post(f"/v1/assets/{asset}/processing", headers={**auth, "Idempotency-Key": uuid4().hex})
+        assert again.status_code == 202
+        first = made(400, lighter=False)
+        steps = [("validate", found), ("first_previews", first), ("previews", made(1600, lighter=lighter))]
+        await answer(services, ingest.KIND, asset, steps)
+        kind = "fallback" if lighter else "preview"
+        assert await shown() == (["fallback-1600"] if lighter else [], [(400, False, "preview"), (1600, lighter, kind)])
+
+
 async def test_provenance(client: httpx.AsyncClient, guest: Guest, services: Services) -> None:
     auth = (await guest())["auth"]
     asset = await ready(services, client, auth)
     await looked_at(services, asset, LIKE)
     shown = (await client.get(f"/v1/assets/{asset}/provenance", headers=auth)).json()
+    ingest_steps = ["validate", "first_previews", "previews"]
     assert shown["uploadId"].startswith("upl_")
-    assert [step["step"] for step in shown["steps"]] == ["validate", "first_previews", "previews", "analyse"]
+    assert [step["step"] for step in shown["steps"]] == [*ingest_steps, "analyse", "readiness"]
     assert {(step["attempt"], step["outcome"], step["ms"], step["engine"]) for step in shown["steps"]} == {
         (1, "ok", 7, "engine1")
     }
-    assert [preview["recipe"] for preview in shown["previews"]] == ["r"]
+    assert [preview["recipe"] for preview in shown["previews"]] == [RECIPE]
     assert {kind["name"] for kind in shown["artifacts"]} == {"original", "ancestor", "preview", "master"}
 
 
@@ -399,6 +451,7 @@ async def test_provenance(client: httpx.AsyncClient, guest: Guest, services: Ser
         ("POST", "/processing"),
         ("GET", "/readiness?class=standard&widthUm=150000&heightUm=100000"),
         ("GET", "/alike"),
+        ("GET", "/prints"),
         ("GET", "/provenance"),
     ],
 )

@@ -19,6 +19,7 @@ from app.uploads.service import Clean
 from base import ids, ingest, keys
 from base.jobs import Outcome, Result, signed
 from base.objects import Buckets, ObjectStore
+from imagecore import recipe as recipes
 
 Guest = Callable[[], Awaitable[dict[str, Any]]]
 BYTES = os.urandom(70_000)
@@ -248,7 +249,8 @@ def validated(sha256: str = DIGEST) -> tuple[str, Outcome, None, msgspec.Struct]
 
 
 def previews(step: str) -> tuple[str, Outcome, None, msgspec.Struct]:
-    made = ingest.Rendition(recipe=f"r-{step}", extension="jpg", width=4, height=3, bytes=9, sha256=DIGEST)
+    recipe = recipes.text(recipes.rung({"first_previews": 200, "previews": 800}[step], "engine1"))
+    made = ingest.Rendition(recipe=recipe, extension="jpg", width=4, height=3, bytes=9, sha256=DIGEST)
     return (step, Outcome.OK, None, ingest.Previews(renditions=(made,), thumbhash="aGk="))
 
 

@@ -1,0 +1,155 @@
+"""What a job may take: a ladder beyond it is finished lighter, the step says so; a retry redoes what is missing."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import msgspec
+import numpy as np
+import pytest
+
+from base import ids, ingest, keys
+from base.jobs import Job
+from base.objects import Buckets, ObjectAbsent, ObjectStore
+from imagecore import recipe as recipes
+from imagecore import vips
+from imagecore.jail import Jail
+from tasks.pixel.ingest import Ingestor
+from tasks.pixel.worker import StepDone
+from tests.conftest import store_of
+
+TABLE = """
+import time
+from imagecore import render
+
+OPERATIONS = {{"ingest": "jail_table:stuck", "ladder": "imagecore.render:from_ancestor"}}
+
+
+def stuck(params, inputs):
+    made = 0
+    for output in render.ingest(params, inputs):
+        if output.name == "rendition":
+            if made == {after}:
+                {deed}
+            made += 1
+        yield output
+"""
+DEEDS = {"time": "time.sleep(3600)", "memory": "raise MemoryError", "death": "import os; os.abort()"}
+
+
+class Reads:
+    """The worker's store, which counts what is read of originals."""
+
+    def __init__(self, store: ObjectStore, originals: str) -> None:
+        self._store, self._originals, self.count = store, originals, 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    async def get(self, bucket: str, key: str) -> bytes:
+        self.count += bucket == self._originals
+        return await self._store.get(bucket, key)
+
+
+@pytest.fixture
+def reads(stack_env: dict[str, str], buckets: Buckets) -> Iterator[Reads]:
+    store = store_of(stack_env, "PIXEL")
+    yield Reads(store, buckets.originals)
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def raw() -> bytes:
+    rows = np.random.default_rng(3).integers(0, 256, (100, 150, 3), dtype=np.uint8)
+    return bytes(vips.from_pixels(rows.data, 150, 100, 3, wide=False, owner=rows).resize(14).jpegsave_buffer(Q=90))
+
+
+Open = Callable[[int, str], Jail]
+
+
+@pytest.fixture
+def misbehaving(tmp_path: Path) -> Iterator[Open]:
+    """`misbehaving(after, deed)`: a jail whose `ingest` does that in place of its next rendition."""
+    opened: list[Jail] = []
+
+    def open_(after: int, deed: str) -> Jail:
+        table = tmp_path / "table.py"
+        table.write_text(TABLE.format(after=after, deed=DEEDS[deed]))
+        opened.append(Jail.open(preload=("ladder",), table=table))
+        return opened[-1]
+
+    yield open_
+    for jail in opened:
+        jail.close()
+
+
+async def planned(record_store: ObjectStore, buckets: Buckets, raw: bytes, *done: str) -> Job:
+    asset = ids.encode("asset", uuid4())
+    await record_store.put(buckets.originals, keys.original(asset), raw, "image/jpeg")
+    payload = msgspec.json.encode(ingest.Ingest(asset=asset, bytes=len(raw), sha256=None))
+    return Job(
+        id=uuid4(), kind=ingest.KIND, region="home", lane="preview", attempt=1, nonce=b"n" * 16, deadline=None,
+        time_limit_s=60, owner_id=None, payload=payload, done=done,
+    )  # fmt: skip
+
+
+def told(steps: list[StepDone]) -> list[tuple[str, str | None, list[tuple[int, str]]]]:
+    """Step, reason, and the box and class of each rendition."""
+    found = []
+    for step in steps:
+        made = step.body.renditions if isinstance(step.body, ingest.Previews) else ()
+        parsed = [recipes.parse(one.recipe) for one in made]
+        found.append((step.step, step.reason, [(one.width, one.class_) for one in parsed]))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("after", "deed", "reason"),
+    [
+        (1, "memory", "out-of-memory"),
+        pytest.param(2, "time", "deadline-exceeded", marks=pytest.mark.soak),
+        pytest.param(3, "death", "child-died", marks=pytest.mark.soak),
+    ],
+)
+async def test_a_ladder_beyond_its_ceiling_is_finished_lighter(
+    misbehaving: Open, reads: Reads, record_store: ObjectStore, buckets: Buckets, raw: bytes, after: int, deed: str,
+    reason: str,
+) -> None:  # fmt: skip
+    ingestor = Ingestor(reads, buckets, misbehaving(after, deed), ceiling_s=3)  # type: ignore[arg-type]
+    job = await planned(record_store, buckets, raw)
+    steps = [step async for step in ingestor.run(job)]
+    classes = ["preview"] * after + ["fallback"] * (4 - after)
+    rungs = list(zip(recipes.RUNGS, classes, strict=True))
+    said = f"fallback/{reason}"
+    assert told(steps) == [
+        ("validate", None, []),
+        ("first_previews", said if after < 2 else None, rungs[:2]),
+        ("previews", said, rungs[2:]),
+    ]
+    asset = msgspec.json.decode(job.payload)["asset"]
+    engine = steps[0].engine or ""
+    for side, class_ in rungs:
+        wanted = recipes.rung(side, engine)
+        made = wanted if class_ == "preview" else recipes.fallback(wanted)
+        assert await record_store.get(buckets.derivatives, keys.derivative(asset, recipes.text(made), "jpg"))
+        if class_ == "fallback":  # the wanted key stays empty
+            with pytest.raises(ObjectAbsent):
+                await record_store.get(buckets.derivatives, keys.derivative(asset, recipes.text(wanted), "jpg"))
+    assert isinstance(steps[1].body, ingest.Previews)
+    assert steps[1].body.thumbhash
+    assert reads.count == 1
+
+
+async def test_a_retry_redoes_only_what_is_missing_and_decodes_nothing_again(
+    reads: Reads, record_store: ObjectStore, buckets: Buckets, raw: bytes
+) -> None:
+    with Jail.open(preload=("ingest", "ladder")) as jail:
+        ingestor = Ingestor(reads, buckets, jail)  # type: ignore[arg-type]
+        job = await planned(record_store, buckets, raw)
+        whole = [step async for step in ingestor.run(job)]
+        assert reads.count == 1
+        await record_store.delete(buckets.originals, keys.original(msgspec.json.decode(job.payload)["asset"]))
+        for done in (("validate",), ("validate", "first_previews")):
+            again = [step async for step in ingestor.run(msgspec.structs.replace(job, done=done, attempt=2))]
+            assert again == whole[len(done) :]
+    assert reads.count == 1
