@@ -24,13 +24,16 @@ def order() -> None:
 
 
 @order.command()
-@click.argument("order_id")
+@click.argument("name", metavar="ID")
 @data_option
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def show(order_id: str, data: Path, as_json: bool) -> None:
-    """The whole story of an order: events, jobs, their causes, what is awaited (TIRAGE_DATABASE_URL, or --data)."""
+def show(name: str, data: Path, as_json: bool) -> None:
+    """The whole story of an order: events, jobs, their causes, what is awaited (TIRAGE_DATABASE_URL, or --data).
+
+    ID is the order's, or that of a payment, refund, fulfilment or case of it.
+    """
     try:
-        story = asyncio.run(_story(order_id, data))
+        story = asyncio.run(_story(name, data))
     except (OrderNotFound, ids.MalformedId) as error:
         raise click.ClickException(str(error)) from error
     if as_json:
@@ -59,7 +62,8 @@ def told(story: Story) -> list[str]:
     return lines
 
 
-async def _story(order_id: str, data: Path) -> Story:
+async def _story(name: str, data: Path) -> Story:
+    kind = next((kind for kind, prefix in ids.PREFIXES.items() if name.startswith(f"{prefix}_")), "order")
     read = Reader({**of_stack(data), **os.environ})
     settings = read_database(read)
     try:
@@ -69,6 +73,6 @@ async def _story(order_id: str, data: Path) -> Story:
     database = Database(settings)
     await database.start()
     try:
-        return await Orders(database, SystemClock()).story_for_operators(ids.decode("order", order_id))
+        return await Orders(database, SystemClock()).story_for_operators(ids.decode(kind, name))
     finally:
         await database.stop()

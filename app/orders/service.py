@@ -56,10 +56,11 @@ class Orders:
         async with self._db.reading() as db:
             return await self._story(db, await store.get(db, order_id, owner_id))
 
-    async def story_for_operators(self, order_id: UUID) -> Story:
-        """The story of anybody's order; raises `OrderNotFound`."""
+    async def story_for_operators(self, name: UUID) -> Story:
+        """The story of anybody's order, by its id or that of a payment, refund, fulfilment or case of it; raises
+        `OrderNotFound`."""
         async with self._db.reading() as db:
-            return await self._story(db, await store.find(db, order_id))
+            return await self._story(db, await store.find(db, name))
 
     async def ledger(self, db: Readable, since: datetime, orders: Sequence[UUID]) -> list[OrderView]:
         """Orders by id, and the paid ones that were placed since."""

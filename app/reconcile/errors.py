@@ -8,10 +8,3 @@ class CaseNotFound(DomainError):
 
     code, title, kind = "case-not-found", "There is no such open case", Kind.NOT_FOUND
     next_step = "List open cases with `tirage reconcile cases`."
-
-
-class RepairWaits(DomainError):
-    """What a repair needs does not answer."""
-
-    code, title, kind = "repair-waits", "The repair has to wait", Kind.UNAVAILABLE
-    next_step = "Nothing: it is tried again."

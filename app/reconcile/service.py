@@ -24,6 +24,7 @@ from app.kernel.spine import Spine
 from app.orders.checkout import Checkout, OfOrder
 from app.orders.service import Orders, OrderView
 from app.payments.domain import Capture, Ledger, RefundFacts
+from app.payments.errors import ProviderSilent
 from app.payments.gateway import Gateway
 from app.payments.service import Payments
 from app.reconcile import store
@@ -45,7 +46,7 @@ from app.reconcile.domain import (
     ResumeFulfilment,
     SettleOrder,
 )
-from app.reconcile.errors import CaseNotFound, RepairWaits
+from app.reconcile.errors import CaseNotFound
 from app.reconcile.settings import ReconcileSettings
 from base import ids
 from base.clock import Clock
@@ -211,7 +212,7 @@ class Reconciler:
         await _alert(tx, kept.finding)
 
     async def mend(self, finding_id: UUID, cause: UUID, finish: Finish) -> None:
-        """Carry a finding's repair out, unless it was; raises `RepairWaits` and what the owning service raises."""
+        """Carry a finding's repair out, unless it was; raises `ProviderSilent` and what the owning service raises."""
         async with self._db.transaction(readonly=True) as tx:
             kept = await store.get(tx, finding_id)
         if kept is not None and kept.state is _S.REPAIRING and kept.finding.repair is not None:
@@ -229,7 +230,7 @@ class Reconciler:
         match repair:
             case ReadPayment(payment_id=payment_id):
                 if not await self._payments.read(payment_id):
-                    raise RepairWaits()
+                    raise ProviderSilent()
             case AskRefund(refund_id=refund_id):
                 await self._payments.ask_refund(refund_id)
 

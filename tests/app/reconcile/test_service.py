@@ -259,6 +259,8 @@ async def test_a_repair_that_does_not_help_becomes_a_case_which_a_person_closes(
         assert ((await world.rows()) == rows) != is_told
     assert await world.alerts() == {"reconcile-paid-not-submitted"}
     (case,) = await world.services.reconciler.cases()
+    for name in (case.id, (await world.fulfilment(order)).id):
+        assert (await world.services.orders.story_for_operators(name)).view.order.id == order
     await world.services.reconciler.close(case.id)
     assert await world.services.reconciler.cases() == []
     with pytest.raises(CaseNotFound):
