@@ -151,6 +151,7 @@ def _cors(web: WebSettings) -> CORSConfig | None:
         ],
         expose_headers=[
             *("Idempotency-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id", "X-Trace-Id"),
+            *("Deprecation", "Sunset"),
             *("ETag", "Location", "Tus-Resumable", "Upload-Offset", "Upload-Length", "Upload-Expires"),
         ],
         max_age=600,

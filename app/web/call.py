@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from app.kernel.access import Principal, Scope, Unauthenticated
+from app.web.endings import Ending
 from app.web.rates import Verdict
 from base.errors import DomainError, Kind
 
@@ -18,7 +19,7 @@ class Forbidden(DomainError):
 class Call:
     """One request in work: its id, its caller, the limit it ran under, the clock that ends it."""
 
-    __slots__ = ("address", "principal", "rate", "request_id", "secure", "timer")
+    __slots__ = ("address", "ending", "principal", "rate", "request_id", "secure", "timer")
 
     def __init__(self, request_id: str, address: str, secure: bool, timer: asyncio.Timeout | None) -> None:
         self.request_id = request_id
@@ -27,6 +28,7 @@ class Call:
         self.timer = timer
         self.principal: Principal | None = None
         self.rate: Verdict | None = None
+        self.ending: Ending | None = None
 
     def run_long(self) -> None:
         """Lift the time limit: this call streams."""

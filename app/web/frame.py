@@ -123,6 +123,8 @@ class _Answer:
             headers.append((b"strict-transport-security", self._hsts))
         if self.call.rate is not None:
             headers += rates.headers_of(self.call.rate)
+        if self.call.ending is not None:
+            headers += self.call.ending.headers()
         return headers
 
 

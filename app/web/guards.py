@@ -55,10 +55,11 @@ class Gate:
         """Raises `Unauthenticated`, `Forbidden`, `RateLimited` or 415.
 
         A handler's opt: `scope` is what its caller must have, `limit` names a bucket of its own, `free` none, `raw`
-        that it reads the body's bytes itself.
+        that it reads the body's bytes itself, `ending` that and when it goes away.
         """
         handler: BaseRouteHandler = connection.scope["route_handler"]
         call, opt = call_of(connection.scope), handler.opt
+        call.ending = opt.get("ending")
         self._authenticate(connection, call)
         if not opt.get("free"):
             self._count(connection, call, opt.get("limit"))

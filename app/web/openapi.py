@@ -17,6 +17,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from app.kernel.access import TokenExpired, Unauthenticated
 from app.kernel.idempotency import KEYED, LIFETIME_DAYS
 from app.web.call import Forbidden
+from app.web.endings import Ending
 from app.web.problems import MEDIA_TYPE, ROUTER, STATUS, Catalogued, Problem
 from app.web.rates import RateLimited
 from app.web.slow import TimeLimit
@@ -38,6 +39,10 @@ _HEADERS: Final = {
     "X-Trace-Id": "The trace it belongs to (W3C Trace Context); send `traceparent` to choose it.",
     "RateLimit": "What is left of the limit that counted this request.",
     "RateLimit-Policy": "That limit: `q` requests in `w` seconds.",
+}
+_ENDING: Final = {
+    "Deprecation": "Since when the call is deprecated: `@` and seconds since 1970 (RFC 9745).",
+    "Sunset": "When the call stops to answer (RFC 8594).",
 }
 _UPLOAD: Final = {"upload_id": "$response.body#/id"}
 _PHOTO: Final = {"asset_id": "$response.body#/assets/0/id"}
@@ -120,12 +125,15 @@ def document(app: Any) -> dict[str, Any]:
     _replace_components(schema["components"]["schemas"])
     free = {route.path_format for route in app.routes if any(h.opt.get("free") for h in _handlers(route))}
     also = {route.path_format: h.opt["also"] for route in app.routes for h in _handlers(route) if "also" in h.opt}
+    endings = {h.operation_id: h.opt["ending"] for route in app.routes for h in _handlers(route) if "ending" in h.opt}
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():
             _complete(schema, operation, counted=path not in free)
             if f"{method.upper()} {path}" in KEYED:
                 _keyed(operation)
             _link(operation)
+            if operation["operationId"] in endings:
+                _end(operation, endings[operation["operationId"]])
             if path in also and method == "get":
                 operation["responses"]["200"]["content"][also[path]] = {"schema": {"type": "string"}}
     return schema
@@ -202,6 +210,14 @@ def _link(operation: dict[str, Any]) -> None:
     for following, parameters in LINKS.get(operation["operationId"], {}).items():
         done = next(answer for status, answer in operation["responses"].items() if status.startswith("2"))
         done.setdefault("links", {})[following] = {"operationId": following, "parameters": parameters}
+
+
+def _end(operation: dict[str, Any], ending: Ending) -> None:
+    operation["deprecated"] = True
+    operation["description"] = f"{ending.line()}\n\n{operation['description']}"
+    for response in operation["responses"].values():
+        for name, meaning in _ENDING.items():
+            response["headers"][name] = {"description": meaning, "required": False, "schema": {"type": "string"}}
 
 
 def _keyed(operation: dict[str, Any]) -> None:
