@@ -1,7 +1,9 @@
 """Events: what happened, append-only, written in the transaction of the fact they tell.
 
 Data holds ids, codes, amounts and times only, by a closed set of field types: nothing personal, so nothing to erase.
-Readers page by (tx_id, position) below the oldest running transaction; any other order loses late commits.
+Readers page by (tx_id, position) below the oldest running transaction; any other order loses late commits. `tx_id` is
+the writing transaction's number, or that of the aggregate's event before where that one is higher: so each thing's
+events are read in their order, and a reader who has passed a number has still seen all that was written under it.
 """
 
 import types
@@ -95,12 +97,13 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
 
 APPEND: Final = """
 WITH head AS (
-    INSERT INTO event_heads AS h (aggregate_id, seq) VALUES ($2, 1)
-    ON CONFLICT (aggregate_id) DO UPDATE SET seq = h.seq + 1
-    RETURNING seq
+    INSERT INTO event_heads AS h (aggregate_id, seq, tx_id) VALUES ($2, 1, pg_current_xact_id())
+    ON CONFLICT (aggregate_id) DO UPDATE SET seq = h.seq + 1, tx_id = greatest(h.tx_id, pg_current_xact_id())
+    RETURNING seq, tx_id
 )
-INSERT INTO events (id, aggregate_id, seq, type, schema_version, owner_id, order_id, actor, cause, trace_id, data)
-SELECT $1, $2, head.seq, $3, $4, $5, $6, $7, $8, $9, $10::jsonb FROM head
+INSERT INTO events
+    (id, aggregate_id, seq, tx_id, type, schema_version, owner_id, order_id, actor, cause, trace_id, data)
+SELECT $1, $2, head.seq, head.tx_id, $3, $4, $5, $6, $7, $8, $9, $10::jsonb FROM head
 RETURNING tx_id::text::bigint AS tx_id, position, seq, occurred_at
 """
 

@@ -134,3 +134,24 @@ class TestReaders:
         assert await watcher.fetchval("SELECT count(*) FROM events") == 2
         for connection in (early, late, watcher):
             await connection.close()
+
+
+async def test_who_waited_for_a_thing_is_read_behind_whom_it_waited_for(db: Database) -> None:
+    """The first transaction is numbered first and has its turn last, as one that waits for a row has."""
+    thing = uuid4()
+    early, late = await db.connect(), await db.connect()
+    fields = ("test.happened", 1, None, None, "system", None, None, "{}")
+    for connection in (early, late):
+        await connection.execute("BEGIN")
+        await connection.fetchval("SELECT pg_current_xact_id()")
+    for connection in (late, early):
+        await connection.fetchrow(WRITE, uuid4(), thing, *fields)
+        await connection.execute("COMMIT")
+    for connection in (early, late):
+        await connection.close()
+    seen: list[int] = []
+    async with asyncio.timeout(20):  # a transaction anywhere in the cluster holds readers back
+        while len(seen) < 2:
+            async with db.transaction(readonly=True) as tx:
+                seen = [told.seq for told in await events.read_all(tx, START, 10)]
+    assert seen == [1, 2]
