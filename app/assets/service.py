@@ -26,7 +26,6 @@ from app.assets.domain import (
 from app.assets.errors import AssetNotFound, AssetNotViewable
 from app.delivery import store as delivery
 from app.delivery.service import Address, Minter
-from app.kernel import jobs
 from app.kernel.db import Database, Readable, Transaction
 from app.kernel.events import Origin
 from app.kernel.jobs import JobRow
@@ -185,7 +184,6 @@ class Assets:
             await store.save_duplicate(tx, asset.id, first)
             told = AssetDuplicateFound(asset_id=asset.id, first_id=first)
             await store.transition(tx, self._spine, asset, AssetState.DUPLICATE, told, origin)
-            await jobs.finish(tx, job.id, reason="duplicate")
             return
         await store.save_found(
             tx,

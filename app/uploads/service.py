@@ -62,6 +62,7 @@ PAUSE_S: Final = 0.1
 PARTS_AT_ONCE: Final = 16
 A_DAY: Final = Quota("uploads", 20_000)
 OWNER: Final = Origin(actor="owner")
+VALIDATE: Final = "validate"
 SYSTEM: Final = Origin(actor="system")
 
 
@@ -301,16 +302,20 @@ class Uploads:
         if upload is not None and upload.state is UploadState.VERIFYING:
             await self._settle(tx, upload, asset)
         if asset.state is AssetState.ERASED:
-            await self._undo_late(tx, asset, job)
+            await jobs.forget_steps(tx, job.id)
+        if asset.state is AssetState.ERASED or (asset.state is AssetState.DUPLICATE and result.step != VALIDATE):
+            await self._undo_late(tx, asset, job, result)
 
-    async def _undo_late(self, tx: Transaction, asset: Asset, job: JobRow) -> None:
-        """A worker went on after the erasure: what it told is emptied, what it stored is removed."""
-        await jobs.forget_steps(tx, job.id)
+    async def _undo_late(self, tx: Transaction, asset: Asset, job: JobRow, result: Result) -> None:
+        """A worker went on with a photo that was erased, or turned out to be another's twin: its objects go as well.
+
+        Each step is followed by a removal of its own: one that runs already has looked at the bucket before.
+        """
         late = Plan(
             kind="asset.clean",
             payload=Clean(asset_id=asset.id),
             owner_id=asset.owner_id,
-            dedupe=f"asset.clean.late:{asset.id}:{job.id}",
+            dedupe=f"asset.clean.late:{asset.id}:{job.id}:{result.step}",
         )
         await self._spine.plan(tx, late, cause=job.id)
 

@@ -294,6 +294,28 @@ class TestIngestAnswers:
             keys.original(first["assetId"])
         ]
 
+    async def test_a_duplicates_worker_that_goes_on_leaves_nothing(
+        self,
+        client: httpx.AsyncClient,
+        guest: Guest,
+        services: Services,
+        record_store: ObjectStore,
+        buckets: Buckets,
+    ) -> None:
+        """It hears of no duplicate: it makes all previews, each after the removal of what was there before."""
+        auth = (await guest())["auth"]
+        first, second = [await sent(client, auth) for _ in range(2)]
+        await answer_ingest(services, first["assetId"], validated())
+        await answer_ingest(services, second["assetId"], validated())
+        planned = await clean(services)
+        key = keys.derivative(second["assetId"], "r", "jpg")
+        for step in ("first_previews", "previews"):
+            await record_store.put(buckets.derivatives, key, b"late", "image/jpeg")
+            await answer_ingest(services, second["assetId"], previews(step))
+            planned += 1
+            assert await clean(services) == planned
+            assert await record_store.list_keys(buckets.derivatives, second["assetId"] + "/") == []
+
     async def test_another_owner_with_the_same_bytes_is_no_duplicate(
         self, client: httpx.AsyncClient, guest: Guest, services: Services
     ) -> None:
