@@ -204,6 +204,13 @@ async def follow_order(services: Services, attempt: Attempt) -> None:
         await attempt.finish(tx)
 
 
+async def hold_unmade_order(services: Services, attempt: Attempt) -> None:
+    """A printer will not make an order."""
+    async with services.db.transaction() as tx:
+        await services.checkout.not_made(tx, msgspec.json.decode(attempt.job.payload, type=OfOrder))
+        await attempt.finish(tx)
+
+
 async def count_refund(services: Services, attempt: Attempt) -> None:
     """Money went back."""
     async with services.db.transaction() as tx:
@@ -263,6 +270,7 @@ HANDLERS: Final[dict[str, Handler]] = {
     "order.settle": settle_order,
     "order.unpaid": end_unpaid_order,
     "order.follow": follow_order,
+    "order.not_made": hold_unmade_order,
     "order.refunded": count_refund,
     "orders.expire": expire_orders,
     "asset.moderate": moderate_asset,

@@ -49,6 +49,7 @@ from base.recipients import Recipient
 
 PAYABLE_FOR: Final = timedelta(hours=24)
 """An unpaid order keeps its price and its draft for so long."""
+NOT_MADE: Final = "not_made"
 OWNER: Final = Origin(actor="owner")
 SYSTEM: Final = Origin(actor="system")
 UNPAID: Final = (OrderState.PLACED, OrderState.AWAITING_PAYMENT)
@@ -290,6 +291,11 @@ class Checkout:
         if total:
             money = Money(total, order.currency)
             await self._payments.refund(tx, order.id, _refund_id(wanted), money, parts, "not_made")
+
+    async def not_made(self, tx: Transaction, wanted: OfOrder) -> None:
+        """A printer will not make it: the order is held, for the person to see and an operator to decide."""
+        order = await _locked(tx, wanted.order_id)
+        await store.hold(tx, order.id, NOT_MADE)
 
     async def refunded(self, tx: Transaction, wanted: OfOrder) -> None:
         """Refunds that succeeded, on the order's lines."""

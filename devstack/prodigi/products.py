@@ -1,7 +1,7 @@
 """The simulated printer's products: any SKU that names a size it can print, with the pixels of its print area.
 
-A SKU ends in a size: inches (`GLOBAL-PHO-4X6`), millimetres (`GLOBAL-PHO-102X152MM`) or an ISO paper size
-(`GLOBAL-FAP-A4`), as the vendor's own do. Sizes in pixels are at 300 dpi, nearest.
+A SKU ends in a size: inches (`GLOBAL-PHO-4X6`), millimetres (`GLOBAL-PHO-102X152MM`), an ISO paper size
+(`GLOBAL-FAP-A4`) or a square's side in centimetres (`GLOBAL-PHO-S13`). Sizes in pixels are at 300 dpi, nearest.
 """
 
 import re
@@ -9,6 +9,7 @@ from typing import Any, Final
 
 _INCHES: Final = re.compile(r"-(\d{1,2})X(\d{1,2})$", re.IGNORECASE)
 _MILLIMETRES: Final = re.compile(r"-(\d{2,4})X(\d{2,4})MM$", re.IGNORECASE)
+_SQUARE: Final = re.compile(r"-S(\d{1,2})$", re.IGNORECASE)
 _PAPERS: Final = {"A5": (148, 210), "A4": (210, 297), "A3": (297, 420), "A2": (420, 594), "A1": (594, 841)}
 DPI: Final = 300
 COUNTRIES: Final = ("GB", "DE", "FR", "NL", "ES", "IT", "IE", "AT", "BE", "US", "CA", "AU", "JP")
@@ -22,6 +23,8 @@ def size_um(sku: str) -> tuple[int, int] | None:
         return int(found[1]) * 1_000, int(found[2]) * 1_000
     if found := _INCHES.search(sku):
         return int(found[1]) * 25_400, int(found[2]) * 25_400
+    if found := _SQUARE.search(sku):
+        return int(found[1]) * 10_000, int(found[1]) * 10_000
     paper = _PAPERS.get(sku.rsplit("-", 1)[-1].upper())
     return None if paper is None else (paper[0] * 1_000, paper[1] * 1_000)
 

@@ -5,7 +5,8 @@ import json
 from click.testing import CliRunner
 
 from app.kernel.db import Database
-from tirage.catalog import catalog
+from devstack.prodigi.products import size_um
+from tirage.catalog import FOLDER, catalog
 
 
 def test_loading_again_changes_nothing(env: dict[str, str], db: Database) -> None:
@@ -29,3 +30,9 @@ def test_another_environment_is_a_fault(env: dict[str, str]) -> None:
     told = CliRunner().invoke(catalog, ["load"], env={**env, "TIRAGE_ENVIRONMENT": "staging"})
     assert told.exit_code == 1
     assert "TIRAGE_ENVIRONMENT" in told.output
+
+
+def test_the_simulated_printer_sells_everything_that_is_mapped_to_it() -> None:
+    """Else a person pays for what nobody will make."""
+    mapped = json.loads((FOLDER / "vendors.json").read_text())
+    assert [row["vendor_sku"] for row in mapped if row["vendor"] == "prodigi" and not size_um(row["vendor_sku"])] == []

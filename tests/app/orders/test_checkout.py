@@ -23,7 +23,7 @@ from tests.app.paying import Shop
 
 HOME = Recipient(name="A. Person", line1="12 High Street", town="Leeds", postcode="LS1 4AP", country="GB")
 SKU = "photo-10x15-standard"
-ORDER_JOBS = ("order.settle", "order.unpaid", "order.follow", "order.refunded", "orders.expire")
+ORDER_JOBS = ("order.settle", "order.unpaid", "order.follow", "order.not_made", "order.refunded", "orders.expire")
 
 
 class Counter:
@@ -162,6 +162,14 @@ class TestPaid:
         async with counter.services.db.transaction() as tx:
             assert await tx.value("SELECT count(*) FROM jobs WHERE kind = 'print.master'") == 1
             assert await tx.value("SELECT count(*) FROM fulfilments") == 1
+
+    async def test_paid_and_refused_by_the_printer_it_is_held_for_the_person_to_see(self, counter: Counter) -> None:
+        owner, order = await counter.paid()
+        async with counter.services.db.transaction() as tx:
+            (made,) = await counter.services.fulfilments.of_order(tx, order)
+            await counter.services.fulfilments.fail(tx, made.id, "vendor-refused")
+        await counter.work()
+        assert await counter.state(owner, order) == (OrderState.PAID, Visible.ON_HOLD)
 
     async def test_cancelled_within_the_window_it_is_refunded_whole(self, counter: Counter) -> None:
         owner, order = await counter.paid()
