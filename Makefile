@@ -7,7 +7,7 @@ JOBS ?= 2
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test interop soak bench fmt lint types docs lock clean gallery setup
+.PHONY: help run test interop soak bench load fmt lint types docs lock clean gallery setup
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ soak: .venv/built ## Long proofs, by rotating seed
 
 bench: .venv/built ## Benchmarks, interleaved with peers; medians of ratios
 	@$(BIN)/python -m loadtests.bench
+
+load: .venv/built ## Load a stack of its own (USERS=5 MINUTES=2), then audit it; fails when anything was lost or doubled
+	@$(BIN)/python -m loadtests.run --users $(or $(USERS),5) --minutes $(or $(MINUTES),2)
 
 gallery: .venv/built ## Write gallery/index.html: prints, proofs and crops to look at
 	@$(BIN)/tirage gallery

@@ -19,13 +19,14 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Photo(msgspec.Struct, frozen=True, kw_only=True):
-    """An asset; `name` is its TypeID."""
+    """An asset; `name` is its TypeID, `first` that of the photo whose duplicate it is."""
 
     name: str
     state: str
     bytes: int
     sha256: str | None
     engine: str | None
+    first: str | None = None
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +94,12 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
     lines: frozenset[str]
 
 
+async def under_way(db: Database) -> int:
+    """How many things are not at their end yet; what is only looked at again from time to time does not count."""
+    async with db.reading() as read_:
+        return int(await read_.value(_UNDER_WAY))
+
+
 async def read(db: Database, grace_s: int) -> Books:
     """The books of one moment."""
     async with db.transaction("repeatable_read", readonly=True) as tx:
@@ -122,7 +129,14 @@ async def broken(db: Readable, name: str, grace_s: int) -> list[Finding]:
     return [Finding(check=rule.name, subject=ids.encode(rule.of, row["subject"]), detail=row["detail"]) for row in rows]
 
 
-_PHOTOS: Final = "SELECT id, state, bytes, sha256, engine FROM assets"
+_UNDER_WAY: Final = """
+SELECT (SELECT count(*) FROM jobs WHERE state = 'published' OR (state = 'queued' AND (not_before <= now()
+            OR (lane <> 'sweep' AND kind NOT IN ('fulfilment.poll', 'payment.read')))))
+     + (SELECT count(*) FROM fulfilments WHERE state NOT IN ('closed', 'cancelled', 'failed'))
+     + (SELECT count(*) FROM refunds WHERE state = 'requested')
+     + (SELECT count(*) FROM uploads WHERE state = 'verifying')
+"""
+_PHOTOS: Final = "SELECT id, state, bytes, sha256, engine, duplicate_of FROM assets"
 _UPLOADS: Final = "SELECT id, asset_id, state, storage_id FROM uploads"
 _PICTURES: Final = "SELECT asset_id, recipe, extension, bytes, sha256 FROM renditions"
 _SALES: Final = """
@@ -144,6 +158,7 @@ def _photo(row: Any) -> Photo:
         bytes=row["bytes"],
         sha256=row["sha256"],
         engine=row["engine"],
+        first=None if row["duplicate_of"] is None else ids.encode("asset", row["duplicate_of"]),
     )
 
 

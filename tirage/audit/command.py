@@ -77,8 +77,9 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 @data_option
 @click.option("--ledger", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="What phones were told.")
 @click.option("--grace-s", default=60, show_default=True, help="How long a thing may be under way, in seconds.")
+@click.option("--drain-s", default=0, show_default=True, help="Wait so long until nothing is under way, then look.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def audit(data: Path, ledger: Path | None, grace_s: int, as_json: bool) -> None:
+def audit(data: Path, ledger: Path | None, grace_s: int, drain_s: int, as_json: bool) -> None:
     """Prove that nothing was lost or doubled and nothing private is public; exit 1 when something is.
 
     Looks at the stack in --data; variables such as TIRAGE_DATABASE_URL and TIRAGE_S3_ENDPOINT go before.
@@ -86,7 +87,7 @@ def audit(data: Path, ledger: Path | None, grace_s: int, as_json: bool) -> None:
     env = {**of_folder(data), **os.environ}
     said = tuple(outside.read_ledger(ledger)) if ledger else None
     try:
-        found = asyncio.run(made(sources(env, said), grace_s))
+        found = asyncio.run(made(sources(env, said), grace_s, drain_s))
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
@@ -129,11 +130,12 @@ def sources(env: Mapping[str, str], ledger: tuple[Said, ...] | None) -> Sources:
     return found
 
 
-async def made(where: Sources, grace_s: int) -> Audit:
-    """Look at everything."""
+async def made(where: Sources, grace_s: int, drain_s: int = 0) -> Audit:
+    """Look at everything, once nothing is under way or `drain_s` seconds are over."""
     database, store = Database(where.database), ObjectStore(where.store)
     await database.start()
     try:
+        await _drained(database, drain_s)
         read = await books.read(database, grace_s)
         place = Place(store=store, buckets=where.buckets, address=where.store.endpoint)
         found = [*read.findings]
@@ -144,6 +146,15 @@ async def made(where: Sources, grace_s: int) -> Audit:
         store.close()
     more, unchecked = await _outside(where, read)
     return Audit(findings=(*found, *more), unchecked=tuple(unchecked), counted=_counted(read))
+
+
+async def _drained(database: Database, drain_s: int) -> None:
+    for _ in range(2 * drain_s):
+        if not await books.under_way(database):
+            return
+        await asyncio.sleep(0.5)
+    if drain_s:
+        click.echo(f"still under way after {drain_s} s: {await books.under_way(database)}", err=True)
 
 
 async def _outside(where: Sources, read: Books) -> tuple[list[Finding], list[str]]:

@@ -77,9 +77,10 @@ async def edge_private(books: Books, client: httpx.AsyncClient, edge: str) -> li
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line of a ledger: what a phone did (`intent`), or was told and relies on (`upload`, `order`, `paid`).
+    """One line of a ledger: what a phone did (`intent`, `regret`), or was told (`upload`, `order`, `paid`).
 
-    `intent` names the quote that an order was about to be placed for, before the call was made.
+    `intent` names the quote that an order was about to be placed for, before the call was made; `regret` an order that
+    was asked to end after it was paid.
     """
 
     what: str
@@ -107,10 +108,12 @@ def promises_kept(books: Books, ledger: Sequence[Said]) -> list[Finding]:
         sale = books.sales.get(name)
         if sale is None or (sale.total, sale.currency, sale.quote) != (said.total, said.currency, said.quote):
             found.append((name, f"a phone was told {said.total} {said.currency}; here: {sale}"))
-    paid = {said.order for said in ledger if said.what == "paid"}
-    found += [
-        (name, "a phone paid it") for name in paid if name not in books.sales or books.sales[name].state not in OWED
-    ]
+    regretted = {said.order for said in ledger if said.what == "regret"}
+    for name in {said.order for said in ledger if said.what == "paid"}:
+        sale = books.sales.get(name)
+        allowed = OWED | {"cancelled"} if name in regretted else OWED
+        if sale is None or sale.state not in allowed:
+            found.append((name, f"a phone paid it; here: {sale}"))
     return [Finding(check="promises-kept", subject=name, detail=detail) for name, detail in found]
 
 
@@ -118,6 +121,8 @@ def _upload(books: Books, said: Said) -> list[tuple[str, str]]:
     photo = books.photos.get(said.asset)
     if photo is None or books.uploads.get(said.upload) != said.asset:
         return [(said.upload, "a phone was told that it is kept; it is not here")]
+    if photo.first is not None:  # its bytes are kept once, as the first one's
+        photo = books.photos.get(photo.first, photo)
     if photo.state == "rejected" or photo.bytes != said.bytes or photo.sha256 != said.sha256:
         return [(said.asset, f"a phone sent {said.bytes} bytes of {said.sha256[:12]}; here: {photo}")]
     return []

@@ -192,11 +192,12 @@ WHERE (j.state IN ('queued', 'published') AND j.not_before < now() - make_interv
     ),
     Rule(
         name="causes-known",
-        says="every job that answers an event answers one that is there",
+        says="every job that answers an event or another job answers one that is there",
         of="job",
         sql="""
 SELECT j.id AS subject, j.kind AS detail FROM jobs j
 WHERE j.cause IS NOT NULL AND NOT EXISTS (SELECT FROM events e WHERE e.id = j.cause)
+  AND NOT EXISTS (SELECT FROM jobs o WHERE o.id = j.cause)
 """,
     ),
     Rule(

@@ -107,6 +107,23 @@ def test_every_broken_promise_is_seen(changed: dict[str, Any]) -> None:
     assert outside.promises_kept(msgspec.structs.replace(BOOKS, **changed), LEDGER)
 
 
+def test_a_duplicates_bytes_are_those_of_the_first() -> None:
+    twin = Photo(name="ast2", state="duplicate", bytes=9, sha256=None, engine=None, first="ast")
+    books = msgspec.structs.replace(BOOKS, photos={"ast": PHOTO, "ast2": twin}, uploads={"upl2": "ast2"})
+    said = Said(what="upload", upload="upl2", asset="ast2", sha256="ab", bytes=9)
+    assert outside.promises_kept(books, (said,)) == []
+    assert outside.promises_kept(books, (msgspec.structs.replace(said, sha256="cd"),))
+    lost = msgspec.structs.replace(books, photos={"ast2": twin})
+    assert outside.promises_kept(lost, (said,))
+
+
+def test_a_regretted_order_may_be_cancelled_and_no_other() -> None:
+    cancelled = msgspec.structs.replace(SALE, state="cancelled")
+    books = msgspec.structs.replace(BOOKS, sales={"ord": cancelled})
+    assert outside.promises_kept(books, LEDGER)
+    assert outside.promises_kept(books, (*LEDGER, Said(what="regret", order="ord"))) == []
+
+
 def test_orders_nobody_asked_for_and_doubled_ones_are_seen() -> None:
     assert [one.subject for one in outside.nothing_unasked(BOOKS, LEDGER[:2])] == ["quo2"]
     doubled = {**BOOKS.sales, "ord3": msgspec.structs.replace(SALE, name="ord3")}
