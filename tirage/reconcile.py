@@ -33,7 +33,6 @@ from tirage.stack import data_option
 def reconcile(context: click.Context, data: Path, days: int | None, as_json: bool) -> None:
     """Compare with Stripe and the printers: what differs is mended by a job, or becomes a case (the variables of a
     record worker, or --data of a running stack). Again, it does nothing."""
-    context.obj = data
     if context.invoked_subcommand is not None:
         return
     report: Report = _with(data, lambda services: services.reconciler.run(None if days is None else days * 86_400))
@@ -48,8 +47,8 @@ def reconcile(context: click.Context, data: Path, days: int | None, as_json: boo
 
 
 @reconcile.command()
+@data_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON list.")
-@click.pass_obj
 def cases(data: Path, as_json: bool) -> None:
     """Differences that no command mends, oldest first."""
     found: list[Kept] = _with(data, lambda services: services.reconciler.cases())
@@ -62,7 +61,7 @@ def cases(data: Path, as_json: bool) -> None:
 
 @reconcile.command()
 @click.argument("case")
-@click.pass_obj
+@data_option
 def close(data: Path, case: str) -> None:
     """Say that a case is dealt with; the same difference is not told again."""
     try:

@@ -139,6 +139,11 @@ def reference(line_id: OrderLineId) -> str:
     return ids.encode("order_line", line_id)
 
 
+def shipped_references(facts: Facts) -> set[str]:
+    """References of lines of which a parcel left, as the vendor names them."""
+    return {line for parcel in facts.parcels if parcel.shipped for item, line in facts.items if item in parcel.items}
+
+
 def shipped_lines(facts: Facts, lines: Sequence[Line]) -> list[Line]:
     """Lines of which a parcel left. A vendor packs all copies of an item together."""
     inside = {line.id for parcel in facts.parcels if parcel.shipped for line in lines_of(facts, parcel, lines)}

@@ -46,6 +46,7 @@ OPEN: Final = """
 SELECT id, rule, severity, subject, detail, count, first_at, last_at FROM alerts
 WHERE closed_at IS NULL ORDER BY last_at DESC LIMIT $1
 """
+SETTLE: Final = "UPDATE alerts SET closed_at = now() WHERE rule = $1 AND subject = $2 AND closed_at IS NULL"
 CLOSE: Final = "UPDATE alerts SET closed_at = now() WHERE id = $1 AND closed_at IS NULL"
 
 
@@ -64,6 +65,11 @@ async def open_alerts(tx: Transaction, limit: int = 200) -> list[Alert]:
 async def close(tx: Transaction, alert_id: UUID) -> bool:
     """Close an alert; False when it was not open."""
     return await tx.execute(CLOSE, alert_id) == 1
+
+
+async def settle(tx: Transaction, rule: str, subject: str) -> None:
+    """Close the open alert of a rule about a subject, when there is one: what it told of is dealt with."""
+    await tx.execute(SETTLE, rule, subject)
 
 
 def _alert(row: Any) -> Alert:

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from app.fulfilment.domain import Fulfilment, FulfilmentState
-from app.fulfilment.facts import Facts
+from app.fulfilment.facts import Facts, reference, shipped_references
 from app.fulfilment.vendor import ParcelState, Read, Stage
 from app.orders.domain import OrderState
 from app.orders.service import OrderView
@@ -28,6 +28,7 @@ from app.reconcile.domain import (
     AskRefund,
     Drift,
     Finding,
+    FollowOrder,
     GiveBack,
     ReadPayment,
     RenderOrder,
@@ -160,8 +161,11 @@ class Comparison:
     def orders(self) -> Iterator[Finding]:
         """Paid orders of ours, against Stripe and the printers. A held one waits for a person already."""
         by_order: dict[OrderId, list[Fulfilment]] = defaultdict(list)
-        for found, _ in self._books.fulfilments:
+        shipped: dict[OrderId, set[str]] = defaultdict(set)
+        for found, facts in self._books.fulfilments:
             by_order[found.order_id].append(found)
+            if found.changed_at <= self._books.settled:
+                shipped[found.order_id] |= shipped_references(facts)
         captured = {one.intent_id for one in self._books.captures}
         for view in self._books.orders:
             order, until = view.order, view.order.cancellable_until
@@ -174,13 +178,14 @@ class Comparison:
                 yield _case(Drift.AMOUNT, "not-captured", name, order.id, f"paid {order.total} {order.currency}")
             if not view.holds:
                 yield from self._to_make(view, by_order[order.id])
+            yield from _uncounted(view, shipped[order.id])
 
     def _to_make(self, view: OrderView, every: Sequence[Fulfilment]) -> Iterator[Finding]:
         order, name = view.order, ids.encode("order", view.order.id)
         living = [one for one in every if one.state not in (_F.CANCELLED, _F.FAILED)]
         drift = Drift.PAID_NOT_SUBMITTED
         if not living:
-            yield _case(drift, "failed" if every else "not-planned", name, order.id, "")
+            yield from _unmakeable(name, order.id, every)
             return
         found = living[-1]
         if found.state in (_F.PLANNED, _F.RENDERING):
@@ -273,6 +278,24 @@ class Comparison:
             yield _case(Drift.REFUND, "amount", there.id, mine.order_id, told)
         elif state is not None and (mine.state, state) in REFUNDS.moves:
             yield _finding(Drift.REFUND, f"{state}-unheard", there.id, mine.order_id, AskRefund(refund_id=mine.id))
+
+
+def _uncounted(view: OrderView, shipped: set[str]) -> Iterator[Finding]:
+    """Parcels that the fulfilment knows and the order's lines do not."""
+    missing = [line for line in view.lines if reference(line.id) in shipped and line.quantities.shipped == 0]
+    if missing:
+        order_id, told = view.order.id, f"{len(missing)} lines"
+        repair, name = FollowOrder(order_id=order_id), ids.encode("order", order_id)
+        yield _finding(Drift.SHIPPED_NOT_RECORDED, "lines", name, order_id, repair, told)
+
+
+def _unmakeable(name: str, order_id: OrderId, every: Sequence[Fulfilment]) -> Iterator[Finding]:
+    """A paid order that nothing is made for: cancelled, and the order did not hear of it, or given up."""
+    if every and every[-1].state is _F.CANCELLED:
+        follow = FollowOrder(order_id=order_id)
+        yield _finding(Drift.PAID_NOT_SUBMITTED, "cancellation-unheard", name, order_id, follow)
+    else:
+        yield _case(Drift.PAID_NOT_SUBMITTED, "failed" if every else "not-planned", name, order_id, "")
 
 
 def _unmade(refund: Refund) -> Iterator[Finding]:

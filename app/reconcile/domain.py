@@ -131,13 +131,19 @@ class RenderOrder(msgspec.Struct, frozen=True, kw_only=True, tag="render_order")
     order_id: OrderId
 
 
+class FollowOrder(msgspec.Struct, frozen=True, kw_only=True, tag="follow_order"):
+    """Count anew what the printer did on the order's lines, and refund what is not made."""
+
+    order_id: OrderId
+
+
 class ResumeFulfilment(msgspec.Struct, frozen=True, kw_only=True, tag="resume_fulfilment"):
     """Go on with what is next at the printer: send, cancel, or look."""
 
     fulfilment_id: FulfilmentId
 
 
-Repair = ReadPayment | AskRefund | GiveBack | SettleOrder | RenderOrder | ResumeFulfilment
+Repair = ReadPayment | AskRefund | GiveBack | SettleOrder | RenderOrder | FollowOrder | ResumeFulfilment
 """Every command is idempotent and is carried out by the service of the slice whose rows it changes."""
 
 

@@ -38,6 +38,7 @@ from app.reconcile.domain import (
     DriftRepaired,
     Finding,
     FindingState,
+    FollowOrder,
     GiveBack,
     Kept,
     ReadPayment,
@@ -244,6 +245,8 @@ class Reconciler:
                 await self._checkout.settle(tx, OfOrder(order_id=order_id, event_id=cause))
             case RenderOrder(order_id=order_id):
                 await self._checkout.render_again(tx, order_id, cause)
+            case FollowOrder(order_id=order_id):
+                await self._checkout.follow(tx, OfOrder(order_id=order_id, event_id=cause))
             case ResumeFulfilment(fulfilment_id=fulfilment_id):
                 await self._fulfilments.resume(tx, fulfilment_id)
 
@@ -260,6 +263,7 @@ class Reconciler:
                 raise CaseNotFound()
             told = _told(CaseClosed, kept.id, kept.finding)
             await store.transition(tx, self._spine, kept, _S.CLOSED, self._clock.now(), told, OPERATOR)
+            await alerts.settle(tx, RULES[kept.finding.drift][0], kept.finding.subject)
 
 
 async def planned_mend(tx: Transaction, happened: Any) -> Plan | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -90,6 +91,29 @@ async def test_a_cancellation_has_an_answer_and_shows_the_order(vendor: Prodigi,
     again = await vendor.cancel(name)
     assert again is not None
     assert (again.outcome, again.code) == (CancelOutcome.REFUSED, "actionnotavailable")
+
+
+async def test_a_quote_is_what_is_charged_and_orders_nothing(vendor: Prodigi, printer: Any) -> None:
+    quoted = await vendor.cost(wanted(printer))
+    assert (await printer.counts())["orders"] == 0
+    made = await vendor.create(wanted(printer))
+    assert made.read is not None
+    assert [charge.amount for charge in made.read.seen.charges] == [quoted]
+
+
+async def test_the_list_has_every_order_since_on_however_many_pages(
+    vendor: Prodigi, printer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.fulfilment.prodigi.PAGE", 2)
+    for number in range(3):
+        await vendor.create(wanted(printer, key=f"k-{number}", reference=f"ful_{number}"))
+    await printer.advance(3600)
+    await vendor.create(wanted(printer, key="later", reference="later"))
+    now = datetime.now(UTC)
+    assert [read.seen.reference for read in await vendor.orders(now - timedelta(hours=1))] == [
+        "later", "ful_2", "ful_1", "ful_0",
+    ]  # fmt: skip
+    assert [read.seen.reference for read in await vendor.orders(now + timedelta(minutes=30))] == ["later"]
 
 
 async def test_files_that_never_arrive_are_refused_and_a_hold(vendor: Prodigi, printer: Any) -> None:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from app.fulfilment.domain import FulfilmentState
+from app.kernel.alerts import open_alerts
 from app.orders.domain import OrderState
 from app.orders.fold import Visible
 from app.reconcile.domain import RULES, Drift, FindingState
@@ -146,6 +147,33 @@ async def a_parcel_that_left_unseen(world: World) -> Made:
     return Drift.SHIPPED_NOT_RECORDED, "parcel", order, after
 
 
+async def a_parcel_that_the_order_did_not_hear_of(world: World) -> Made:
+    await world.printer.turn(ship_s=1)
+    owner, order = await world.submitted()
+    await world.printer.turn(ship_s=NEVER_S)
+    await world.later(10)
+    await world.once("fulfilment.poll")
+    await world.lose("order.follow")
+
+    async def after() -> None:
+        assert (await world.counter.state(owner, order))[1] is Visible.SHIPPED
+
+    return Drift.SHIPPED_NOT_RECORDED, "lines", order, after
+
+
+async def a_cancellation_that_the_order_did_not_hear_of(world: World) -> Made:
+    owner, order = await world.paid()
+    await world.counter.cancel(owner, order)
+    await world.lose("order.follow")
+
+    async def after() -> None:
+        view = await world.shop.view(order)
+        assert (await world.counter.state(owner, order))[0] is OrderState.CANCELLED
+        assert view.refunded == view.captured
+
+    return Drift.PAID_NOT_SUBMITTED, "cancellation-unheard", order, after
+
+
 async def a_refund_made_in_the_dashboard(world: World) -> Made:
     _, order = await world.submitted()
     await world.stripe("refunds", payment_intent=await world.intent(order), amount="100")
@@ -198,6 +226,7 @@ async def a_vendor_that_charges_more_than_it_said(world: World) -> Made:
 
 
 MAKERS = (
+    a_parcel_that_the_order_did_not_hear_of,
     a_capture_that_nobody_heard_of,
     an_order_that_did_not_hear_of_its_payment,
     a_print_file_that_nobody_makes,
@@ -209,6 +238,7 @@ MAKERS = (
     a_vendor_order_whose_answer_was_lost,
     a_vendor_order_that_the_vendor_lost,
     a_parcel_that_left_unseen,
+    a_cancellation_that_the_order_did_not_hear_of,
     a_refund_made_in_the_dashboard,
     a_refund_that_nobody_makes,
     a_dispute_that_nobody_heard_of,
@@ -263,6 +293,8 @@ async def test_a_repair_that_does_not_help_becomes_a_case_which_a_person_closes(
         assert (await world.services.orders.story_for_operators(name)).view.order.id == order
     await world.services.reconciler.close(case.id)
     assert await world.services.reconciler.cases() == []
+    async with world.db.transaction() as tx:
+        assert await open_alerts(tx) == []
     with pytest.raises(CaseNotFound):
         await world.services.reconciler.close(case.id)
     told = await world.shop.told(order, *(f"reconcile.{what}" for what in ("drift_found", "repaired", "case_opened")))
