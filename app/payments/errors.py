@@ -17,6 +17,13 @@ class PaymentCaptured(DomainError):
     next_step = "Cancel the order; what was paid is then refunded."
 
 
+class PaymentOver(DomainError):
+    """The payment was cancelled before Stripe was asked to make it."""
+
+    code, title, kind = "payment-over", "This payment was cancelled", Kind.CONFLICT
+    next_step = "Read the order; its state says what is possible now."
+
+
 class PaymentNotCaptured(DomainError):
     """There is nothing to give back."""
 

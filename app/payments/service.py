@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+import msgspec
+
 from app.kernel.db import Database, Readable, Transaction
 from app.kernel.events import Origin, Recorded
 from app.kernel.jobs import Plan
@@ -34,6 +36,7 @@ from app.payments.errors import (
     PaymentCaptured,
     PaymentNotCaptured,
     PaymentNotFound,
+    PaymentOver,
     ProviderRefused,
     ProviderSilent,
     RefundTooLarge,
@@ -90,6 +93,8 @@ class Payments:
             async with self._db.transaction() as tx:
                 await self.facts.look_again(tx, payment)
             return self._started(payment, None)
+        except PaymentOver:
+            return self._started(msgspec.structs.replace(payment, state=PaymentState.CANCELLED), None)
         async with self._db.transaction() as tx:
             await store.note(tx, store.POLL_AFRESH, payment.id)
             moved = await self.facts.apply(tx, facts)
@@ -104,7 +109,10 @@ class Payments:
         )
 
     async def _known(self, payment: Payment) -> tuple[IntentFacts, str]:
-        """The intent, read; or made, or found, when we do not know it. Raises `ProviderSilent`, `ProviderRefused`."""
+        """The intent, read; or made, or found, when we do not know it.
+
+        Raises `ProviderSilent`, `ProviderRefused`, and `PaymentOver` for one that was cancelled before it was made.
+        """
         if payment.intent_id is not None:
             return await self._gateway.retrieve(payment.intent_id)
         now = self._clock.now()
@@ -127,9 +135,10 @@ class Payments:
         return fresh
 
     async def _made(self, payment: Payment) -> tuple[IntentFacts, str]:
-        """Ask under the derived key; that we ask is on record first."""
+        """Ask under the derived key; that we ask is on record first. Raises `PaymentOver`."""
         async with self._db.transaction() as tx:
-            await store.note(tx, store.ASKED, payment.id, self._clock.now())
+            if not await store.ask(tx, payment.id, self._clock.now()):
+                raise PaymentOver()
         try:
             return await self._gateway.create(
                 amount=payment.amount.amount,

@@ -42,7 +42,7 @@ LOCK: Final = f"{GET} FOR UPDATE"
 LOCK_LIVE: Final = f"{_LIVE} FOR UPDATE"
 LATEST: Final = f"SELECT {_P} FROM payments WHERE order_id = $1 ORDER BY attempt DESC LIMIT 1"  # noqa: S608
 BY_INTENT: Final = "SELECT id FROM payments WHERE intent_id = $1"
-ASKED: Final = "UPDATE payments SET asked_at = $2 WHERE id = $1 AND asked_at IS NULL"
+ASK: Final = "UPDATE payments SET asked_at = coalesce(asked_at, $2) WHERE id = $1 AND state <> 'cancelled'"
 SPOILED: Final = "UPDATE payments SET spoiled_at = coalesce(spoiled_at, $2) WHERE id = $1"
 NEXT_KEY: Final = """
 UPDATE payments SET key_number = key_number + 1, asked_at = $3, spoiled_at = NULL WHERE id = $1 AND key_number = $2
@@ -152,6 +152,11 @@ async def by_intent(db: Readable, intent_id: str) -> UUID | None:
 async def note(tx: Transaction, sql: str, row: UUID, *values: object) -> None:
     """One of this module's small updates by id."""
     await tx.execute(sql, row, *values)
+
+
+async def ask(tx: Transaction, payment_id: UUID, now: datetime) -> bool:
+    """Note that Stripe is asked from now on; False when the payment was cancelled meanwhile."""
+    return await tx.execute(ASK, payment_id, now) == 1
 
 
 async def known(db: Readable, intent_id: str) -> Known | None:

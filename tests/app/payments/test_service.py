@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from contextvars import Context
 from datetime import timedelta
 from typing import Any
 
@@ -146,6 +147,19 @@ class TestCancelling:
         _, order = await shop.order()
         await cancel(shop, order)
         assert (await shop.view(order)).state is PaymentState.CANCELLED
+
+    async def test_while_it_begins_nothing_is_made(self, shop: Any) -> None:
+        """Beginning to pay has read an open payment when the cancellation commits: no intent for a dead payment."""
+        owner, order = await shop.order()
+        async with shop.services.db.transaction() as tx:
+            await shop.payments.cancel(tx, order, "expired")
+            starting = asyncio.create_task(shop.payments.start(owner, order), context=Context())
+            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND transactionid = pg_current_xact_id()::xid"
+            while not await tx.value(waits):
+                await asyncio.sleep(0.01)
+        started = await starting
+        assert (started.state, started.client_secret) == (PaymentState.CANCELLED, None)
+        assert await intents(shop) == {}
 
     @pytest.mark.parametrize("what", ["lost", "never_done", "latency"])
     async def test_afterwards_it_is_stripes_word(self, shop: Any, what: str) -> None:
