@@ -288,9 +288,14 @@ class Checkout:
         total = sum(part.amount for part in parts)
         if all(line.quantities.cancelled == line.quantities.ordered for line in lines):
             total += order.shipping
-        if total:
-            money = Money(total, order.currency)
-            await self._payments.refund(tx, order.id, _refund_id(wanted), money, parts, "not_made")
+        money = await self._payments.of_order(tx, order.id)
+        left = 0 if money is None else money.left.amount
+        if total > left:  # somebody gave money back by hand
+            name, detail = ids.encode("order", order.id), f"{left} of {total} {order.currency} are left"
+            await alerts.alert(tx, "refund-not-covered", Severity.ERROR, name, detail=detail)
+        if amount := min(total, left):
+            refund = Money(amount, order.currency)
+            await self._payments.refund(tx, order.id, _refund_id(wanted), refund, parts, "not_made")
 
     async def not_made(self, tx: Transaction, wanted: OfOrder) -> None:
         """A printer will not make it: the order is held, for the person to see and an operator to decide."""

@@ -59,7 +59,8 @@ PHOTO_FLAGGED: Final = "photo_flagged"
 def fold(facts: Facts, now: datetime) -> Shown:
     """The one visible state of an order; the same facts in any order of arrival give the same state."""
     order = facts.order
-    if order.state in (OrderState.CANCELLED, OrderState.EXPIRED):
+    has_left = any(line.shipped or line.delivered for line in facts.lines)
+    if order.state in (OrderState.CANCELLED, OrderState.EXPIRED) and not has_left:
         return Shown(state=Visible.CANCELLED, next=Next.NOTHING, by=None, change_until=None)
     if order.state in (OrderState.PLACED, OrderState.AWAITING_PAYMENT):
         return Shown(state=Visible.PRICED, next=Next.PAYMENT, by=order.expires_at, change_until=order.expires_at)

@@ -305,7 +305,8 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
-    """What the rest of the house needs to know of an order's money: `refunded` has succeeded, `refunding` not yet."""
+    """What the rest of the house needs to know of an order's money: `refunded` has succeeded, `refunding` not yet;
+    `left` can still go back, whoever gave back the rest."""
 
     payment_id: PaymentId
     state: PaymentState
@@ -313,6 +314,7 @@ class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
     captured: Money
     refunded: Money
     refunding: Money
+    left: Money
     intent_id: str | None
     cancelling: bool
 

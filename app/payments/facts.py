@@ -229,6 +229,9 @@ class Facts:
         new = REFUND_STATE_OF.get(facts.status)
         if new is not None and (locked.state, new) in REFUNDS.moves:  # a failed refund stays failed
             await self._move_refund(tx, locked, new, facts.failure)
+            if new is RefundState.FAILED:  # nothing asks again by itself: the card may be gone
+                name, why = ids.encode("refund", refund.id), code(facts.failure)
+                await alerts.alert(tx, "refund-failed", Severity.ERROR, name, detail=why)
             locked = msgspec.structs.replace(locked, state=new)
         await self.look_at_refund_again(tx, locked)
 

@@ -347,7 +347,7 @@ class Payments:
         if payment is None:
             return None
         refunded, refunding = await store.sums(tx, payment.id)
-        captured, _ = await self._left(tx, payment)
+        captured, left = await self._left(tx, payment)
         return PaymentView(
             payment_id=payment.id,
             state=payment.state,
@@ -355,6 +355,7 @@ class Payments:
             captured=captured,
             refunded=Money(refunded, payment.amount.currency),
             refunding=Money(refunding, payment.amount.currency),
+            left=left,
             intent_id=payment.intent_id,
             cancelling=payment.cancel_reason is not None,
         )

@@ -185,6 +185,21 @@ class TestPaid:
         with pytest.raises(OrderNotPayable):
             await counter.services.checkout.pay(owner, order)
 
+    async def test_what_was_given_back_by_hand_is_not_given_back_again(self, counter: Counter) -> None:
+        owner, order = await counter.paid()
+        sim, view = counter.shop.sim, await counter.shop.view(order)
+        headers, part = {"Authorization": f"Bearer {sim.KEY}"}, {"payment_intent": view.intent_id, "amount": "100"}
+        await sim.http.post("/v1/refunds", data=part, headers=headers)
+        async with counter.services.db.transaction() as tx:
+            await counter.services.payments.hint(tx, view.intent_id, None)
+        await counter.work()
+        await counter.cancel(owner, order)
+        await counter.work()
+        view = await counter.shop.view(order)
+        assert (view.refunded, view.left.amount) == (view.captured, 0)
+        assert await counter.state(owner, order) == (OrderState.CANCELLED, Visible.CANCELLED)
+        assert "refund-not-covered" in await counter.shop.alerts()
+
 
 class TestUnpaid:
     async def test_cancelled_before_paying_frees_the_draft(self, counter: Counter) -> None:

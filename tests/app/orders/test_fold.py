@@ -75,6 +75,11 @@ def test_lifecycle_makes_the_state(state: OrderState, expected: Visible, next_: 
     assert (shown.state, shown.next) == (expected, next_)
 
 
+def test_a_parcel_that_left_after_the_cancellation_is_shown() -> None:
+    assert made(replace(TWO, cancelled=2), state=OrderState.CANCELLED) is Visible.CANCELLED
+    assert made(replace(TWO, cancelled=2, shipped=2), state=OrderState.CANCELLED) is Visible.SHIPPED
+
+
 def test_a_hold_is_shown_until_the_parcel_left() -> None:
     held = frozenset({"master_refused"})
     assert made(TWO, holds=held) is Visible.ON_HOLD

@@ -244,6 +244,7 @@ class TestRefunds:
         await shop.later(3600)
         await shop.work()
         assert await shop.told(order, "refund.succeeded", "refund.failed") == ["refund.succeeded", "refund.failed"]
+        assert "refund-failed" in await shop.alerts()
         assert (await shop.view(order)).refunded == pounds(0)
 
     async def test_what_was_given_back_by_hand_counts(self, shop: Any) -> None:
