@@ -20,7 +20,7 @@ from base import telemetry
 log = telemetry.logger(__name__)
 
 LEASE_S: Final = 4
-RENEW_S: Final = 1.0
+RENEWALS: Final = 4  # looks within one lease time: a renewal may be lost
 CONNECT_S: Final = 2
 AWAY_S: Final = 5.0  # after a failure nobody waits for the queue again before that
 _ERRORS: Final = (NatsError, OSError, TimeoutError, asyncio.TimeoutError)
@@ -29,8 +29,8 @@ _ERRORS: Final = (NatsError, OSError, TimeoutError, asyncio.TimeoutError)
 class Lease:
     """A key held by this process; renewed until `release`. `is_held` is False where the queue was away."""
 
-    def __init__(self, kv: Any, name: str, revision: int) -> None:
-        self._kv, self._name, self._revision = kv, name, revision
+    def __init__(self, kv: Any, name: str, revision: int, lease_s: int) -> None:
+        self._kv, self._name, self._revision, self._lease_s = kv, name, revision, lease_s
         self._renewing = asyncio.create_task(self._renew()) if kv is not None else None
 
     @property
@@ -40,7 +40,7 @@ class Lease:
 
     async def _renew(self) -> None:
         while True:
-            await asyncio.sleep(RENEW_S)
+            await asyncio.sleep(self._lease_s / RENEWALS)
             try:
                 self._revision = await self._kv.update(self._name, b"1", last=self._revision)
             except KeyWrongLastSequenceError:
@@ -61,10 +61,10 @@ class Lease:
 
 
 class Leases:
-    """Leases of one region."""
+    """Leases of one region, each for `lease_s` seconds unless renewed; one region has one lease time."""
 
-    def __init__(self, url: str, region: str, ca_file: str | None = None) -> None:
-        self._url, self._bucket = url, f"RENDERS-{region}"
+    def __init__(self, url: str, region: str, ca_file: str | None = None, lease_s: int = LEASE_S) -> None:
+        self._url, self._bucket, self._lease_s = url, f"RENDERS-{region}", lease_s
         self._tls = {"tls": ssl.create_default_context(cafile=ca_file)} if ca_file else {}
         self._connection: Any = None
         self._kv: Any = None
@@ -79,13 +79,13 @@ class Leases:
         name = hashlib.sha256(key.encode()).hexdigest()[:40]
         try:
             kv = await self._open()
-            return Lease(kv, name, await kv.create(name, b"1"))
+            return Lease(kv, name, await kv.create(name, b"1"), self._lease_s)
         except (KeyWrongLastSequenceError, KeyNotFoundError):  # not found: it ended between two looks
             return None
         except _ERRORS as error:
             log.warning("leases_away", error=type(error).__name__)
             self._kv, self._away_until = None, time.monotonic() + AWAY_S
-            return Lease(None, name, 0)
+            return Lease(None, name, 0, self._lease_s)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -107,7 +107,7 @@ class Leases:
                 try:
                     self._kv = await js.key_value(self._bucket)
                 except BucketNotFoundError:
-                    self._kv = await js.create_key_value(bucket=self._bucket, ttl=LEASE_S, history=1)
+                    self._kv = await js.create_key_value(bucket=self._bucket, ttl=self._lease_s, history=1)
             return self._kv
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -20,7 +21,7 @@ from base.settings import Reader
 from edge.node.settings import ring_of
 from edge.node.sources import Gone, Origin, Overloaded
 from edge.origin.admission import Admission, predicted_ms
-from edge.origin.leases import LEASE_S, Leases
+from edge.origin.leases import Leases
 from imagecore import engine, render
 from imagecore import recipe as recipes
 from imagecore.facts import canonical
@@ -61,7 +62,9 @@ def ring(stack_env: dict[str, str]) -> Ring:
 
 @pytest.fixture(scope="module")
 def origins(start: Any, free_ports: Any) -> list[Any]:
-    return [start("origin", TIRAGE_ORIGIN_METRICS_PORT=str(free_ports())) for _ in range(3)]
+    metrics = [free_ports() for _ in range(3)]
+    with ThreadPoolExecutor(3) as threads:
+        return list(threads.map(lambda port: start("origin", TIRAGE_ORIGIN_METRICS_PORT=str(port)), metrics))
 
 
 def metric(origin: Any, name: str) -> int:
@@ -240,11 +243,11 @@ class TestLeases:
         await other.close()
 
     async def test_is_kept_while_renewed_and_ends_with_its_holder(self, stack_env: dict[str, str]) -> None:
-        one, other = (Leases(stack_env["TIRAGE_NATS_URL"], "home") for _ in range(2))
+        one, other = (Leases(stack_env["TIRAGE_NATS_URL"], "short", lease_s=1) for _ in range(2))
         key = fresh_id("ast")
         lease = await one.take(key)
         assert lease is not None
-        await asyncio.sleep(LEASE_S + 2)
+        await asyncio.sleep(1.5)
         assert await other.take(key) is None
         assert lease._renewing is not None
         lease._renewing.cancel()  # as if the process were gone
