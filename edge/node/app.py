@@ -200,9 +200,11 @@ class FileReply(msgspec.Struct, frozen=True):
 
 def _content(method: str, asked: Headers, entry: Entry, path: Verified, status: str, now: int) -> Reply | FileReply:
     """What a client gets of a file: all, a part, that it has it already, or that the part is none."""
-    wanted = {name: value.decode("latin-1") for name, value in asked if name in _CONDITIONS}
+    wanted = _conditions(asked)
     headers = http.content_headers(path.extension, entry.digest, status) + http.lifetime_headers(path, now)
     how = "hit" if status == "hit" else "miss"
+    if b"if-match" in wanted and not http.is_ours(wanted[b"if-match"], entry.digest):
+        return refusal(412, b"precondition-failed", [(b"cache-control", b"no-store")])
     if b"if-none-match" in wanted and http.is_known(wanted[b"if-none-match"], entry.digest):
         count(304, how)
         return Reply(304, [h for h in headers if h[0] != b"content-type"], b"")
@@ -222,7 +224,17 @@ def _content(method: str, asked: Headers, entry: Entry, path: Verified, status: 
     return Reply(206 if part else 200, headers, memoryview(data)[begin:end] if part else data)
 
 
-_CONDITIONS: Final = frozenset({b"if-none-match", b"range", b"if-range"})
+def _conditions(asked: Headers) -> dict[bytes, str]:
+    """The fields that change the answer; a list in several lines is one list (RFC 9110 section 5.3)."""
+    wanted: dict[bytes, str] = {}
+    for name, value in asked:
+        if name in _CONDITIONS:
+            text = value.decode("latin-1")
+            wanted[name] = f"{wanted[name]}, {text}" if name in wanted else text
+    return wanted
+
+
+_CONDITIONS: Final = frozenset({b"if-match", b"if-none-match", b"range", b"if-range"})
 _REFUSED: Final[Headers] = [(b"cache-control", b"max-age=%d" % REFUSED_S)]
 _NOT_LISTED: Final[Headers] = [(b"cache-control", b"no-store"), (b"retry-after", b"5")]
 

@@ -67,6 +67,11 @@ def is_known(if_none_match: str, digest: str) -> bool:
     return etag(digest) in tags
 
 
+def is_ours(if_match: str, digest: str) -> bool:
+    """Whether the client's validators include ours (strong comparison, RFC 9110 section 13.1.1)."""
+    return if_match.strip() == "*" or etag(digest) in {tag.strip() for tag in if_match.split(",")}
+
+
 def wanted_range(range_: str, if_range: str, digest: str, size: int) -> tuple[int, int] | None:
     """The one satisfiable byte range (first, one past last), or None for the whole; raises `ValueError` for 416."""
     found = _RANGE.fullmatch(range_.strip())
