@@ -142,7 +142,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Declared(msgspec.Struct, frozen=True, kw_only=True):
-    """What a phone says of a photo before sending it."""
+    """What a phone says of a photo before sending it, and of its network: bytes a second it expects to send."""
 
     bytes: int
     content_type: str
@@ -152,6 +152,7 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
     source_modified_at: datetime | None = None
     pixel_width: int | None = None
     pixel_height: int | None = None
+    bytes_per_second: int | None = None
 
     def agrees(self, upload: Upload) -> bool:
         """Whether a session was declared the same."""

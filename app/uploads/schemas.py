@@ -44,6 +44,7 @@ Source = Annotated[
 ]
 When = Annotated[datetime, Meta(tz=True)]
 Side = Annotated[int, Meta(ge=1, le=100_000)]
+Rate = Annotated[int, Meta(ge=1, le=10**10)]
 
 
 class CreateUpload(WireIn, frozen=True, kw_only=True):
@@ -57,6 +58,10 @@ class CreateUpload(WireIn, frozen=True, kw_only=True):
     source_modified_at: Annotated[When | None, Meta(description="When the library says it was changed last.")] = None
     pixel_width: Annotated[Side | None, Meta(description="Width of the original, if the library tells it.")] = None
     pixel_height: Annotated[Side | None, Meta(description="Height of the original, if the library tells it.")] = None
+    bytes_per_second: Annotated[
+        Rate | None,
+        Meta(description="What the system says the network can send; the advice is for it until we observed better."),
+    ] = None
 
     def declared(self) -> Declared:
         """To the domain."""
@@ -69,6 +74,7 @@ class CreateUpload(WireIn, frozen=True, kw_only=True):
             source_modified_at=self.source_modified_at,
             pixel_width=self.pixel_width,
             pixel_height=self.pixel_height,
+            bytes_per_second=self.bytes_per_second,
         )
 
 

@@ -100,7 +100,7 @@ class Uploads:
         await quotas.spend(tx, owner_id, self._quota)
         upload_id, asset_id = UploadId(ids.new_id()), AssetId(ids.new_id())
         expires_at = self._clock.now() + LIFETIME
-        rate = await store.latest_rate(tx, owner_id)
+        rate = await store.latest_rate(tx, owner_id) or declared.bytes_per_second
         cut = plan.part_size(rate)
         if not await store.insert(tx, upload_id, owner_id, asset_id, declared, cut, rate, expires_at):
             return await self._twin(tx, owner_id, declared)
