@@ -1,7 +1,5 @@
 """The composition root of everything that holds the database: each part built once, in order, visibly."""
 
-import asyncio
-
 from app.assets.care import AssetCare
 from app.assets.moderation import Moderator
 from app.assets.service import Assets
@@ -20,6 +18,7 @@ from app.kernel.db import Database
 from app.kernel.idempotency import Idempotency
 from app.kernel.persons import PersonKeys
 from app.kernel.spine import Spine
+from app.kinds import KINDS
 from app.orders.checkout import Checkout
 from app.orders.mailing import Mailing
 from app.orders.masters import Masters
@@ -27,7 +26,7 @@ from app.orders.service import Orders
 from app.payments.gateway import Gateway
 from app.payments.service import Payments
 from app.pricing.service import Quotes
-from app.reactions import KINDS, REACTIONS
+from app.reactions import REACTIONS
 from app.reconcile.service import Reconciler
 from app.settings import AppSettings
 from app.shares.pictures import Pictures
@@ -41,7 +40,6 @@ from app.webhooks.stripe import StripeListener
 from app.webhooks.vendors import VendorListener
 from base.clock import Clock, SystemClock
 from base.edges import EdgeClient
-from base.errors import ServiceUnavailable
 from base.mail import Mailer
 from base.objects import ObjectStore
 
@@ -136,15 +134,6 @@ class Services:
     async def start(self) -> None:
         """Open the database pool; raises `ServiceUnavailable`."""
         await self.db.start()
-
-    async def start_when_reachable(self) -> None:
-        """Open the pool, waiting for Postgres as long as it takes: a worker started first is not a failure."""
-        while True:
-            try:
-                await self.start()
-                return
-            except ServiceUnavailable:
-                await asyncio.sleep(0.5)
 
     async def stop(self) -> None:
         """Close the pool, the store's threads and the connections to Stripe and vendors."""

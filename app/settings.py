@@ -1,4 +1,4 @@
-"""Settings of the processes that hold the database: the API, the record workers, the dispatcher and the scheduler."""
+"""Settings of the processes that run services: the API and the record workers."""
 
 from collections.abc import Mapping
 

@@ -132,8 +132,8 @@ PROCESSES: Final = (
     Process(
         name="dispatcher",
         command=("dispatcher",),
-        variables=(TRACES, *QUEUE, *RECORD, *VENDOR_KEYS, *_key_of("RECORD")),
-        tuning=(*TRACING, *DATABASE_TUNING, *STORE_TUNING, *VENDOR_TUNING),
+        variables=(TRACES, *QUEUE, "TIRAGE_DATABASE_URL"),
+        tuning=(*TRACING, *DATABASE_TUNING),
         by_region=True,
     ),
     Process(
@@ -171,8 +171,8 @@ PROCESSES: Final = (
     Process(
         name="scheduler",
         command=("scheduler",),
-        variables=(TRACES, "TIRAGE_REGION", *RECORD, *VENDOR_KEYS, *_key_of("RECORD")),
-        tuning=(*TRACING, *DATABASE_TUNING, *STORE_TUNING, *VENDOR_TUNING),
+        variables=(TRACES, "TIRAGE_REGION", "TIRAGE_DATABASE_URL"),
+        tuning=(*TRACING, *DATABASE_TUNING, "TIRAGE_RECONCILE_EVERY_S"),
     ),
     Process(
         name="origin",

@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
+from app.kernel.db import Database
 from app.kernel.jobs import Plan
-from app.services import Services
+from app.kernel.spine import Spine
 from base import telemetry
+from base.clock import Clock
 from base.errors import ServiceUnavailable
 
 log = telemetry.logger(__name__)
@@ -32,11 +35,6 @@ SCHEDULES: Final[dict[str, int]] = {
 }
 
 
-def schedules(services: Services) -> dict[str, int]:
-    """Every schedule of a process, those that settings decide included."""
-    return {**SCHEDULES, "reconcile.run": services.settings.reconcile.every_s}
-
-
 class Period(msgspec.Struct, frozen=True, kw_only=True):
     """The payload of a scheduled job: which period it is for, counted from the epoch."""
 
@@ -46,8 +44,8 @@ class Period(msgspec.Struct, frozen=True, kw_only=True):
 class Scheduler:
     """Plans what is due in each period, once."""
 
-    def __init__(self, services: Services, wanted: dict[str, int] | None = None) -> None:
-        self._services, self._schedules = services, schedules(services) if wanted is None else wanted
+    def __init__(self, db: Database, spine: Spine, clock: Clock, schedules: Mapping[str, int]) -> None:
+        self._db, self._spine, self._clock, self._schedules = db, spine, clock, schedules
         self._planned: dict[str, int] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -58,7 +56,7 @@ class Scheduler:
             await _sleep(stop)
 
     async def _try_to_lead(self, stop: asyncio.Event) -> None:
-        connection = await self._services.db.connect()
+        connection = await self._db.connect()
         try:
             while not stop.is_set() and not connection.is_closed():
                 if await connection.fetchval("SELECT pg_try_advisory_lock($1, 0)", LOCK):
@@ -74,15 +72,15 @@ class Scheduler:
 
         A period whose job has already run is not planned again by a new leader: the key is remembered with the row.
         """
-        now, planned = int(self._services.clock.now().timestamp()), []
+        now, planned = int(self._clock.now().timestamp()), []
         for kind, every in self._schedules.items():
             number = now // every
             if self._planned.get(kind) == number:
                 continue
-            async with self._services.db.transaction() as tx:
+            async with self._db.transaction() as tx:
                 if not await tx.value(RAN, f"{kind}@{number}"):
                     plan = Plan(kind=kind, payload=Period(number=number), dedupe=f"{kind}@{number}")
-                    await self._services.spine.plan(tx, plan, cause=None)
+                    await self._spine.plan(tx, plan, cause=None)
                     planned.append(kind)
             self._planned[kind] = number
         return planned

@@ -2,18 +2,16 @@
 
 import asyncio
 import os
-import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
 import click
-import uvloop
 
 from app.delivery.denials import read_edges
 from app.kernel import alerts as alert_rows
 from app.kernel import jobs as job_rows
-from app.kernel.db import Database, read_database
+from app.kernel.db import Database
 from app.kernel.jobs import JobState
 from app.services import Services
 from app.settings import load
@@ -22,77 +20,19 @@ from base.clock import SystemClock
 from base.jobs import LANES, Plane
 from base.mail import mailer, read_mail
 from base.settings import Reader, SettingsError
+from tirage.background import database_settings, queue_settings, until_signalled, when_reachable
 from tirage.observing import observe
 
 
-def _until_signalled(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    async def main() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await work(stop)
-
-    uvloop.run(main())
-
-
-def _services(*, is_worker: bool = False) -> Services:
+def _services() -> Services:
     clock, read = SystemClock(), Reader(os.environ)
-    mail = read_mail(read) if is_worker else None
-    edges = read_edges(read) if is_worker else None
+    mail, edges = read_mail(read), read_edges(read)
     try:
         settings = load(os.environ, "RECORD")
         read.finish()
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
-    return Services(settings, clock, mailer=None if mail is None else mailer(mail, clock), edges=edges)
-
-
-def _nats() -> tuple[str, str | None]:
-    """Where the queue is, and the file of authorities that it is believed by."""
-    read = Reader(os.environ)
-    url, ca_file = read.url("TIRAGE_NATS_URL", frozenset({"nats", "tls"})), read.file("TIRAGE_NATS_CA")
-    try:
-        read.finish()
-    except SettingsError as error:
-        raise click.ClickException(str(error)) from error
-    return url, ca_file
-
-
-@click.command()
-@click.option("--region", default="home", show_default=True)
-def dispatcher(region: str) -> None:
-    """Hand due jobs of a region to its queue."""
-    from tasks.dispatcher import Dispatcher
-    from tasks.queue import Queue
-
-    observe("dispatcher")
-    services, (url, ca_file) = _services(), _nats()
-    queue = Queue(url, region, ca_file)
-
-    async def work(stop: asyncio.Event) -> None:
-        await services.start_when_reachable()
-        await Dispatcher(services.db, queue).run(stop)
-        await queue.close()
-        await services.stop()
-
-    _until_signalled(work)
-
-
-@click.command()
-@click.option("--region", default="home", show_default=True, hidden=True)
-def scheduler(region: str) -> None:
-    """Plan housekeeping by the clock."""
-    from tasks.scheduler import Scheduler
-
-    observe("scheduler")
-    services = _services()
-
-    async def work(stop: asyncio.Event) -> None:
-        await services.start_when_reachable()
-        await Scheduler(services).run(stop)
-        await services.stop()
-
-    _until_signalled(work)
+    return Services(settings, clock, mailer=mailer(mail, clock), edges=edges)
 
 
 @click.command()
@@ -105,7 +45,7 @@ def record(region: str, lanes: str | None) -> None:
     from tasks.record.worker import RecordWorker
 
     observe("record-worker")
-    services, (url, ca_file) = _services(is_worker=True), _nats()
+    services, (url, ca_file) = _services(), queue_settings()
     queue = Queue(url, region, ca_file)
     try:
         wanted = parse_lanes(lanes, Plane.RECORD)
@@ -113,22 +53,17 @@ def record(region: str, lanes: str | None) -> None:
         raise click.BadParameter(str(error)) from error
 
     async def work(stop: asyncio.Event) -> None:
-        await services.start_when_reachable()
+        await when_reachable(services.start)
         await RecordWorker(services, queue, wanted).run(stop)
         await queue.close()
         await services.stop()
 
-    _until_signalled(work)
+    until_signalled(work)
 
 
 def with_database(use: Callable[[Database], Awaitable[Any]]) -> Any:
     """What `use` gives, with the database of `TIRAGE_DATABASE_URL`."""
-    read = Reader(os.environ)
-    settings = read_database(read)
-    try:
-        read.finish()
-    except SettingsError as error:
-        raise click.ClickException(str(error)) from error
+    settings = database_settings()
 
     async def main() -> Any:
         database = Database(settings)

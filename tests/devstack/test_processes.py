@@ -6,11 +6,12 @@ from devstack.processes import PROCESSES, Process
 
 BY_NAME = {process.name: process for process in PROCESSES}
 DATABASE_HOLDERS = {"api", "dispatcher", "record-worker", "scheduler"}
+PERSONAL_KEYS = {"api", "record-worker"}
 
 
 def test_only_record_processes_know_the_database_and_the_personal_keys() -> None:
-    for name in ("TIRAGE_DATABASE_URL", "TIRAGE_KEK"):
-        assert {process.name for process in PROCESSES if name in process.variables} == DATABASE_HOLDERS
+    for name, holders in {"TIRAGE_DATABASE_URL": DATABASE_HOLDERS, "TIRAGE_KEK": PERSONAL_KEYS}.items():
+        assert {process.name for process in PROCESSES if name in process.variables} == holders
 
 
 def test_only_the_api_mints() -> None:
@@ -23,10 +24,10 @@ def test_each_process_holds_one_key_of_the_store() -> None:
     assert roles == {
         "stripe": [],
         "api": ["API"],
-        "dispatcher": ["RECORD"],
+        "dispatcher": [],
         "record-worker": ["RECORD"],
         "pixel-worker": ["PIXEL"],
-        "scheduler": ["RECORD"],
+        "scheduler": [],
         "origin": ["ORIGIN"],
         "edge": ["EDGE"],
         "prodigi": [],

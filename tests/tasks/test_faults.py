@@ -18,7 +18,7 @@ import pytest
 from app.kernel import alerts, jobs
 from app.kernel.db import Database
 from app.kernel.jobs import JobState, Plan
-from app.reactions import KINDS
+from app.kinds import KINDS
 from base import ids
 from devstack.processes import PROCESSES
 from tasks.queue import Queue

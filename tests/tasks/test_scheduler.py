@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from app.handlers import HANDLERS
 from app.kernel.db import Database
-from app.reactions import KINDS
+from app.kinds import KINDS
 from app.services import Services
 from tasks.scheduler import SCHEDULES, Scheduler
 
@@ -24,8 +24,8 @@ async def planned(db: Database) -> list[str]:
 
 
 async def test_each_period_once_also_after_a_hand_over(services: Services, db: Database) -> None:
-    clock = services.clock = Clock()
-    first, second = (Scheduler(services, {"uploads.expire": 300}) for _ in range(2))
+    clock = Clock()
+    first, second = (Scheduler(db, services.spine, clock, {"uploads.expire": 300}) for _ in range(2))
     assert await first.plan_due() == ["uploads.expire"]
     assert await first.plan_due() == []
     async with db.transaction() as tx:
@@ -39,7 +39,10 @@ async def test_each_period_once_also_after_a_hand_over(services: Services, db: D
 
 async def test_only_one_leads(services: Services, db: Database) -> None:
     stop = asyncio.Event()
-    both = [asyncio.create_task(Scheduler(services, {"uploads.expire": 3600}).run(stop)) for _ in range(2)]
+    both = [
+        asyncio.create_task(Scheduler(db, services.spine, services.clock, {"uploads.expire": 3600}).run(stop))
+        for _ in range(2)
+    ]
     async with asyncio.timeout(10):
         while not await planned(db):
             await asyncio.sleep(0.05)

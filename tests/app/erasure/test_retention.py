@@ -15,7 +15,7 @@ from app.kernel import alerts, jobs
 from app.kernel.alerts import Severity
 from app.kernel.db import Database
 from app.kernel.jobs import Plan
-from app.reactions import KINDS
+from app.kinds import KINDS
 from app.services import Services
 from app.uploads.service import Clean
 
