@@ -176,7 +176,7 @@ class Facts:
         await self._spine.plan(tx, plan, cause=None)
 
     async def apply_disputes(self, tx: Transaction, payment: Payment, found: list[DisputeFacts]) -> None:
-        """Keep what Stripe says of disputes and tell an operator of each step; what is over stays over."""
+        """Keep what Stripe says of disputes; an operator hears of each step but a good end. What is over stays over."""
         for facts in found:
             before = await store.dispute_status(tx, facts.id)
             if before == facts.status or before in DISPUTES_OVER:
@@ -190,8 +190,11 @@ class Facts:
                 status=code(facts.status),
             )
             await store.record(tx, self._spine, payment, told, STRIPE)
-            due = "" if facts.due_by is None else f", evidence by {facts.due_by:%Y-%m-%d %H:%M}"
             subject = ids.encode("order", payment.order_id)
+            if facts.status == "won":
+                await alerts.settle(tx, "payment-disputed", subject)
+                continue
+            due = "" if facts.due_by is None else f", evidence by {facts.due_by:%Y-%m-%d %H:%M}"
             await alerts.alert(tx, "payment-disputed", Severity.CRITICAL, subject, detail=f"{facts.status}{due}")
 
     async def apply_refunds(self, tx: Transaction, payment: Payment, found: list[RefundFacts]) -> None:

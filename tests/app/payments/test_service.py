@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.kernel.alerts import open_alerts
 from app.payments.domain import IntentFacts, PaymentState, RefundLine
 from app.payments.errors import PaymentCaptured, PaymentNotCaptured, PaymentNotFound, RefundTooLarge
 from base import ids
@@ -93,6 +94,24 @@ class TestPaying:
         owner, order = await shop.order()
         await asyncio.gather(*(shop.payments.start(owner, order) for _ in range(5)))
         assert await intents(shop) == {"requires_payment_method": 1}
+
+
+class TestDisputes:
+    async def test_each_step_is_kept_once_and_told_until_it_is_won(self, shop: Any) -> None:
+        _, order = await shop.paid()
+        intent = (await shop.view(order)).intent_id
+        for status, is_open in (("needs_response", True), ("under_review", True), ("won", False), ("lost", False)):
+            await shop.sim.http.post("/_sim/disputes", json={"payment_intent": intent, "status": status})
+            for _ in range(2):
+                await shop.payments.read((await shop.view(order)).payment_id)
+            async with shop.services.db.transaction() as tx:
+                raised = await open_alerts(tx)
+                kept = await tx.value("SELECT status FROM payment_disputes")
+            assert [(one.rule, one.subject) for one in raised] == [
+                ("payment-disputed", ids.encode("order", order))
+            ] * is_open
+            assert kept == ("won" if status == "lost" else status)  # what is over stays over
+        assert await shop.told(order, "payment.disputed") == ["payment.disputed"] * 3
 
 
 class TestUnknownOutcomes:

@@ -123,6 +123,22 @@ async def test_refunds_in_part_then_the_rest_never_more(client: stripe.StripeCli
     assert [one.id for one in listed.data] == [rest.id, first.id]
 
 
+async def test_a_charge_tells_what_its_intent_was_made_for(client: stripe.StripeClient) -> None:
+    """Reconciliation reads the list of charges, whatever became of the intents."""
+    body = wanted()
+    made = await client.v1.payment_intents.create_async(body, key())
+    await client.v1.payment_intents.confirm_async(made.id, CARD, key())
+    page = await client.v1.charges.list_async({"created": {"gte": made.created}, "limit": 100})
+    (charge,) = (one for one in page.data if one.payment_intent == made.id)
+    assert (charge.status, charge.captured, charge.amount_captured, charge.amount_refunded) == (
+        "succeeded", True, 1999, 0,
+    )  # fmt: skip
+    assert (charge.currency, charge.disputed) == ("gbp", False)
+    assert charge.metadata is not None
+    assert charge.metadata.to_dict() == body["metadata"]
+    assert (await client.v1.disputes.list_async({"payment_intent": made.id})).data == []
+
+
 async def test_one_key_is_one_intent_and_other_parameters_are_refused(client: stripe.StripeClient) -> None:
     intents, body, once = client.v1.payment_intents, wanted(), key()
     first, again = await intents.create_async(body, once), await intents.create_async(body, once)
