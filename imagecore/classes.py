@@ -45,12 +45,15 @@ class Thresholds(msgspec.Struct, frozen=True):
 class OutputClass(msgspec.Struct, frozen=True, kw_only=True):
     """One class. Lengths are micrometres; `targets` are names of shipped profiles, the default first.
 
+    `proof`: the printing condition that a soft proof shows, where the vendor's own profile is not known: the file's own
+    colours for photographic paper, which holds them, coated offset stock for ink on paper, which does not.
     `renderings`: with several, the one that loses less on the picture is used. `wide`: 16 bit a sample until the end.
     `stepwise`: enlargements beyond twice are made by doubling, each step lightly sharpened.
     """
 
     name: ClassName
     targets: tuple[str, ...]
+    proof: Literal["srgb", "fogra39"]
     renderings: tuple[Rendering, ...]
     sharpening: Sharpening
     thresholds: Thresholds
@@ -71,6 +74,7 @@ CLASSES: Final[dict[ClassName, OutputClass]] = {
         OutputClass(
             name=ClassName.STANDARD,
             targets=("srgb",),
+            proof="srgb",
             renderings=_RELATIVE,
             sharpening=_LIGHT,
             thresholds=Thresholds(100, 150, 200, 300),
@@ -80,6 +84,7 @@ CLASSES: Final[dict[ClassName, OutputClass]] = {
         OutputClass(
             name=ClassName.MATTE,
             targets=("srgb", "adobe-rgb"),
+            proof="fogra39",
             renderings=_PAPER_AWARE,
             # Ink spreads in uncoated paper: wider and stronger, to look the same when dry.
             sharpening=Sharpening(radius=2, amount=70),
@@ -91,6 +96,7 @@ CLASSES: Final[dict[ClassName, OutputClass]] = {
         OutputClass(
             name=ClassName.POSTER,
             targets=("srgb", "fogra39"),
+            proof="fogra39",
             renderings=_RELATIVE,
             sharpening=Sharpening(radius=1, amount=50),
             thresholds=Thresholds(75, 100, 150, 200),
@@ -101,6 +107,7 @@ CLASSES: Final[dict[ClassName, OutputClass]] = {
         OutputClass(
             name=ClassName.SQUARE,
             targets=("srgb",),
+            proof="srgb",
             renderings=_RELATIVE,
             sharpening=_LIGHT,
             thresholds=Thresholds(100, 150, 200, 270),

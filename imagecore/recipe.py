@@ -3,7 +3,7 @@
 The text's bytes name the object and are covered by the URL's signature, so it has a fixed alphabet (unreserved
 characters, RFC 3986 section 2.3), one spelling, and a version mark. Grammar of version 1, fields joined by `_`:
 
-    v1_CLASS_FIT.WIDTHxHEIGHT[_cX.Y.W.H][_fX.Y]_ENCODER_TARGET.INTENT[.bpc]_ENGINE
+    v1_CLASS_FIT.WIDTHxHEIGHT[_cX.Y.W.H][_fX.Y]_ENCODER_TARGET.INTENT[.bpc][_pPRINT[.white]]_ENGINE
     ENCODER = jpg.QUALITY.420|444 | webp.QUALITY.EFFORT | avif.QUALITY.EFFORT
 
 Sizes and the user's crop are pixels (the crop in upright coordinates of the original), the focal point is in 1/10000 of
@@ -22,6 +22,7 @@ Format = Literal["jpg", "webp", "avif"]
 Chroma = Literal["420", "444"]
 Target = Literal["srgb", "p3"]
 Intent = Literal["rel", "per", "sat", "abs"]
+Print = Literal["srgb", "adobe", "fogra39"]
 
 MAX_SIDE: Final = 10_000
 MAX_SOURCE_SIDE: Final = 99_999
@@ -37,6 +38,8 @@ _WORDS: Final = {
     "chroma": get_args(Chroma),
     "target": get_args(Target),
     "intent": get_args(Intent),
+    "proof": (None, *get_args(Print)),
+    "white": (True, False),
     "bpc": (True, False),
 }
 
@@ -58,8 +61,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides the bytes of a rendition, beside the source.
 
     `fit` scales into the box, `cover` fills it around the focal point, `box` fits and pads (letterbox). Nothing is ever
-    enlarged by `fit`. `effort` counts for webp (0 to 6) and avif (0 or 1), `chroma` for jpg. Raises `MalformedRecipe`
-    when made with a field out of bounds or a number that is not whole.
+    enlarged by `fit`. `effort` counts for webp (0 to 6) and avif (0 or 1), `chroma` for jpg. `proof` shows what a print
+    holds of the picture: through that printing condition, rendered as `intent` and `bpc` say, and back; with `white`
+    the paper's tint stays. Raises `MalformedRecipe` when made with a field out of bounds or a number that is not whole.
     """
 
     width: int
@@ -76,6 +80,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     target: Target = "srgb"
     intent: Intent = "rel"
     bpc: bool = True
+    proof: Print | None = None
+    white: bool = False
 
     def __post_init__(self) -> None:
         crop = (self.crop.x, self.crop.y, self.crop.width, self.crop.height) if self.crop else ()
@@ -88,6 +94,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         _check(0 <= self.effort <= MAX_EFFORT[self.format], "effort")
         _check(self.format == "jpg" or self.chroma == "420", "chroma")
         _check(self.focal is None or self.fit == "cover", "focal point without cover")
+        _check(self.proof is None or (self.class_ == "proof" and self.target == "srgb"), "proof of another class")
+        _check(self.proof is not None or not self.white, "paper without proof")
         if self.focal is not None:
             _check(all(0 <= part <= FOCAL_SCALE for part in self.focal), "focal point")
         if self.crop is not None:
@@ -113,6 +121,8 @@ def text(recipe: Recipe) -> str:
     last = recipe.chroma if recipe.format == "jpg" else str(recipe.effort)
     parts.append(f"{recipe.format}.{recipe.quality}.{last}")
     parts.append(f"{recipe.target}.{recipe.intent}" + (".bpc" if recipe.bpc else ""))
+    if recipe.proof is not None:
+        parts.append(f"p{recipe.proof}" + (".white" if recipe.white else ""))
     parts.append(recipe.engine)
     return "_".join(parts)
 
@@ -125,6 +135,7 @@ _TEXT: Final = re.compile(
     rf"(?:_f(?P<focal>{_NUMBER}\.{_NUMBER}))?"
     rf"_(?P<format>jpg|webp|avif)\.(?P<quality>{_NUMBER})\.(?P<last>420|444|[0-6])"
     r"_(?P<target>srgb|p3)\.(?P<intent>rel|per|sat|abs)(?P<bpc>\.bpc)?"
+    r"(?:_p(?P<proof>srgb|adobe|fogra39)(?P<white>\.white)?)?"
     r"_(?P<engine>[a-z0-9]{4,24})"
 )
 
@@ -151,6 +162,8 @@ def parse(canonical: str) -> Recipe:
         target=cast(Target, part["target"]),
         intent=cast(Intent, part["intent"]),
         bpc=part["bpc"] is not None,
+        proof=cast("Print | None", part["proof"]),
+        white=part["white"] is not None,
         engine=part["engine"],
     )
     _check(text(recipe) == canonical, "spelling")

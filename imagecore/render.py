@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from imagecore import colour, engine, geometry, icc, inspect, recipe, thumbhash, vips
+from imagecore import colour, engine, geometry, icc, inspect, proof, recipe, thumbhash, vips
 from imagecore.errors import OutOfBounds, RevisionRetired
 from imagecore.facts import Facts, Report, Verdict, canonical, encode_report, parse
 from imagecore.geometry import Box
@@ -32,6 +32,7 @@ _INTENTS: Final = {
     "abs": icc.Intent.ABSOLUTE,
 }
 _TARGETS: Final = {"srgb": "srgb", "p3": "display-p3"}
+_PRINTS: Final = {"srgb": "srgb", "adobe": "adobe-rgb", "fogra39": "fogra39"}
 
 
 class Rendered(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,6 +180,15 @@ def _flatten(_: Work, image: vips.Image) -> vips.Image:
     return flattened(image)
 
 
+def _proof(work: Work, image: vips.Image) -> vips.Image:
+    """What the print holds of it, as a screen shows that."""
+    if work.recipe.proof is None:
+        return image
+    rendering = icc.Rendering(_INTENTS[work.recipe.intent], work.recipe.bpc)
+    target = colour.named(_PRINTS[work.recipe.proof])
+    return proof.soft_proof(image, target, rendering, paper_white=work.recipe.white)
+
+
 def _pad(work: Work, image: vips.Image) -> vips.Image:
     """White around it, as paper is."""
     if (image.width, image.height) == work.plan.canvas:
@@ -187,7 +197,7 @@ def _pad(work: Work, image: vips.Image) -> vips.Image:
         return image.embed(work.plan.placed.x, work.plan.placed.y, *work.plan.canvas, extend="white")
 
 
-STEPS: Final[tuple[Callable[[Work, Any], vips.Image], ...]] = (_read, _cut, _convert, _scale, _flatten, _pad)
+STEPS: Final[tuple[Callable[[Work, Any], vips.Image], ...]] = (_read, _cut, _convert, _scale, _flatten, _proof, _pad)
 
 
 def _shrunk(ancestor: bytes, size: tuple[int, int]) -> vips.Image:

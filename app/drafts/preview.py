@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from app.assets.domain import Asset, Seen
 from app.assets.service import VIEWABLE
@@ -12,9 +13,10 @@ from app.delivery.service import Address
 from app.drafts import checks
 from app.drafts.domain import Item
 from base.ids import ItemId
+from imagecore.classes import named
 from imagecore.geometry import Box as Part
 from imagecore.geometry import Placement, rescale
-from imagecore.recipe import Crop, Recipe
+from imagecore.recipe import Crop, Print, Recipe
 from imagecore.sheets import Sheet
 
 SIDES: Final = (400, 800, 1600)
@@ -42,6 +44,7 @@ def preview_of(
     side: int,
     *,
     proof: bool,
+    paper_white: bool,
     address: Callable[[Asset, Recipe], Address],
 ) -> Preview:
     """One item's preview within `side` pixels, or why there is none."""
@@ -53,7 +56,8 @@ def preview_of(
         return Preview(item_id=item.id, reason=NOT_PLACED)
     sheet = checks.sheet_of(item, variant, size)
     paper, placed = on_screen(sheet, side)
-    recipe = recipe_of(visible_part(sheet), placed, seen.asset.engine, proof=proof)
+    condition = named(variant.output_class).proof if proof else None
+    recipe = recipe_of(visible_part(sheet), placed, seen.asset.engine, condition, paper_white=paper_white)
     return Preview(item_id=item.id, reason=None, address=address(seen.asset, recipe), paper=paper, placed=placed)
 
 
@@ -75,22 +79,17 @@ def on_screen(sheet: Sheet, side: int) -> tuple[tuple[int, int], Placement]:
     return (paper[0], paper[1]), Placement(*rescale(local, trim.width, trim.height, *paper))
 
 
-def recipe_of(part: Part, placed: Placement, engine: str, *, proof: bool) -> Recipe:
+def recipe_of(part: Part, placed: Placement, engine: str, condition: Print | None, *, paper_white: bool) -> Recipe:
     """The rendition: exactly this part at this size.
 
-    A proof goes through the colours of the print file. Every class is printed from sRGB unless a vendor wants another
-    target, so it is the same picture at proof quality, without chroma subsampling.
+    With a printing condition it is a soft proof: the colours go through it and back, as the print file's do, at proof
+    quality. Paper white is another white than the screen's only where there is a paper to speak of.
     """
-    return Recipe(
-        width=placed.width,
-        height=placed.height,
-        engine=engine,
-        fit="cover",
-        class_="proof" if proof else "preview",
-        crop=Crop(*part),
-        quality=90 if proof else 80,
-        chroma="444" if proof else "420",
-    )
+    plain = Recipe(width=placed.width, height=placed.height, engine=engine, fit="cover", crop=Crop(*part))
+    if condition is None:
+        return plain
+    white = paper_white and condition != "srgb"
+    return replace(plain, class_="proof", quality=90, chroma="444", proof=condition, white=white)
 
 
 def _overlap(placed: Placement, trim: Part) -> Part:

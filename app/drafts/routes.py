@@ -101,7 +101,9 @@ class DraftController(CustomerController):
     ) -> PreviewsOut:
         """A picture of each item after cutting, from the boxes that its print master will use."""
         wanted = ids.decode("draft", draft_id)
-        return PreviewsOut.of(*await self.drafts.preview(who.owner_id, wanted, data.side, proof=data.proof))
+        proof, white = data.proof, data.paper_white
+        shown = await self.drafts.preview(who.owner_id, wanted, data.side, proof=proof, paper_white=white)
+        return PreviewsOut.of(*shown)
 
 
 def _tagged(shown: Shown) -> Response[DraftOut]:

@@ -243,7 +243,12 @@ class AskPreview(WireIn, frozen=True, kw_only=True):
     """Which previews."""
 
     side: Annotated[Literal[400, 800, 1600], Meta(description="The paper's longer side in pixels.")] = 800
-    proof: Annotated[bool, Meta(description="A soft proof: the colours of the print file, at proof quality.")] = False
+    proof: Annotated[
+        bool, Meta(description="A soft proof: the colours that the class's printing holds, at proof quality.")
+    ] = False
+    paper_white: Annotated[
+        bool, Meta(description="In a proof, show the paper's tint beside the screen's white, where it has one.")
+    ] = False
 
 
 class PreviewOut(WireOut, frozen=True, kw_only=True):

@@ -132,7 +132,7 @@ class Drafts:
             return draft, await self._look(db, draft, held=False)
 
     async def preview(
-        self, owner_id: OwnerId, draft_id: UUID, side: int, *, proof: bool
+        self, owner_id: OwnerId, draft_id: UUID, side: int, *, proof: bool, paper_white: bool = False
     ) -> tuple[Draft, list[Preview]]:
         """How each item will look, from the boxes that its master will use; raises `DraftNotFound`."""
         async with self._db.reading() as db:
@@ -142,7 +142,8 @@ class Drafts:
         shown = []
         for item in draft.items:
             one, variant = seen.get(item.asset_id), offer.variants.get(item.sku)
-            shown.append(preview_of(item, one, variant, side, proof=proof, address=self._assets.address))
+            address = self._assets.address
+            shown.append(preview_of(item, one, variant, side, proof=proof, paper_white=paper_white, address=address))
         return draft, shown
 
     # --- for orders ---

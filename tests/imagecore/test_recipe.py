@@ -22,6 +22,14 @@ GOLDEN = [
         Recipe(width=1, height=1, engine="abcd", class_="proof", intent="abs", bpc=False),
         "v1_proof_fit.1x1_jpg.80.420_srgb.abs_abcd",
     ),
+    (
+        Recipe(width=1, height=1, engine="abcd", class_="proof", proof="fogra39", white=True),
+        "v1_proof_fit.1x1_jpg.80.420_srgb.rel.bpc_pfogra39.white_abcd",
+    ),
+    (
+        Recipe(width=1, height=1, engine="abcd", class_="proof", proof="srgb", bpc=False),
+        "v1_proof_fit.1x1_jpg.80.420_srgb.rel_psrgb_abcd",
+    ),
 ]
 
 
@@ -31,22 +39,26 @@ def any_recipe(draw: st.DrawFn) -> Recipe:
     format_ = draw(st.sampled_from(["jpg", "webp", "avif"]))
     ten_thousandths = st.integers(0, recipes.FOCAL_SCALE)
     side = st.integers(0, 40_000)
+    class_ = draw(st.sampled_from(["preview", "fallback", "proof"]))
+    proof = draw(st.sampled_from([None, "srgb", "adobe", "fogra39"])) if class_ == "proof" else None
     crop = st.builds(Crop, side, side, st.integers(1, 50_000), st.integers(1, 50_000))
     return Recipe(
         width=draw(st.integers(1, recipes.MAX_SIDE)),
         height=draw(st.integers(1, recipes.MAX_SIDE)),
         engine=draw(st.from_regex(r"[a-z0-9]{4,24}", fullmatch=True)),
         fit=fit,
-        class_=draw(st.sampled_from(["preview", "fallback", "proof"])),
+        class_=class_,
         crop=draw(st.none() | crop),
         focal=draw(st.none() | st.tuples(ten_thousandths, ten_thousandths)) if fit == "cover" else None,
         format=format_,
         quality=draw(st.integers(1, 100)),
         chroma=draw(st.sampled_from(["420", "444"])) if format_ == "jpg" else "420",
         effort=draw(st.integers(0, recipes.MAX_EFFORT[format_])),
-        target=draw(st.sampled_from(["srgb", "p3"])),
+        target="srgb" if proof else draw(st.sampled_from(["srgb", "p3"])),
         intent=draw(st.sampled_from(["rel", "per", "sat", "abs"])),
         bpc=draw(st.booleans()),
+        proof=proof,
+        white=draw(st.booleans()) if proof else False,
     )
 
 

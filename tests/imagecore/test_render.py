@@ -12,11 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from imagecore import engine
+from imagecore import colour, engine, vips
 from imagecore import recipe as recipes
+from imagecore.icc import Intent, Rendering
 from imagecore.jail import Jail
 from imagecore.jail_wire import Output
+from imagecore.proof import soft_proof
 
+VIVID = "large-03-iphone-xs-p3-rotated.jpg"
 PARAMS = msgspec.msgpack.encode({"recipes": [], "extension": None})
 
 
@@ -74,6 +77,44 @@ class TestLadder:
         assert len(made) == 1
         assert (made[0][8:12] == b"WEBP") if kind == "WEBP" else (b"avif" in made[0][:32])
         assert b"Exif" not in made[0]
+
+
+class TestProof:
+    @pytest.fixture(scope="class")
+    def shown(self, pixel_jail: Jail, photos: Path) -> dict[str, Image.Image]:
+        """A vivid photo without a proof, and in each printing condition."""
+        base = recipes.Recipe(width=96, height=96, engine=engine.revision(), class_="proof", quality=100, chroma="444")
+        wanted = {
+            "plain": base,
+            "srgb": msgspec.structs.replace(base, proof="srgb"),
+            "fogra39": msgspec.structs.replace(base, proof="fogra39"),
+            "white": msgspec.structs.replace(base, proof="fogra39", white=True),
+        }
+        outputs = ingest(pixel_jail, (photos / VIVID).read_bytes(), *(recipes.text(one) for one in wanted.values()))
+        made = [Image.open(io.BytesIO(o.data)) for o in outputs if o.name == "rendition"]
+        return dict(zip(wanted, made, strict=True))
+
+    @staticmethod
+    def moved(one: Image.Image, other: Image.Image) -> float:
+        """Mean difference of the channels' values."""
+        pairs = list(zip(one.tobytes(), other.tobytes(), strict=True))
+        return sum(abs(a - b) for a, b in pairs) / len(pairs)
+
+    def test_ink_on_paper_holds_less_than_the_screen(self, shown: dict[str, Image.Image]) -> None:
+        assert self.moved(shown["plain"], shown["srgb"]) < 1
+        assert self.moved(shown["plain"], shown["fogra39"]) > 3
+
+    def test_paper_white_is_darker_than_the_screens(self, shown: dict[str, Image.Image]) -> None:
+        lightest = {name: max(image.convert("L").getdata()) for name, image in shown.items()}
+        assert lightest["white"] < lightest["fogra39"]
+        assert self.moved(shown["white"], shown["fogra39"]) > 1
+
+    def test_it_is_the_simulation_of_the_masters_core(self, shown: dict[str, Image.Image]) -> None:
+        source = shown["plain"]
+        image = vips.from_pixels(source.tobytes(), *source.size, 3, wide=False, owner=None).copy(interpretation="srgb")
+        expected = soft_proof(image, colour.named("fogra39"), Rendering(Intent.RELATIVE, True)).write_to_memory()
+        pairs = zip(bytes(expected), shown["fogra39"].tobytes(), strict=True)
+        assert sum(abs(a - b) for a, b in pairs) / len(expected) < 3  # two JPEG encodings lie between
 
 
 LANES = ["pure", "compiled"]

@@ -342,6 +342,24 @@ class TestPreview:
             recipe.crop.width, 1
         )
 
+    @pytest.mark.parametrize(
+        ("sku", "asked", "proof", "white"),
+        [
+            ("photo-10x15-standard", {"proof": True, "paperWhite": True}, "srgb", False),
+            ("photo-a3-poster", {"proof": True}, "fogra39", False),
+            ("photo-a3-poster", {"proof": True, "paperWhite": True}, "fogra39", True),
+            ("art-a4-matte", {"proof": True, "paperWhite": True}, "fogra39", True),
+            ("photo-a3-poster", {"proof": False, "paperWhite": True}, None, False),
+        ],
+    )
+    async def test_a_proof_goes_through_the_class_s_printing(
+        self, shop: Shop, sku: str, asked: dict[str, bool], proof: str | None, white: bool
+    ) -> None:
+        draft = (await shop.draft(item(await shop.ready(), sku=sku)))["id"]
+        shown = await shop.call("POST", f"/v1/drafts/{draft}/preview", 200, {"side": 400, **asked})
+        recipe = parse(shown["items"][0]["url"].split("/")[7])
+        assert (recipe.proof, recipe.white) == (proof, white)
+
     async def test_what_cannot_be_shown_says_why(self, shop: Shop) -> None:
         coming, done = await shop.photo(), await shop.ready()
         outside = {"crop": {"x": 9000, "y": 0, "width": 5, "height": 5}}
