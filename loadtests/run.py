@@ -36,7 +36,7 @@ CLUMSY_PRINTER: Final = {
         {"on": "get", "kind": "rate_limit", "times": 5},
     ],
 }
-DRAIN_S: Final = 300
+DRAIN_S: Final = 600
 STOP_S: Final = 300
 """How long people may finish what they are at when the time is over."""
 

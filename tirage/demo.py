@@ -13,6 +13,8 @@ import httpx
 
 from base import telemetry
 from devstack import state as states
+from tirage import keepsakes
+from tirage.audit.command import of_folder, sources
 from tirage.purchase import Purchase, PurchaseFailed
 from tirage.scene import scene
 from tirage.stack import data_option
@@ -151,9 +153,13 @@ CLUMSY: Final = {
 CAREFUL: Final = {"faults": [], "webhooks": {"duplicate": 0, "shuffle": False, "jitter_s": 0}}
 
 
-def _buy(walks: list[Walk], state: dict[str, Any], as_json: bool) -> list[dict[str, Any]]:
-    """Two orders, by the first and the last phone: one clean, one clumsy; raises `PurchaseFailed`."""
+def _buy(walks: list[Walk], state: dict[str, Any], folder: Path, as_json: bool) -> list[dict[str, Any]]:
+    """Two orders, by the first and the last phone: one clean, one clumsy; raises `PurchaseFailed`.
+
+    What was printed and how it was shown before is kept under `folder`.
+    """
     stripe, told = state["parts"]["stripe"]["address"], []
+    where = sources({**of_folder(folder), **os.environ}, None)
     for walk, is_clumsy in ((walks[0], False), (walks[-1], True)):
         if not as_json:
             click.echo(f"order of {walk.name}" + (", tapped twice, with lost answers" if is_clumsy else ""))
@@ -162,8 +168,15 @@ def _buy(walks: list[Walk], state: dict[str, Any], as_json: bool) -> list[dict[s
         purchase = Purchase(walk.client, stripe, walk.note, is_clumsy=is_clumsy)
         order = purchase.run([walk.asset], "photo-10x15-standard")
         httpx.post(f"{stripe}/_sim/knobs", json=CAREFUL, timeout=10).raise_for_status()
-        told.append({"order": order, "state": purchase.state, "clumsy": is_clumsy, "steps": walk.steps[before:]})
+        kept = {
+            "masters": keepsakes.save_masters(where, folder, order),
+            "proofs": keepsakes.save_proofs(folder, order, purchase.proofs),
+        }
+        about = {"order": order, "state": purchase.state, "clumsy": is_clumsy}
+        told.append({**about, **kept, "steps": walk.steps[before:]})
         if not as_json:
+            for what, paths in kept.items():
+                click.echo(f"  {what}: {', '.join(paths)}")
             click.echo(f"  {order} is {purchase.state}; its story: tirage order show {order}")
     return told
 
@@ -194,7 +207,7 @@ def demo(photos: tuple[Path, ...], data: Path, as_json: bool, photos_only: bool)
     orders: list[dict[str, Any]] = []
     ready = [] if photos_only else [walk for walk in walks if walk.state == "ready"]
     try:
-        orders = _buy(ready, state, as_json) if ready else []
+        orders = _buy(ready, state, data, as_json) if ready else []
     except (PurchaseFailed, httpx.HTTPError) as error:
         failed = True
         click.echo(f"  failed: {error}", err=True)

@@ -33,6 +33,7 @@ class Purchase:
         self._client, self._stripe, self._note, self._clumsy = client, stripe, note, is_clumsy
         self.order = ""
         self.state = ""
+        self.proofs: list[bytes] = []
 
     def run(self, assets: Sequence[str], sku: str) -> str:
         """Buy a print of each; the order's id once its parcel has left. Raises `PurchaseFailed`."""
@@ -40,6 +41,7 @@ class Purchase:
         items = [{"assetId": asset, "sku": sku, "copies": 1} for asset in assets]
         draft = self._call("put a draft together", "POST", "/v1/drafts", {"items": items})
         self._await_draft(draft["id"])
+        self._look_at_proofs(draft["id"])
         quote = self._call(
             "ask for the price",
             "POST",
@@ -103,6 +105,16 @@ class Purchase:
                 return
             time.sleep(0.1)
         raise PurchaseFailed(f"the draft is still {state}: {self._read(f'/v1/drafts/{draft}/checks')}")
+
+    def _look_at_proofs(self, draft: str) -> None:
+        wish = {"side": 1600, "proof": True, "paperWhite": True}
+        shown = self._call("ask how the prints will look", "POST", f"/v1/drafts/{draft}/preview", wish)
+        for item in shown["items"]:
+            begun, answer = time.monotonic(), httpx.get(item["url"], timeout=60)
+            if answer.status_code != 200:
+                raise PurchaseFailed(f"the edge answered {answer.status_code} for a proof")
+            self.proofs.append(answer.content)
+            self._note(f"fetch a soft proof from the edge ({len(answer.content)} bytes)", begun, None)
 
     def _await_parcel(self) -> None:
         begun = time.monotonic()

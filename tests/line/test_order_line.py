@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from base import ids
 from tests.line.test_first_line import TIRAGE, Running
@@ -82,6 +83,14 @@ def _assets(order: dict[str, Any]) -> list[dict[str, Any]]:
     return [asset for item in order["body"]["items"] for asset in item["assets"]]
 
 
+def what_was_printed_can_be_opened(told: dict[str, Any]) -> None:
+    for order in told["orders"]:
+        for kind in ("masters", "proofs"):
+            assert [Image.open(path).format for path in order[kind]] == ["JPEG"], (kind, order)
+        (master,), (proof,) = order["masters"], order["proofs"]
+        assert max(Image.open(master).size) > max(Image.open(proof).size) == 1600
+
+
 async def each_person_gets_two_mails_an_order(stack: Running, told: dict[str, Any]) -> None:
     async with asyncio.timeout(30):
         while len(mails := list(mailbox.Maildir(stack.folder / "data" / "mail", create=False))) < 4:
@@ -123,6 +132,7 @@ async def test_two_intents_become_two_parcels_and_nothing_twice(stack: Running, 
     one_intent_gave_one_order_one_charge_and_one_print_job(stack, told)
     await what_was_charged_is_what_was_quoted(stack, told)
     await the_printer_got_the_bytes_that_were_rendered(stack, told)
+    what_was_printed_can_be_opened(told)
     await each_person_gets_two_mails_an_order(stack, told)
     the_story_names_cause_and_effect(stack, told)
     the_audit_finds_nothing_wrong(stack)

@@ -131,7 +131,7 @@ async def broken(db: Readable, name: str, grace_s: int) -> list[Finding]:
 
 _UNDER_WAY: Final = """
 SELECT (SELECT count(*) FROM jobs WHERE state = 'published' OR (state = 'queued' AND (not_before <= now()
-            OR (lane <> 'sweep' AND kind NOT IN ('fulfilment.poll', 'payment.read')))))
+            OR (lane <> 'sweep' AND kind NOT IN ('fulfilment.poll', 'payment.read', 'payment.refund')))))
      + (SELECT count(*) FROM fulfilments WHERE state NOT IN ('closed', 'cancelled', 'failed'))
      + (SELECT count(*) FROM refunds WHERE state = 'requested')
      + (SELECT count(*) FROM uploads WHERE state = 'verifying')
