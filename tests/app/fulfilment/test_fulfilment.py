@@ -3,9 +3,11 @@
 import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from app.fulfilment import facts as merged
 from app.fulfilment import store
@@ -13,6 +15,10 @@ from app.fulfilment.domain import FulfilmentState
 from app.fulfilment.sending import HELD_S
 from app.fulfilment.vendor import Observation, ParcelState, Read, SeenItem, SeenParcel, Stage, Tracking
 from app.main import create_app
+from app.orders import store as orders
+from app.orders.checkout import OfOrder
+from app.orders.domain import OrderState
+from app.orders.fold import Facts, Visible, fold
 from app.settings import load_api
 from base import ids
 
@@ -454,10 +460,15 @@ async def test_every_order_of_five_facts_ends_in_one_state(house: Any, cancelled
                 await tx.execute("SET CONSTRAINTS ALL IMMEDIATE")
                 shipments = await store.shipments(tx, house.order.id)
                 shown = tuple((s.vendor_shipment_id, s.state, s.lines, s.trackings, s.carrier) for s in shipments)
-                ends.add((found.state, await store.facts(tx, house.id), shown))
+                await house.services.checkout.follow(tx, OfOrder(order_id=house.order.id, event_id=uuid4()))
+                lines = (await orders.lines(tx, [house.order.id]))[house.order.id]
+                counts = tuple(line.quantities for line in lines)
+                paid = replace(house.order, state=OrderState.PAID)
+                seen = fold(Facts(order=paid, lines=counts), house.clock.now())
+                ends.add((found.state, await store.facts(tx, house.id), shown, seen, tuple(q.shipped for q in counts)))
                 raise Undone
         except Undone:
             continue
-    ((state, _, shown),) = ends
-    assert state is _S.CLOSED
+    ((state, _, shown, seen, copies),) = ends
+    assert (state, seen.state, copies) == (_S.CLOSED, Visible.SHIPPED, (2, 2))
     assert [s[1] for s in shown] == ["shipped", "shipped"]

@@ -5,7 +5,7 @@ or never, and clocks that jump: after every step all invariants hold, and once n
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import pytest
@@ -18,7 +18,7 @@ from app.orders.fold import Visible
 from app.payments.domain import PaymentState
 from base import ids
 from tests.app.orders.invariants import broken
-from tests.app.orders.world import Bought, Places, World, places
+from tests.app.orders.world import Bought, Places, World
 
 T = TypeVar("T")
 METHODS = [
@@ -244,12 +244,6 @@ class Histories(RuleBasedStateMachine):
     def the_printer_changes(self, pace: int, pause: int, on_cancel: str, callbacks: str, split: bool) -> None:
         knobs = {"pause_s": pause, "on_cancel": on_cancel, "callbacks": callbacks, "split": split}
         self.do("printer changes", self.world.turn_printer(**knobs, produce_s=pace, ship_s=pace))
-
-
-@pytest.fixture(scope="module")
-async def at(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Places]:
-    async with places(env, tmp_path_factory.mktemp("histories")) as made:
-        yield made
 
 
 async def histories(at: Places, examples: int, steps: int, *, fixed: bool) -> Counter[str]:

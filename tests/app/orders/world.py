@@ -233,8 +233,7 @@ class World:
 
     async def call(self, method: str, path: str, body: Any = None, key: str | None = None) -> httpx.Response:
         """What an app does: ask again until there is an answer. The same key has always the same answer."""
-        token, _ = self.places.tokens.customer(self.owner, DeviceId(UUID(int=1)), timedelta(hours=1))
-        headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key or uuid4().hex}
+        headers = {"Authorization": f"Bearer {self.token()}", "Idempotency-Key": key or uuid4().hex}
         for _ in range(50):
             try:
                 answer = await self.http.request(method, self.places.api.proxy.base + path, json=body, headers=headers)
@@ -248,12 +247,21 @@ class World:
             await asyncio.sleep(0.01)
         raise AssertionError(f"{method} {path} was never answered")
 
-    async def buy(self, copies: Sequence[int], taps: int) -> None:
-        """Order prints, tapping so often: half of the taps by an app that was started again."""
+    def token(self) -> str:
+        """What lets the person in now."""
+        return self.places.tokens.customer(self.owner, DeviceId(UUID(int=1)), timedelta(hours=1))[0]
+
+    async def quote(self, copies: Sequence[int]) -> dict[str, Any]:
+        """A price for so many prints of each."""
         items = [{"assetId": ids.encode("asset", self.asset), "sku": SKU, "copies": n} for n in copies]
         draft = (await self.call("POST", "/v1/drafts", {"items": items})).json()["id"]
         asked = {"draftId": draft, "currency": "GBP", "country": "GB", "postcode": HOME["postcode"]}
-        quote = (await self.call("POST", "/v1/quotes", asked)).json()
+        quote: dict[str, Any] = (await self.call("POST", "/v1/quotes", asked)).json()
+        return quote
+
+    async def buy(self, copies: Sequence[int], taps: int) -> None:
+        """Order prints, tapping so often: half of the taps by an app that was started again."""
+        quote = await self.quote(copies)
         body, key = {"quoteId": quote["id"], "recipient": HOME}, uuid4().hex
         keys = [key if n % 2 == 0 else uuid4().hex for n in range(taps)]
         told = await asyncio.gather(*(self.call("POST", "/v1/orders", body, key) for key in keys))
@@ -318,14 +326,15 @@ class World:
             self.random.shuffle(waiting)
         for job in waiting:
             with self._dying(dies_at), contextlib.suppress(Died):
-                told = await asyncio.gather(*[self._attempt(job) for _ in range(2 if twice else 1)])
+                told = await asyncio.gather(*[self.attempt(job) for _ in range(2 if twice else 1)])
                 self.errors.update(code for code in told if code is not None)
         if dies_at:
             await self._requeue()
         await self.printer.shop.sent()
         return len(waiting)
 
-    async def _attempt(self, job: UUID) -> str | None:
+    async def attempt(self, job: UUID) -> str | None:
+        """One attempt at a job; what went wrong, by code."""
         async with self.services.db.reading() as db:
             kind = await db.value("SELECT kind FROM jobs WHERE id = $1", job)
         if kind == MASTER:

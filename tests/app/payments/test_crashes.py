@@ -3,13 +3,8 @@
 `make test` takes the first, the last and some seeded suspensions of two of them; `make soak` every one of all.
 """
 
-import asyncio
 import json
-import random
-import sys
 import time
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -22,48 +17,13 @@ from base import ids
 from base.ids import RefundId
 from base.money import Money
 from devstack.stripe.delivery import sign
+from tests.app.crashes import Case, Crashes
 from tests.app.paying import payment_env
-
-PROGRAM = Path(__file__).with_name("crashing.py")
-SEEDED = 3
-Case = dict[str, str]
-
-
-class Crashes:
-    """Deaths of one use case: `prepare` makes a subject for each, and gives what the child is told."""
-
-    def __init__(self, shop: Any, env: dict[str, str], every: bool) -> None:
-        self._env, self._every = payment_env(env, shop.sim), every
-
-    async def happen(self, op: str, prepare: Callable[[], Awaitable[Case]]) -> list[Case]:
-        """Let it die at the chosen suspensions; the cases. Prints covered/total."""
-        whole, counted = await prepare(), [await prepare()] if self._every else []
-        places = [0, 1000, *(random.Random(op).randrange(1, 1000) for _ in range(SEEDED))]
-        if self._every:
-            places = list(range(1, 1 + (await self._run(op, counted[0], []))["total"]))
-        cases = [(place, await prepare()) for place in places]
-        found = await self._run(op, whole, cases)
-        print(f"{op}: died at {found['died']} of {found['total']} suspensions")
-        assert found["died"] >= len(cases) - 2  # how bytes arrive shifts the last ones
-        return [whole, *counted, *(case for _, case in cases)]
-
-    async def _run(self, op: str, whole: Case, cases: list[tuple[int, Case]]) -> dict[str, int]:
-        told = json.dumps({"op": op, "whole": whole, "cases": cases, "every": self._every})
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, str(PROGRAM), told),
-            env={**self._env, "PYTHONPATH": str(PROGRAM.parents[3]), "PYTHONWARNINGS": "ignore"},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        said, errors = await process.communicate()
-        assert process.returncode == 0, errors.decode()
-        counted: dict[str, int] = json.loads(said)
-        return counted
 
 
 @pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.soak)], ids=["some", "all"])
 def crashes(request: pytest.FixtureRequest, shop: Any, env: dict[str, str]) -> Crashes:
-    return Crashes(shop, env, every=request.param)
+    return Crashes(payment_env(env, shop.sim), every=request.param)
 
 
 async def started(shop: Any, method: str | None = None) -> tuple[Any, Any, str]:

@@ -10,9 +10,15 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Generator
+from functools import cache
 from typing import Any
 from uuid import UUID
 
+import httpx
+
+from app.handlers import HANDLERS, Attempt
+from app.kernel import jobs
+from app.main import Api, create_app
 from app.services import Services
 from app.settings import load, load_api
 from app.webhooks.service import Intake
@@ -73,12 +79,40 @@ async def process(services: Services, webhook: str) -> None:
         await services.inbox.process(tx, UUID(webhook))
 
 
-OPS = {op.__name__: op for op in (start, read, refund, cancel, take, process)}
+async def job(services: Services, job: str) -> None:
+    """One attempt at a record job."""
+    async with services.db.transaction() as tx:
+        row = await jobs.lock(tx, UUID(job))
+        assert row is not None
+        await jobs.mark_published(tx, [row])
+    attempt = Attempt(row)
+    await HANDLERS[row.kind](services, attempt)
+    if not attempt.finished:
+        async with services.db.transaction() as tx:
+            await attempt.finish(tx)
+
+
+async def call(services: Services, path: str, token: str, key: str, body: str) -> None:
+    """One call of the API."""
+    headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key, "Content-Type": "application/json"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=api()), base_url="http://api.test") as client:
+        answer = await client.post(path, content=body, headers=headers)
+    assert answer.status_code == 201, answer.text
+
+
+OPS = {op.__name__: op for op in (start, read, refund, cancel, take, process, job, call)}
+
+
+@cache
+def api() -> Api:
+    return create_app(load_api(dict(os.environ)))
 
 
 async def once(op: str, at: int, told: dict[str, str]) -> int:
     services = Services(load(dict(os.environ), "RECORD"))
     await services.start()
+    if op == "call":
+        await api().services.start()
     mortal = Mortal(OPS[op](services, **told), at)
     await mortal
     await services.stop()

@@ -1,0 +1,116 @@
+"""Named stories of orders, from the tap to the parcel, with Stripe and a printer that are really asked."""
+
+from typing import Any
+
+import pytest
+
+from app.orders.service import OrderView
+from base import ids
+from tests.app.orders.invariants import broken
+from tests.app.orders.world import Bought, World
+
+MOST_S = 600  # the longest time between two looks at the printer, as the world is set
+
+
+async def paid(world: World, copies: list[int]) -> Bought:
+    """An order whose person has confirmed."""
+    await world.buy(copies, 1)
+    order = world.orders[-1]
+    await world.pay(order, 1)
+    await world.confirm(order, "pm_card_visa")
+    return order
+
+
+async def view(world: World, order: Bought) -> OrderView:
+    return await world.services.orders.get(world.owner, ids.decode("order", order.id))
+
+
+async def pass_time(world: World, *seconds: int) -> None:
+    """Do what is due, after each of these times."""
+    for wait in seconds:
+        await world.later(wait)
+        while await world.work():
+            continue
+
+
+async def alerts(world: World) -> set[str]:
+    async with world.services.db.reading() as db:
+        return {row["rule"] for row in await db.fetch("SELECT rule FROM alerts")}
+
+
+async def money(world: World, order: Bought) -> tuple[int, int, int]:
+    """(captures, captured, refunded) at Stripe."""
+    one: dict[str, Any] = world.stripe.simulator.counts()["by_order"][order.id]
+    return one["captures"], one["captured"], one["refunded"]
+
+
+@pytest.mark.parametrize("fault", ["drop", pytest.param("lose", marks=pytest.mark.soak)])
+async def test_the_first_answer_to_everything_is_lost(world: World, fault: str) -> None:
+    """Ours, Stripe's and the printer's, after their commit (`drop`), or the question itself (`lose`)."""
+    proxies = [one.proxy for one in (world.places.api, world.places.stripe, world.places.printer)]
+    ours, stripe, printer = proxies
+    before = [proxy.met[fault] for proxy in proxies]
+    ours.faults.extend([fault, "pass", fault, "pass", fault, "pass"])  # draft, price, order
+    await world.buy([2, 1], 1)
+    ours.faults.extend([fault, "pass"])
+    stripe.faults.append(fault)  # the intent
+    await world.pay(world.orders[0], 1)
+    stripe.faults.append(fault)  # the phone's confirmation
+    await world.confirm(world.orders[0], "pm_card_visa")
+    await world.confirm(world.orders[0], "pm_card_visa")
+    stripe.faults.append(fault)  # the reading
+    await pass_time(world, 5, 30)
+    printer.faults.extend([fault, "pass", fault])  # the order, and the first look at it
+    await pass_time(world, 900, 30, 60, MOST_S, MOST_S)
+    assert [proxy.met[fault] - old for proxy, old in zip(proxies, before, strict=True)] == [4, 3, 2]
+    assert (await view(world, world.orders[0])).shown.state == "shipped"
+    assert await money(world, world.orders[0]) == (1, world.orders[0].total, 0)
+    assert len(world.printer.book.all()) == 1
+    assert await broken(world) == []
+
+
+async def test_without_any_webhook_it_ends_within_two_looks(world: World) -> None:
+    """Nothing is ever delivered: Stripe's events are not sent, the printer calls nobody (I32)."""
+    await world.turn_printer(callbacks="off")
+    order = await paid(world, [1])
+    await pass_time(world, 5, 900)
+    assert len(world.printer.book.all()) == 1
+    await world.later(60)  # the parcel leaves
+    await pass_time(world, MOST_S, MOST_S)
+    assert (await view(world, order)).shown.state == "shipped"
+    async with world.services.db.reading() as db:
+        assert await db.value("SELECT count(*) FROM webhooks") == 0
+    assert await broken(world) == []
+
+
+async def test_one_is_shipped_and_one_is_cancelled_and_refunded(world: World) -> None:
+    await world.turn_printer(on_cancel="partial", split=True, ship_s=3_600)
+    order = await paid(world, [1, 2])
+    await pass_time(world, 5, 900, 60)
+    await world.cancel(order)
+    await pass_time(world, 5, 60, 3_600, MOST_S, MOST_S)
+    shown = await view(world, order)
+    gone, left = shown.lines
+    assert (gone.quantities.cancelled, gone.quantities.refunded, gone.quantities.shipped) == (1, 1, 0)
+    assert (left.quantities.cancelled, left.quantities.refunded, left.quantities.shipped) == (0, 0, 2)
+    assert (shown.order.state, shown.shown.state) == ("paid", "shipped")
+    assert await money(world, order) == (1, order.total, gone.total)
+    assert await broken(world) == []
+
+
+async def test_shipped_after_cancelled_is_a_case_and_loses_nothing(world: World) -> None:
+    await world.turn_printer(on_cancel="late_shipped", produce_s=60, ship_s=60)
+    order = await paid(world, [1])
+    await pass_time(world, 5, 900)
+    await world.cancel(order)
+    await pass_time(world, 5)
+    assert (await view(world, order)).shown.state == "cancelled"
+    await pass_time(world, 60, MOST_S, MOST_S)
+    shown = await view(world, order)
+    assert (shown.order.state, shown.shown.state) == ("cancelled", "shipped")
+    assert await money(world, order) == (1, order.total, order.total)
+    async with world.services.db.reading() as db:
+        (parcel,) = await world.services.fulfilments.shipments(db, shown.order.id)
+    assert (parcel.state, len(parcel.trackings)) == ("shipped", 1)
+    assert "vendor-shipped-after-cancelled" in await alerts(world)
+    assert await broken(world) == []
