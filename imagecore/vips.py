@@ -98,12 +98,6 @@ def open_jpeg(raw: bytes | memoryview, *, fail_on: str, shrink: int) -> Image:
         return pyvips.Image.new_from_buffer(raw, "", access="sequential", fail_on=fail_on, shrink=shrink)
 
 
-def thumbnail_buffer(raw: bytes | memoryview, width: int, **options: Any) -> Image:
-    """libvips' `thumbnail_buffer`: decode with shrink-on-load, turn upright, convert, resize. Raises `PixelFailure`."""
-    with failures():
-        return pyvips.Image.thumbnail_buffer(raw, width, **options)
-
-
 def from_pixels(data: Any, width: int, height: int, bands: int, *, wide: bool, owner: object) -> Image:
     """A picture over foreign pixels (16 bit a sample if `wide`), not copied; `owner` lives as long as it does.
 

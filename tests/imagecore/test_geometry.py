@@ -132,13 +132,13 @@ def both(kernel: Kernels, name: str, *args: Any) -> Any:
 
 
 class TestProperties:
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(st.integers(0, 100_000_000), st.integers(1, 10_000))
     def test_pixels_round_to_nearest(self, kernel: Kernels, length: int, ppi: int) -> None:
         exact = Fraction(length * ppi, 25_400)
         assert -Fraction(1, 2) <= exact - both(kernel, "pixels", length, ppi) < Fraction(1, 2)
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(sides, sides, sides, sides, st.booleans())
     def test_fit_stays_inside_and_touches(
         self, kernel: Kernels, width: int, height: int, box_width: int, box_height: int, enlarge: bool
@@ -148,7 +148,7 @@ class TestProperties:
         assert 1 <= h <= box_height
         assert w == box_width or h == box_height or (not enlarge and (w, h) == (width, height))
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(sides, sides, sides, sides, focal)
     def test_cover_lies_inside_and_is_as_large_as_it_can_be(
         self, kernel: Kernels, width: int, height: int, box_width: int, box_height: int, point: tuple[int, int]
@@ -161,7 +161,7 @@ class TestProperties:
         assert abs(w - ideal * box_width) <= Fraction(1, 2) or w == 1
         assert abs(h - ideal * box_height) <= Fraction(1, 2) or h == 1
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(small, small, sides, sides, st.data())
     def test_rescaled_neighbours_share_their_edge(
         self, kernel: Kernels, width: int, height: int, to_width: int, to_height: int, data: st.DataObject
@@ -177,7 +177,7 @@ class TestProperties:
         assert y + h == to_height
         assert w >= 1
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(sides, sides, st.integers(0, 50_000_000), st.integers(0, 20_000_000), st.integers(1, 600))
     def test_both_lanes_agree_on_everything_else(
         self, kernel: Kernels, width: int, height: int, bleed: int, safe: int, ppi: int

@@ -219,6 +219,7 @@ class TestHostile:
 class TestLimitsFitTheMemory:
     """What is accepted can be decoded within the child's memory; what cannot, is refused by its header."""
 
+    @pytest.mark.soak
     def test_a_progressive_picture_of_60_megapixels(self, pixel_jail: Jail) -> None:
         base = vips.pyvips.Image.black(9_000, 6_700, bands=3).copy(interpretation="srgb")
         raw = bytes((base + 77).cast("uchar").write_to_buffer(".jpg[interlace,subsample_mode=off,Q=50]"))

@@ -40,17 +40,19 @@ def ingest(raw: bytes, job: dict[str, Any]) -> int:
     profiles = BOTH if job["profile"] else {}
     small = decoded(raw, job["heic"]).thumbnail_image(width, height=height, size="force", **profiles).copy_memory()
     ancestor = jpeg(small, 90, "off", False)
-    pyvips.Image.thumbnail_buffer(
-        ancestor, 100, height=100, input_profile="srgb", output_profile="srgb"
-    ).write_to_memory()
+    pyvips.Image.new_from_buffer(ancestor, "", access="sequential", shrink=8).thumbnail_image(100).write_to_memory()
     return len(ancestor) + sum(rung(ancestor, {"size": size}) for size in job["rungs"])
 
 
 def rung(raw: bytes, job: dict[str, Any]) -> int:
     """One smaller picture from an ancestor's bytes."""
     width, height = job["size"]
-    image = pyvips.Image.thumbnail_buffer(raw, width, height=height, size="force", fail_on="error")
-    return len(jpeg(image, 80, "on", True))
+    header = pyvips.Image.new_from_buffer(raw, "", access="sequential")
+    room = 2 * max(header.width, header.height) // (3 * max(width, height))
+    shrink = next((factor for factor in (8, 4, 2) if room >= factor), 1)
+    image = pyvips.Image.new_from_buffer(raw, "", access="sequential", fail_on="error", shrink=shrink)
+    image = image.thumbnail_image(width, height=height, size="force", no_rotate=True)
+    return len(jpeg(image, 80, "on", width * height <= 250_000))
 
 
 def main() -> None:
