@@ -211,7 +211,7 @@ def _shrunk(ancestor: bytes, facts: Facts, size: tuple[int, int]) -> vips.Image:
     """An ancestor at exactly this size. It is in sRGB, and says so: no profile is named, so nothing is converted.
 
     Not by libvips' `thumbnail_buffer`, which leaves twice the size or more: four times the pixels at every rung but
-    the largest (decision 0012).
+    the largest (decision 0013).
     """
     image = vips.open_jpeg(ancestor, fail_on="error", shrink=shrink(facts, size))
     with vips.failures():

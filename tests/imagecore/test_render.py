@@ -47,7 +47,7 @@ class TestLadder:
             assert width <= side
 
     def test_rungs_are_what_a_resize_of_all_pixels_gives(self, pixel_jail: Jail, photos: Path) -> None:
-        """Shrinking while decoding (decision 0012) moves nothing and blurs nothing, beyond what JPEG does itself."""
+        """Shrinking while decoding (decision 0013) moves nothing and blurs nothing, beyond what JPEG does itself."""
         outputs = ingest(pixel_jail, (photos / "orient-land-1.jpg").read_bytes())
         ancestor = Image.open(io.BytesIO(named(outputs, "ancestor"))).convert("L")
         for data in [o.data for o in outputs if o.name == "rendition"]:
