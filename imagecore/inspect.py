@@ -193,7 +193,10 @@ class Survey:
 
     def _native_colour(self, image: vips.Image, kind: str) -> None:
         space = str(colour.space_of(image))
-        self.known["alpha"] = image.bands > icc.BANDS[colour.space_of(image)]
+        extra = image.bands - icc.BANDS[colour.space_of(image)]
+        if extra > 1:
+            raise Rejected(Reason.UNSUPPORTED_CODING, f"{image.bands} bands")
+        self.known["alpha"] = extra == 1
         depth = vips.number(image, "bits-per-sample") if kind == "tiff" else None
         self.known["bits"] = depth or (16 if image.format == "ushort" else 8)
         palette = kind == "gif" or bool(vips.number(image, "palette"))
