@@ -48,7 +48,9 @@ _UPLOAD: Final = {"upload_id": "$response.body#/id"}
 _PHOTO: Final = {"asset_id": "$response.body#/assets/0/id"}
 _SHARE: Final = {"share_id": "$response.body#/id"}
 _DRAFT: Final = {"draft_id": "$response.body#/id"}
+_ORDER: Final = {"order_id": "$response.body#/id"}
 LINKS: Final[dict[str, dict[str, dict[str, str]]]] = {
+    "CheckUploads": {"CreateUpload": {}},
     "CreateUpload": {
         "ReadUpload": _UPLOAD,
         "AddressParts": _UPLOAD,
@@ -57,7 +59,9 @@ LINKS: Final[dict[str, dict[str, dict[str, str]]]] = {
     },
     "ListAssets": {"ReadAsset": _PHOTO, "ReadReadiness": _PHOTO, "TrashOrEraseAsset": _PHOTO},
     "CreateShare": {"ReadShare": _SHARE, "RevokeShare": _SHARE},
-    "CreateDraft": {"ReadDraft": _DRAFT, "CheckDraft": _DRAFT, "AbandonDraft": _DRAFT},
+    "CreateDraft": {"ReadDraft": _DRAFT, "CheckDraft": _DRAFT, "AbandonDraft": _DRAFT, "AskQuote": {}},
+    "AskQuote": {"ReadQuote": {"quote_id": "$response.body#/id"}, "PlaceOrder": {}},
+    "PlaceOrder": {"ReadOrder": _ORDER, "ReadTimeline": _ORDER, "CancelOrder": _ORDER},
 }
 """What can follow a successful call, with which of its values: operation → next operation → parameters."""
 _RETRY: Final = {"Retry-After": "Whole seconds to wait."}
