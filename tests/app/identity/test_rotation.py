@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import pytest
 
 from app.kernel.db import Database
 from app.main import create_app
@@ -44,11 +45,12 @@ class Fleet:
 
 
 @contextlib.asynccontextmanager
-async def fleet(env: dict[str, str]) -> AsyncIterator[Fleet]:
+async def fleet(env: dict[str, str], *keys: str) -> AsyncIterator[Fleet]:
+    """A process for each of `keys`."""
     made = Fleet(env)
     try:
-        for number in range(2):
-            await made.place(number, OLD)
+        for number, mine in enumerate(keys):
+            await made.place(number, mine)
         yield made
     finally:
         await made.close()
@@ -84,38 +86,54 @@ class Phone:
         self.refreshed += 1
 
 
-async def test_nobody_is_refused_while_keys_rotate(env: dict[str, str], db: Database) -> None:
-    async with fleet(env) as processes:
-        phones = [Phone(await register(processes.any()), number) for number in range(6)]
-        stop = asyncio.Event()
-        working = [asyncio.create_task(phone.work(processes, stop)) for phone in phones]
-        for keys in STAGES[1:]:
-            for number in range(2):
-                await processes.place(number, keys)
-                before = sum(len(phone.answers) for phone in phones)
-                async with asyncio.timeout(30):
-                    while sum(len(phone.answers) for phone in phones) < before + 50:
-                        await asyncio.sleep(0.01)
-        stop.set()
-        await asyncio.gather(*working)
-        assert {code for phone in phones for code in phone.answers[1:]} == {200}
-        assert all(phone.refreshed for phone in phones)
+async def rotate(processes: Fleet, places: list[tuple[int, str]], answers: int) -> None:
+    """Replace processes one after the other while phones work, then retire the old key everywhere.
 
-        await asyncio.gather(*(phone.refresh(processes, is_lost=False) for phone in phones))
-        for number in range(2):
-            await processes.place(number, NEW)
-        for phone in phones:
-            told = []
-            for token in (phone.first, phone.access):
-                answer = await processes.any().get("/v1/me", headers={"Authorization": f"Bearer {token}"})
-                told.append((answer.status_code, answer.json().get("code")))
-            assert told == [(401, "unauthenticated"), (200, None)]
-            await phone.refresh(processes, is_lost=True)
+    Between two replacements at least so many answers come.
+    """
+    phones = [Phone(await register(processes.any()), number) for number in range(6)]
+    stop = asyncio.Event()
+    working = [asyncio.create_task(phone.work(processes, stop)) for phone in phones]
+    for number, keys in [*places, (0, "")]:
+        before = sum(len(phone.answers) for phone in phones)
+        async with asyncio.timeout(60):
+            while sum(len(phone.answers) for phone in phones) < before + answers:
+                await asyncio.sleep(0.01)
+        if keys:
+            await processes.place(number, keys)
+    stop.set()
+    await asyncio.gather(*working)
+    assert {code for phone in phones for code in phone.answers[1:]} == {200}
+    assert all(phone.refreshed for phone in phones)
+
+    del processes.clients[1:]  # the one that signs with the new key goes on alone
+    await asyncio.gather(*(phone.refresh(processes, is_lost=False) for phone in phones))
+    await processes.place(0, NEW)
+    for phone in phones:
+        told = []
+        for token in (phone.first, phone.access):
+            answer = await processes.any().get("/v1/me", headers={"Authorization": f"Bearer {token}"})
+            told.append((answer.status_code, answer.json().get("code")))
+        assert told == [(401, "unauthenticated"), (200, None)]
+        await phone.refresh(processes, is_lost=True)
+
+
+async def test_nobody_is_refused_while_keys_rotate(env: dict[str, str], db: Database) -> None:
+    """The middle of it: one process only verifies with the new key when the next one signs with it."""
+    _, both, new_first = STAGES
+    async with fleet(env, OLD, both) as processes:
+        await rotate(processes, [(0, new_first)], 40)
+
+
+@pytest.mark.soak
+async def test_nobody_is_refused_in_a_whole_rotation(env: dict[str, str], db: Database) -> None:
+    async with fleet(env, OLD, OLD) as processes:
+        await rotate(processes, [(number, keys) for keys in STAGES[1:] for number in range(2)], 200)
 
 
 async def test_a_refresh_token_of_a_retired_key_is_refused(env: dict[str, str], db: Database) -> None:
-    async with fleet(env) as processes:
-        grant = await register(processes.clients[0])
+    async with fleet(env, OLD) as processes:
+        grant = await register(processes.any())
         await processes.place(0, NEW)
-        told = await processes.clients[0].post("/v1/tokens", json={"refreshToken": grant["refreshToken"]})
+        told = await processes.any().post("/v1/tokens", json={"refreshToken": grant["refreshToken"]})
         assert (told.status_code, told.json()["code"]) == (401, "refresh-refused")

@@ -1,10 +1,12 @@
 """Spans told to an OpenTelemetry collector: what leaves a real API process, decoded by OpenTelemetry's own messages."""
 
+import asyncio
 import gzip
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -14,7 +16,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.app.conftest import ApiProcess
+from base import tracing
+from base.settings import Reader
+from tests.app.conftest import ApiProcess, Guest
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 MARK = "MARKED-REFERENCE"
@@ -66,21 +70,38 @@ def receiver() -> Iterator[Receiver]:
     made.server_close()
 
 
-def test_a_collector_gets_each_request(env: dict[str, str], db: object, receiver: Receiver, tmp_path: Path) -> None:
+HEADERS = {"Idempotency-Key": "otlp-test-1", "traceparent": f"00-{TRACE}-{CALLER}-01"}
+BODY = {"bytes": 5, "contentType": "image/jpeg", "clientReference": MARK}
+
+
+async def test_a_collector_gets_each_request(client: httpx.AsyncClient, guest: Guest, receiver: Receiver) -> None:
+    read = Reader({"TIRAGE_OTLP_ENDPOINT": f"http://127.0.0.1:{receiver.server_port}/v1/traces"})
+    tracing.configure("api", tracing.read_tracing(read))
+    try:
+        grant = await guest()
+        answer = await client.post("/v1/uploads", json=BODY, headers={**grant["auth"], **HEADERS})
+        assert answer.status_code == 201
+    finally:
+        await asyncio.to_thread(tracing.close)  # tells what is pending
+    check(receiver, answer, grant)
+
+
+@pytest.mark.soak
+def test_so_does_a_process(env: dict[str, str], db: object, receiver: Receiver, tmp_path: Path) -> None:
     endpoint = f"http://127.0.0.1:{receiver.server_port}/v1/traces"
     api = ApiProcess(env, tmp_path / "log", TIRAGE_OTLP_ENDPOINT=endpoint)
     try:
         grant = httpx.post(f"{api.base}/v1/devices", json={"platform": "ios"}).json()
-        headers = {
-            "Authorization": f"Bearer {grant['accessToken']}",
-            "Idempotency-Key": "otlp-test-1",
-            "traceparent": f"00-{TRACE}-{CALLER}-01",
-        }
-        body = {"bytes": 5, "contentType": "image/jpeg", "clientReference": MARK}
-        answer = httpx.post(f"{api.base}/v1/uploads", json=body, headers=headers)
+        auth = {"Authorization": f"Bearer {grant['accessToken']}"}
+        answer = httpx.post(f"{api.base}/v1/uploads", json=BODY, headers={**auth, **HEADERS})
         assert answer.status_code == 201
     finally:
         assert api.stop() == 0  # ending tells what is pending
+    check(receiver, answer, grant)
+
+
+def check(receiver: Receiver, answer: httpx.Response, grant: dict[str, Any]) -> None:
+    """One span of the request, a child of the caller's, without anything marked."""
     mine = [(service, span) for service, span in receiver.spans() if span.trace_id.hex() == TRACE]
     assert [(service, span.name, span.kind) for service, span in mine] == [
         ("tirage-api", "POST /v1/uploads", Span.SPAN_KIND_SERVER)

@@ -1,0 +1,30 @@
+"""Health: alive whatever else is down; ready only while every part answers and the process is not ending."""
+
+import socket
+
+import httpx
+
+from app.kernel.db import Database
+from app.main import Api, create_app
+from tests.app.conftest import api_settings, running
+
+
+async def test_a_draining_process_is_alive_but_not_ready(app: Api, client: httpx.AsyncClient) -> None:
+    assert (await client.get("/readyz")).json() == {"ready": True, "database": True, "store": True, "draining": False}
+    app.drain()
+    ready, alive = await client.get("/readyz"), await client.get("/healthz")
+    assert (ready.status_code, ready.json()["draining"], ready.json()["ready"]) == (503, True, False)
+    assert (alive.status_code, alive.json()) == (200, {"status": "alive"})
+
+
+async def test_a_lost_store_and_a_lost_database_are_told_apart(env: dict[str, str], db: Database) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # bound but not listening: refused at once
+        app = create_app(api_settings(env, TIRAGE_S3_ENDPOINT=f"http://127.0.0.1:{nobody.getsockname()[1]}"))
+        async with running(app) as client:
+            no_store = await client.get("/readyz")
+            await app.services.db.pool.close()
+            neither, alive = await client.get("/readyz"), await client.get("/healthz")
+    assert (no_store.status_code, no_store.json()["database"], no_store.json()["store"]) == (503, True, False)
+    assert (neither.status_code, neither.json()["database"], neither.json()["store"]) == (503, False, False)
+    assert alive.status_code == 200
