@@ -31,7 +31,7 @@ def edge() -> None:
 
 
 async def _serve(settings: EdgeSettings) -> None:
-    store, origin = ObjectStore(settings.store), Origin(settings.origin_url)
+    store, origin = ObjectStore(settings.store), Origin(settings.origin_url, settings.origin_ca)
     cache, denied = DiskCache(settings.cache, settings.cache_bytes), Denied(settings.denied)
     control = Control(settings.node, settings.push_keys, settings.purge_keys, cache, denied)
     sources: list[Source] = [Bucket(store, settings.derivatives), origin]

@@ -33,6 +33,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     store: ObjectStoreSettings
     derivatives: str
     origin_url: str
+    origin_ca: str | None
     cache: Path
     cache_bytes: int
     denied: Path
@@ -65,6 +66,7 @@ def load(env: Mapping[str, str]) -> EdgeSettings:
         store=read_store(read, "EDGE"),
         derivatives=read.text("TIRAGE_BUCKET_DERIVATIVES"),
         origin_url=read.url("TIRAGE_ORIGIN_URL", frozenset({"http", "https"})).rstrip("/"),
+        origin_ca=read.file("TIRAGE_ORIGIN_CA"),
         cache=cache,
         cache_bytes=read.number("TIRAGE_EDGE_CACHE_MIB", 2048, 1, 1_000_000) * MIB,
         denied=Path(read.text("TIRAGE_EDGE_DENIED", f"{cache}.denied")),

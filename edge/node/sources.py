@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import re
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
@@ -71,8 +72,10 @@ class Origin:
 
     name = "origin"
 
-    def __init__(self, url: str) -> None:
-        self._client = httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(ORIGIN_TIMEOUT_S, connect=2))
+    def __init__(self, url: str, ca: str | None = None) -> None:
+        """`ca` is the file of the only authorities that are believed; None: the system's."""
+        limits = httpx.Timeout(ORIGIN_TIMEOUT_S, connect=2)
+        self._client = httpx.AsyncClient(base_url=url, timeout=limits, verify=ssl.create_default_context(cafile=ca))
 
     async def close(self) -> None:
         """Close connections."""

@@ -1,18 +1,25 @@
 """TLS on every hop between our processes and their servers: the right authority is believed, another one is not."""
 
 import asyncio
+import base64
 import contextlib
 import datetime
+import hashlib
 import ipaddress
 import os
 import shutil
 import socket
+import ssl
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 from cryptography import x509
@@ -27,6 +34,7 @@ from base.settings import Reader, Secret
 from devstack.child import Child
 from devstack.servers import _program
 from devstack.stack import Stack
+from edge.node.sources import Origin
 from edge.origin.leases import Leases
 from tasks.queue import Queue
 from tests.conftest import OwnStack, database_settings
@@ -221,3 +229,58 @@ async def test_the_database(authority: Authority, stranger: Authority) -> None:
         for query in (f"sslmode=verify-full&sslrootcert={stranger.file}", "sslmode=disable"):
             with pytest.raises(Exception, match=r"(?i)certificate|pg_hba|does not answer"):
                 await Database(database_settings(f"{base}?{query}")).start()
+
+
+def believing(authority: Authority) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=authority.file)
+
+
+def test_the_api(env: dict[str, str], db: Database, authority: Authority, stranger: Authority, tmp_path: Path) -> None:
+    cert, key = authority.server()
+    port = free_port()
+    given = {"TIRAGE_API_PORT": str(port), "TIRAGE_API_TLS_CERT": str(cert), "TIRAGE_API_TLS_KEY": str(key)}
+    command = [str(Path(sys.executable).with_name("tirage")), "api"]
+    with serving(command, port, {**os.environ, **env, **given}):
+        with httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=believing(authority), timeout=30) as client:
+            made = client.post("/v1/devices", json={"platform": "ios"})
+            me = client.get("/v1/me", headers={"Authorization": f"Bearer {made.json()['accessToken']}"})
+        assert (made.status_code, me.status_code, me.json()["id"]) == (201, 200, made.json()["ownerId"])
+        assert me.headers["strict-transport-security"].startswith("max-age=")
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            httpx.get(f"https://127.0.0.1:{port}/healthz", verify=believing(stranger), timeout=30)
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=30)
+
+
+class Rendition(BaseHTTPRequestHandler):
+    """An origin's answer."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        digest = base64.b64encode(hashlib.sha256(b"bytes").digest()).decode()
+        self.send_header("repr-digest", f"sha-256=:{digest}:")
+        self.send_header("content-length", "5")
+        self.end_headers()
+        self.wfile.write(b"bytes")
+
+    def log_message(self, *args: object) -> None:
+        """Quiet."""
+
+
+async def test_the_origin(authority: Authority, stranger: Authority) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Rendition)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.server())
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"https://127.0.0.1:{server.server_port}"
+    believed = Origin(url, str(authority.file))
+    assert await believed.get("key", "/path") == b"bytes"
+    await believed.close()
+    for ca in (str(stranger.file), None):
+        fooled = Origin(url, ca)
+        with pytest.raises(ServiceUnavailable):
+            await fooled.get("key", "/path")
+        await fooled.close()
+    server.shutdown()
+    server.server_close()
