@@ -21,7 +21,7 @@ from app.kernel.spine import Spine
 from app.kinds import KINDS
 from app.orders.checkout import Checkout
 from app.orders.mailing import Mailing
-from app.orders.masters import Masters
+from app.orders.masters import VENDOR, Masters
 from app.orders.service import Orders
 from app.payments.gateway import Gateway
 from app.payments.service import Payments
@@ -41,7 +41,7 @@ from app.webhooks.vendors import VendorListener
 from base.clock import Clock, SystemClock
 from base.edges import EdgeClient
 from base.mail import Mailer
-from base.objects import ObjectStore
+from base.objects import ObjectStore, Site, Sites
 
 
 class Services:
@@ -60,6 +60,7 @@ class Services:
         self.clock = clock or SystemClock()
         self.db = Database(settings.database)
         self.store = ObjectStore(settings.store)
+        self.sites = Sites(settings.region, Site(self.store, settings.buckets), settings.others)
         self.spine = Spine(settings.region, KINDS, REACTIONS)
         self.persons = PersonKeys(settings.keks)
         self.idempotency = Idempotency(self.db, self.persons)
@@ -71,9 +72,9 @@ class Services:
         self.shares = Shares(self.db, self.spine, self.assets, self.denials, minter)
         self.pictures = Pictures(self.db, self.spine, self.assets, self.denials, minter)
         self.catalog = Catalog(self.db)
-        self.care = AssetCare(self.db, self.spine, self.store, settings.buckets, self.assets, self.clock, moderator)
-        self.uploads = Uploads(self.db, self.spine, self.store, settings.buckets, self.assets, self.clock)
-        self.sweeper = Sweeper(self.db, self.spine, self.store, settings.buckets, self.assets, self.uploads, self.clock)
+        self.care = AssetCare(self.db, self.spine, self.sites, self.assets, self.clock, moderator)
+        self.uploads = Uploads(self.db, self.spine, self.sites, self.assets, self.clock, settings.policy)
+        self.sweeper = Sweeper(self.db, self.spine, self.sites, self.assets, self.uploads, self.clock)
         self.checker = Checker(self.db, self.assets)
         self.retention = Retention(self.db, self.clock)
         self._sell(settings, mailer)
@@ -93,7 +94,7 @@ class Services:
         vendors: dict[str, Vendor] = {"prodigi": open_prodigi(settings.fulfilment)}
         self.vendors, tokens = vendors, settings.fulfilment.callback_tokens
         self.fulfilments = Fulfilments(self.spine, self.persons, self.clock, vendors, tokens)
-        files = Files(self.store, settings.buckets.masters, settings.fulfilment.link_s)
+        files = Files(self.sites, settings.fulfilment.link_s)
         recipient = self.mailing.recipient_of
         self.sending = Sending(
             self.db, self.fulfilments, vendors, files, self.catalog, recipient, self.clock, self.care.is_flagged
@@ -102,11 +103,13 @@ class Services:
         listeners: dict[str, Listener] = {STRIPE: StripeListener(self.payments)}
         listeners |= {f"vendor/{name}": VendorListener(name, self.fulfilments) for name in vendors}
         self.inbox = Inbox(self.db, self.persons, settings.keks, self.clock, listeners)
+        near_vendor = settings.policy.of_vendor(VENDOR, settings.region)
+        self.masters = Masters(self.fulfilments, self.catalog, self.assets, near_vendor)
         self.checkout = Checkout(
             self.db,
             self.spine,
             self.mailing,
-            self.catalog,
+            self.masters,
             self.drafts,
             self.quotes,
             self.payments,
@@ -114,7 +117,6 @@ class Services:
             self.clock,
             settings.cancel_window_s,
         )
-        self.masters = Masters(self.fulfilments)
 
     def _reconciler(self, settings: AppSettings) -> Reconciler:
         """Above everything that is sold."""
@@ -141,6 +143,6 @@ class Services:
         for vendor in self.vendors.values():
             await vendor.close()
         await self.db.stop()
-        self.store.close()
+        self.sites.close()
         for edge in self._edges:
             await edge.close()

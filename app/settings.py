@@ -11,14 +11,17 @@ from app.payments.gateway import StripeSettings, read_stripe
 from app.reconcile.settings import ReconcileSettings, read_reconcile
 from app.web.settings import WebSettings, read_web
 from app.webhooks.settings import WebhookSettings, read_webhooks
-from base.objects import Buckets, ObjectStoreSettings, read_buckets, read_store
+from base.objects import Buckets, ObjectStoreSettings, SiteSettings, read_buckets, read_site, read_store
+from base.regions import Policy, read_policy, read_regions
 from base.settings import Keys, Reader, Secret
 
 
 class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process with the database needs; `role` names the object store key it holds."""
+    """What a process with the database needs; `role` names the object store key it holds in every region."""
 
     region: str
+    others: dict[str, SiteSettings]
+    policy: Policy
     database: DatabaseSettings
     store: ObjectStoreSettings
     buckets: Buckets
@@ -32,8 +35,11 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_app(read: Reader, role: str) -> AppSettings:
     """The common settings; the caller adds its own and calls `read.finish()`."""
+    here, every = read_regions(read)
     return AppSettings(
-        region=read.text("TIRAGE_REGION", "home"),
+        region=here,
+        others={name: read_site(read.of_region(name), role) for name in every if name != here},
+        policy=read_policy(read, every),
         database=read_database(read),
         store=read_store(read, role),
         buckets=read_buckets(read),

@@ -86,6 +86,18 @@ def read_buckets(read: Reader) -> Buckets:
     )
 
 
+class SiteSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where another region keeps its bytes, with the key of one role."""
+
+    store: ObjectStoreSettings
+    buckets: Buckets
+
+
+def read_site(read: Reader, role: str) -> SiteSettings:
+    """Store and buckets of the region that `read` reads."""
+    return SiteSettings(store=read_store(read, role), buckets=read_buckets(read))
+
+
 class ObjectHead(msgspec.Struct, frozen=True, kw_only=True):
     """What the store says of an object; `sha256` (hex) only where the store kept the checksum it enforced."""
 
@@ -383,6 +395,44 @@ class ObjectStore:
         params = {"Bucket": bucket, "Key": key, "VersionId": version}
         url: str = self._client.generate_presigned_url("get_object", Params=params, ExpiresIn=expires_s)
         return url
+
+
+class Site(msgspec.Struct, frozen=True):
+    """One region's bytes: a store and its buckets."""
+
+    store: ObjectStore
+    buckets: Buckets
+
+
+class Sites:
+    """The bytes of every region this process may reach; another region's store is opened when it is first asked."""
+
+    def __init__(self, here: str, site: Site, others: Mapping[str, SiteSettings] | None = None) -> None:
+        self._here, self._open, self._others = here, {here: site}, dict(others or {})
+
+    @property
+    def here(self) -> Site:
+        """This region's."""
+        return self._open[self._here]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every region that can be reached, this one first."""
+        return (self._here, *self._others)
+
+    def at(self, region: str) -> Site:
+        """A region's; raises `ServiceUnavailable` for one that this process does not reach."""
+        if region not in self._open:
+            if region not in self._others:
+                raise ServiceUnavailable(f"the region {region} cannot be reached from here")
+            settings = self._others[region]
+            self._open[region] = Site(ObjectStore(settings.store), settings.buckets)
+        return self._open[region]
+
+    def close(self) -> None:
+        """Close every store that was opened."""
+        for site in self._open.values():
+            site.store.close()
 
 
 def _hex(checksum: str) -> str:

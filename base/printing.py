@@ -15,7 +15,7 @@ class PrintMaster(msgspec.Struct, frozen=True, kw_only=True):
     print after cutting, as the picture stands on it; `area_px` the vendor's print area, None for the class's own size.
     `part` is the person's crop (x, y, width, height in pixels of the upright original), None for all of it; `focal` is
     in 1/10000 of the part. `border_um` of white stand inside the trim. `profile` names the target, None for the
-    class's.
+    class's. `original_region` keeps the original, None for the job's own region.
     """
 
     asset: str
@@ -32,6 +32,7 @@ class PrintMaster(msgspec.Struct, frozen=True, kw_only=True):
     focal: tuple[int, int] = (5_000, 5_000)
     border_um: int = 0
     profile: str | None = None
+    original_region: str | None = None
 
 
 class MasterMade(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 T = TypeVar("T")
 
 SECRET_MIN_BYTES: Final = 16
+PREFIX: Final = "TIRAGE_"
 
 
 class SettingsError(Exception):
@@ -57,10 +58,20 @@ class Reader:
     def __init__(self, env: Mapping[str, str]) -> None:
         self._env = env
         self._faults: list[str] = []
+        self._prefix = PREFIX
+
+    def of_region(self, region: str) -> "Reader":
+        """A reader of another region's variables, `TIRAGE_REGION_NAME_…`; its faults are this one's."""
+        other = Reader(self._env)
+        other._faults, other._prefix = self._faults, f"{PREFIX}REGION_{region.upper()}_"
+        return other
+
+    def _spelt(self, text: str) -> str:
+        return text.replace(PREFIX, self._prefix, 1)
 
     def fault(self, text: str) -> None:
         """Add a fault found by a caller's own rule."""
-        self._faults.append(text)
+        self._faults.append(self._spelt(text))
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -74,7 +85,7 @@ class Reader:
 
     def text(self, name: str, default: str | None = None) -> str:
         """A non-empty text; without a default the variable must be set."""
-        value = self._env.get(name, "").strip()
+        value = self._env.get(self._spelt(name), "").strip()
         if value:
             return value
         if default is None:

@@ -6,6 +6,7 @@ Leadership is an advisory lock on a connection of its own; a second dispatcher w
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -40,7 +41,8 @@ class Dispatcher:
         self._db, self._queue, self._lanes = db, queue, lanes
         self._brokers = {lane.name: LaneBroker(queue, lane) for lane in lanes}
         self._woken = asyncio.Event()
-        self._cared_at = 0.0
+        self._cared_at = self._back_at = -math.inf
+        self._is_away = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Lead or stand by until `stop`."""
@@ -74,13 +76,14 @@ class Dispatcher:
 
     async def _lead(self, stop: asyncio.Event, connection: Any) -> None:
         log.info("dispatcher_leads", region=self._queue.region)
-        await self._queue.ensure_jobs(self._lanes)
+        self._cared_at = -math.inf
         while not stop.is_set() and not connection.is_closed():
             self._woken.clear()
             try:
                 busy = await self.look()
             except ServiceUnavailable as error:
-                log.warning("dispatcher_waits", error=str(error))
+                log.warning("dispatcher_waits", region=self._queue.region, error=str(error))
+                self._is_away = True
                 await _sleep(stop, 0.5)
                 continue
             if not busy:
@@ -119,10 +122,15 @@ class Dispatcher:
             created = await self._queue.ensure_jobs(self._lanes)
         except QUEUE_ERRORS as error:
             raise ServiceUnavailable("the queue does not answer") from error
+        if self._is_away:
+            self._is_away, self._back_at = False, time.monotonic()
         async with self._db.transaction() as tx:
             for lane in self._lanes:
                 lost = await jobs.requeue_lost(tx, region, lane.name, created)
-                stale = await jobs.requeue_stale(tx, region, lane.name, lane.republish_after_s)
+                stale = 0
+                # What a region did while it was cut off is on its way: it has as long as if published now.
+                if time.monotonic() - self._back_at > lane.republish_after_s:
+                    stale = await jobs.requeue_stale(tx, region, lane.name, lane.republish_after_s)
                 if lost or stale:
                     log.warning("jobs_published_again", lane=lane.name, lost=lost, stale=stale)
             for state in await jobs.survey(tx):

@@ -35,10 +35,14 @@ def results_stream(region: str) -> str:
 
 
 class Queue:
-    """A process's connection; streams and consumers are made again whenever the server has lost them."""
+    """A process's connection; streams and consumers are made again whenever the server has lost them.
 
-    def __init__(self, url: str, region: str, ca_file: str | None = None) -> None:
-        self._url, self.region, self._ca_file = url, region, ca_file
+    `domain` is where the region's streams are, when they are not at the server that is connected to but behind a leaf
+    node: its JetStream domain.
+    """
+
+    def __init__(self, url: str, region: str, ca_file: str | None = None, domain: str | None = None) -> None:
+        self._url, self.region, self._ca_file, self._domain = url, region, ca_file, domain
         self._connection: Any = None
         self.js: Any = None
 
@@ -61,7 +65,7 @@ class Queue:
             except QUEUE_ERRORS as error:
                 log.warning("queue_unreachable", error=type(error).__name__)
                 await asyncio.sleep(0.5)
-        self.js = self._connection.jetstream(timeout=PUBLISH_TIMEOUT_S)
+        self.js = self._connection.jetstream(timeout=PUBLISH_TIMEOUT_S, domain=self._domain)
 
     @property
     def connected(self) -> bool:

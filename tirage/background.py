@@ -3,7 +3,8 @@
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from typing import TYPE_CHECKING
 
 import click
 import uvloop
@@ -11,8 +12,12 @@ import uvloop
 from app.kernel.db import Database, DatabaseSettings, read_database
 from base.clock import SystemClock
 from base.errors import ServiceUnavailable
+from base.regions import read_regions
 from base.settings import Reader, SettingsError
 from tirage.observing import observe
+
+if TYPE_CHECKING:
+    from tasks.queue import Queue
 
 
 def until_signalled(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
@@ -43,12 +48,21 @@ def _finish(read: Reader) -> None:
         raise click.ClickException(str(error)) from error
 
 
-def queue_settings() -> tuple[str, str | None]:
-    """Where the queue is, and the file of authorities that it is believed by."""
+def queues(wanted: Collection[str] = ()) -> "list[Queue]":
+    """The queue of every region (or of those `wanted`), this process's own first; all by one server.
+
+    Another region's streams are in the JetStream domain of its name.
+    """
+    from tasks.queue import Queue
+
     read = Reader(os.environ)
     url, ca_file = read.url("TIRAGE_NATS_URL", frozenset({"nats", "tls"})), read.file("TIRAGE_NATS_CA")
+    here, every = read_regions(read)
     _finish(read)
-    return url, ca_file
+    if not set(wanted) <= set(every):
+        raise click.BadParameter(f"the regions are {', '.join(every)} (TIRAGE_REGIONS)")
+    names = sorted(wanted or every, key=lambda name: name != here)
+    return [Queue(url, name, ca_file, None if name == here else name) for name in names]
 
 
 def database_settings() -> DatabaseSettings:
@@ -60,20 +74,19 @@ def database_settings() -> DatabaseSettings:
 
 
 @click.command()
-@click.option("--region", default="home", show_default=True)
-def dispatcher(region: str) -> None:
-    """Hand due jobs of a region to its queue."""
+@click.option("--region", "regions", multiple=True, help="Only this one (default: every region of TIRAGE_REGIONS).")
+def dispatcher(regions: tuple[str, ...]) -> None:
+    """Hand due jobs to each region's queue."""
     from tasks.dispatcher import Dispatcher
-    from tasks.queue import Queue
 
     observe("dispatcher")
-    (url, ca_file), db = queue_settings(), Database(database_settings())
-    queue = Queue(url, region, ca_file)
+    each, db = queues(regions), Database(database_settings())
 
     async def work(stop: asyncio.Event) -> None:
         await when_reachable(db.start)
-        await Dispatcher(db, queue).run(stop)
-        await queue.close()
+        await asyncio.gather(*(Dispatcher(db, queue).run(stop) for queue in each))
+        for queue in each:
+            await queue.close()
         await db.stop()
 
     until_signalled(work)

@@ -11,13 +11,14 @@ import uvloop
 
 from base.edges import EdgeClient
 from base.jobs import Lane, Plane
-from base.objects import ObjectStore
+from base.objects import ObjectStore, Site, Sites
 from base.settings import SettingsError
 from imagecore import analyse, masters
 from imagecore.errors import JailUnavailable
 from imagecore.jail import Jail
 from tasks.lanes import parse_lanes
 from tasks.pixel.handlers import kinds
+from tasks.pixel.pushing import PushTo
 from tasks.pixel.settings import PixelSettings, load
 from tasks.pixel.worker import PixelWorker
 from tasks.queue import Queue
@@ -50,8 +51,9 @@ async def _work(settings: PixelSettings, lanes: list[tuple[Lane, int]]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    edge = EdgeClient(settings.edge_url, settings.push_keys) if settings.push_keys is not None else None
-    queue, store = Queue(settings.nats_url.reveal(), settings.region, settings.nats_ca), ObjectStore(settings.store)
+    pushes = _pushes(settings)
+    queue = Queue(settings.nats_url.reveal(), settings.region, settings.nats_ca)
+    sites = Sites(settings.region, Site(ObjectStore(settings.store), settings.buckets), settings.others)
     with contextlib.ExitStack() as jails:
         jail = jails.enter_context(Jail.open(slots=sum(slots for _, slots in lanes)))
 
@@ -64,9 +66,17 @@ async def _work(settings: PixelSettings, lanes: list[tuple[Lane, int]]) -> None:
         def seeing() -> Jail:
             return jails.enter_context(Jail.open(analyse.LIMITS, preload=("analyse",)))
 
-        table = kinds(store, settings.buckets, jail, large, seeing, edge)
+        table = kinds(sites, jail, large, seeing, pushes)
         await PixelWorker(queue, settings.result_key.reveal(), table, lanes).run(stop)
-    if edge is not None:
-        await edge.close()
+    for target in pushes:
+        await target.edge.close()
     await queue.close()
-    store.close()
+    sites.close()
+
+
+def _pushes(settings: PixelSettings) -> list[PushTo]:
+    """The edges of the policy, and what each wants."""
+    if settings.push_keys is None:
+        return []
+    keys = settings.push_keys
+    return [PushTo(EdgeClient(url, keys), frozenset(sides)) for url, sides in settings.pushes.items()]

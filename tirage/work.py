@@ -8,7 +8,7 @@ from uuid import UUID
 
 import click
 
-from app.delivery.denials import read_edges
+from app.delivery.denials import read_edge_settings
 from app.kernel import alerts as alert_rows
 from app.kernel import jobs as job_rows
 from app.kernel.db import Database
@@ -20,13 +20,13 @@ from base.clock import SystemClock
 from base.jobs import LANES, Plane
 from base.mail import mailer, read_mail
 from base.settings import Reader, SettingsError
-from tirage.background import database_settings, queue_settings, until_signalled, when_reachable
+from tirage.background import database_settings, queues, until_signalled, when_reachable
 from tirage.observing import observe
 
 
 def _services() -> Services:
     clock, read = SystemClock(), Reader(os.environ)
-    mail, edges = read_mail(read), read_edges(read)
+    mail, edges = read_mail(read), read_edge_settings(read)
     try:
         settings = load(os.environ, "RECORD")
         read.finish()
@@ -36,17 +36,14 @@ def _services() -> Services:
 
 
 @click.command()
-@click.option("--region", default="home", show_default=True)
 @click.option("--lanes", default=None, help="NAME=SLOTS,… (default: every record lane)")
-def record(region: str, lanes: str | None) -> None:
-    """Run record jobs and apply results (has the database)."""
+def record(lanes: str | None) -> None:
+    """Run record jobs and apply the results of every region (has the database)."""
     from tasks.lanes import parse_lanes
-    from tasks.queue import Queue
     from tasks.record.worker import RecordWorker
 
     observe("record-worker")
-    services, (url, ca_file) = _services(), queue_settings()
-    queue = Queue(url, region, ca_file)
+    services, (here, *away) = _services(), queues()
     try:
         wanted = parse_lanes(lanes, Plane.RECORD)
     except ValueError as error:
@@ -54,8 +51,9 @@ def record(region: str, lanes: str | None) -> None:
 
     async def work(stop: asyncio.Event) -> None:
         await when_reachable(services.start)
-        await RecordWorker(services, queue, wanted).run(stop)
-        await queue.close()
+        await RecordWorker(services, here, wanted, away=away).run(stop)
+        for queue in (here, *away):
+            await queue.close()
         await services.stop()
 
     until_signalled(work)

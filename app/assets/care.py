@@ -32,7 +32,7 @@ from base import ids, ingest, keys
 from base.clock import Clock
 from base.ids import OwnerId
 from base.jobs import Outcome, Result
-from base.objects import Buckets, ObjectAbsent, ObjectStore
+from base.objects import ObjectAbsent, Sites
 from imagecore import classes, readiness
 from imagecore.errors import OutOfBounds
 from imagecore.findings import Analysis
@@ -70,13 +70,12 @@ class AssetCare:
         self,
         db: Database,
         spine: Spine,
-        objects: ObjectStore,
-        buckets: Buckets,
+        sites: Sites,
         assets: Assets,
         clock: Clock,
         moderator: Moderator | None = None,
     ) -> None:
-        self._db, self._spine, self._objects, self._buckets = db, spine, objects, buckets
+        self._db, self._spine, self._sites = db, spine, sites
         self._assets, self._clock, self._moderator = assets, clock, moderator
 
     async def trash(self, owner_id: OwnerId, asset_id: UUID) -> None:
@@ -107,14 +106,14 @@ class AssetCare:
     async def original_link(self, owner_id: OwnerId, asset_id: UUID) -> Link:
         """A short way to an owner's original; raises `AssetNotFound`, `OriginalGone`."""
         asset = await self._assets.get(owner_id, asset_id)
-        name = ids.encode("asset", asset.id)
+        name, site = ids.encode("asset", asset.id), self._sites.at(asset.region)
         try:
-            await self._objects.head(self._buckets.originals, keys.original(name))
+            await site.store.head(site.buckets.originals, keys.original(name))
         except ObjectAbsent as absent:
             raise OriginalGone() from absent
         extension = "jpg" if asset.format == "jpeg" else asset.format or "bin"
-        url = self._objects.presign_get(
-            self._buckets.originals, keys.original(name), filename=f"{name}.{extension}", expires_s=LINK_S
+        url = site.store.presign_get(
+            site.buckets.originals, keys.original(name), filename=f"{name}.{extension}", expires_s=LINK_S
         )
         return Link(url=url, expires_in_s=LINK_S)
 
@@ -131,6 +130,7 @@ class AssetCare:
             kind=ingest.KIND,
             payload=ingest.Ingest(asset=name, bytes=asset.bytes, sha256=asset.sha256),
             owner_id=asset.owner_id,
+            region=asset.region,
             dedupe=f"{ingest.KIND}:{name}",
         )
         await self._spine.plan(tx, again, cause=None)
@@ -258,5 +258,6 @@ async def planned_analysis(tx: Transaction, happened: Recorded) -> Plan | None:
         kind=ingest.ANALYSE,
         payload=ingest.Analyse(asset=name, engine=asset.engine),
         owner_id=asset.owner_id,
+        region=asset.region,
         dedupe=f"{ingest.ANALYSE}:{name}",
     )

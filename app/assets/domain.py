@@ -170,11 +170,21 @@ MACHINE: Final[Machine[AssetState]] = Machine(
 )
 
 
+class Brought(msgspec.Struct, frozen=True, kw_only=True):
+    """What an upload brought: which one, the region that keeps it, its size and what it was declared to be."""
+
+    upload_id: UploadId
+    region: str
+    bytes: int
+    declared_type: str
+
+
 class Asset(msgspec.Struct, frozen=True, kw_only=True):
-    """An asset. `width` and `height` are as displayed, in pixels; None until validated."""
+    """An asset. `width` and `height` are as displayed, in pixels; None until validated. `region` keeps its bytes."""
 
     id: AssetId
     owner_id: OwnerId
+    region: str
     state: AssetState
     bytes: int
     declared_type: str

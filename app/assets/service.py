@@ -17,6 +17,7 @@ from app.assets.domain import (
     AssetRejected,
     AssetState,
     AssetValidated,
+    Brought,
     Found,
     Hold,
     HoldKind,
@@ -31,7 +32,7 @@ from app.kernel.events import Origin
 from app.kernel.jobs import JobRow
 from app.kernel.spine import Spine
 from base import ids
-from base.ids import AssetId, OwnerId, UploadId
+from base.ids import AssetId, OwnerId
 from base.ingest import Previews, Rendition, Validated
 from base.jobs import Outcome, Result
 from imagecore import recipe as recipes
@@ -100,18 +101,16 @@ class Assets:
             raise AssetNotViewable()
         assert self._minter is not None, "only the API mints"
         name = ids.encode("asset", asset.id)
-        addresses = self._minter.ladder(name, asset.engine, sides, format_, fallbacks_of(asset))
+        addresses = self._minter.ladder(name, asset.engine, sides, format_, fallbacks_of(asset), asset.region)
         sizes = [fitted(asset.width, asset.height, address.side) for address in addresses]
         return Shown(asset=asset, variants=[(a, *size) for a, size in zip(addresses, sizes, strict=True)])
 
-    async def create(
-        self, tx: Transaction, asset_id: AssetId, owner_id: OwnerId, upload_id: UploadId, size: int, declared_type: str
-    ) -> None:
+    async def create(self, tx: Transaction, asset_id: AssetId, owner_id: OwnerId, brought: Brought) -> None:
         """A completed upload becomes an asset, in the upload's transaction."""
-        await store.insert(tx, asset_id, owner_id, size, declared_type)
+        await store.insert(tx, asset_id, owner_id, brought)
         await self._spine.record(
             tx,
-            AssetCreated(asset_id=asset_id, upload_id=upload_id, bytes=size),
+            AssetCreated(asset_id=asset_id, upload_id=brought.upload_id, bytes=brought.bytes),
             aggregate_id=asset_id,
             owner_id=owner_id,
             origin=Origin(actor="owner"),
@@ -131,7 +130,11 @@ class Assets:
     def address(self, asset: Asset, recipe: Recipe) -> Address:
         """Where a rendition of a viewable asset can be fetched."""
         assert self._minter is not None, "only the API mints"
-        return self._minter.one(ids.encode("asset", asset.id), recipe)
+        return self._minter.one(ids.encode("asset", asset.id), recipe, region=asset.region)
+
+    async def regions(self, db: Readable, asset_ids: Sequence[UUID]) -> dict[UUID, str]:
+        """Which region keeps each of these assets."""
+        return await store.regions(db, asset_ids)
 
     async def anyones(self, db: Readable, asset_id: UUID) -> Asset:
         """Any owner's asset, for operators; raises `AssetNotFound`."""

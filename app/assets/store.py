@@ -12,6 +12,7 @@ from app.assets.domain import (
     Alike,
     Asset,
     AssetState,
+    Brought,
     Found,
     Hold,
     HoldKind,
@@ -31,12 +32,12 @@ from base.ids import AssetId, OwnerId, UploadId
 from base.ingest import Analysed, PrintFit, Rendition, Suited
 from imagecore.findings import Analysis
 
-_FIELDS: Final = """id, owner_id, state, bytes, declared_type, sha256, format, width, height, notes, thumbhash, engine,
-    duplicate_of, reason, created_at,
+_FIELDS: Final = """id, owner_id, region, state, bytes, declared_type, sha256, format, width, height, notes, thumbhash,
+    engine, duplicate_of, reason, created_at,
     (SELECT until FROM asset_holds h WHERE h.asset_id = assets.id AND h.kind = 'trash') AS trashed_until,
     (SELECT h.reason FROM asset_holds h WHERE h.asset_id = assets.id AND h.kind = 'flagged') AS flagged"""
 INSERT: Final = """
-INSERT INTO assets (id, owner_id, state, bytes, declared_type) VALUES ($1, $2, 'processing', $3, $4)
+INSERT INTO assets (id, owner_id, state, region, bytes, declared_type) VALUES ($1, $2, 'processing', $3, $4, $5)
 """
 GET: Final = f"""
 SELECT {_FIELDS}, {NTH} FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS wanted (asset, owner, {NTH})
@@ -44,6 +45,7 @@ JOIN assets ON id = wanted.asset AND owner_id = wanted.owner AND state <> 'erase
 """  # noqa: S608
 LOCK: Final = f"SELECT {_FIELDS} FROM assets WHERE id = $1 FOR UPDATE"  # noqa: S608
 PEEK: Final = f"SELECT {_FIELDS} FROM assets WHERE id = $1"  # noqa: S608
+REGIONS: Final = "SELECT id, region FROM assets WHERE id = ANY($1::uuid[])"
 STATE: Final = "SELECT state FROM assets WHERE id = $1"
 PAGE: Final = f"""
 SELECT {_FIELDS} FROM assets WHERE owner_id = $1 AND state <> 'erased' AND ($2::uuid IS NULL OR id < $2)
@@ -132,9 +134,14 @@ async def known(
     return [Known(**dict(row)) for row in rows]
 
 
-async def insert(tx: Transaction, asset_id: AssetId, owner_id: OwnerId, size: int, declared_type: str) -> None:
+async def insert(tx: Transaction, asset_id: AssetId, owner_id: OwnerId, brought: Brought) -> None:
     """Write a new asset in its first state."""
-    await tx.execute(INSERT, asset_id, owner_id, size, declared_type)
+    await tx.execute(INSERT, asset_id, owner_id, brought.region, brought.bytes, brought.declared_type)
+
+
+async def regions(db: Readable, asset_ids: Sequence[UUID]) -> dict[UUID, str]:
+    """Which region keeps each of these assets."""
+    return {row["id"]: row["region"] for row in await db.fetch(REGIONS, list(asset_ids))}
 
 
 async def transition(tx: Transaction, spine: Spine, asset: Asset, new: AssetState, told: Event, origin: Origin) -> None:

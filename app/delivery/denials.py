@@ -18,6 +18,7 @@ from app.kernel.spine import Spine
 from base import telemetry
 from base.edges import EdgeClient, Purge, Receipt
 from base.errors import ServiceUnavailable
+from base.regions import read_edges, read_regions
 from base.settings import Keys, Reader
 
 log = telemetry.logger(__name__)
@@ -33,14 +34,10 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     purge_keys: Keys
 
 
-def read_edges(read: Reader) -> EdgeSettings:
-    """Settings from `TIRAGE_EDGES` (URLs, separated by commas; else the one of `TIRAGE_EDGE_URL`) and purge keys."""
-    listed = read.text("TIRAGE_EDGES", "")
-    urls = tuple(url.strip().rstrip("/") for url in listed.split(",") if url.strip())
-    if any(not url.startswith(("http://", "https://")) for url in urls):
-        read.fault("TIRAGE_EDGES must be a list of http or https URLs")
-    single = read.url("TIRAGE_EDGE_URL", frozenset({"http", "https"}), "").rstrip("/")
-    return EdgeSettings(urls=urls or ((single,) if single else ()), purge_keys=read.keys("TIRAGE_EDGE_PURGE_KEYS"))
+def read_edge_settings(read: Reader) -> EdgeSettings:
+    """Every edge that is named, and the purge keys."""
+    here, _ = read_regions(read)
+    return EdgeSettings(urls=tuple(read_edges(read, here).values()), purge_keys=read.keys("TIRAGE_EDGE_PURGE_KEYS"))
 
 
 class ToldEverything(msgspec.Struct, frozen=True, kw_only=True):

@@ -208,7 +208,8 @@ class FulfilmentItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Master(msgspec.Struct, frozen=True, kw_only=True):
-    """The locked print file of one line, by key and version; hashes in hex, lengths in bytes and pixels."""
+    """The locked print file of one line, by region (None: home), key and version; hashes in hex, lengths in bytes and
+    pixels."""
 
     line_id: OrderLineId
     key: str
@@ -218,6 +219,7 @@ class Master(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     width: int
     height: int
+    region: str | None = None
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ from app.kernel.db import Database, Transaction
 from base.clock import Clock
 from base.errors import DomainError, ServiceUnavailable
 from base.money import Money
-from base.objects import ObjectAbsent, ObjectStore
+from base.objects import ObjectAbsent, Site, Sites
 from base.recipients import Recipient
 
 Finish = Callable[[Transaction], Awaitable[None]]
@@ -50,9 +50,12 @@ class Order(msgspec.Struct, frozen=True):
 class Files(msgspec.Struct, frozen=True):
     """Where print files are, and how long links to them last (seconds)."""
 
-    store: ObjectStore
-    bucket: str
+    sites: Sites
     link_s: int
+
+    def of(self, master: Master) -> Site:
+        """The region that keeps one; raises `ServiceUnavailable`."""
+        return self.sites.here if master.region is None else self.sites.at(master.region)
 
 
 class Sending:
@@ -152,8 +155,9 @@ class Sending:
                 raise MasterMisfit()
 
     async def _is_intact(self, master: Master) -> bool:
+        site = self._files.of(master)
         try:
-            data = await self._files.store.get(self._files.bucket, master.key, master.version)
+            data = await site.store.get(site.buckets.masters, master.key, master.version)
         except ObjectAbsent:
             return False
         digest = (await asyncio.to_thread(hashlib.sha256, data)).hexdigest()
@@ -190,12 +194,15 @@ class Sending:
     def _item(self, line: Line, sku: VendorSku) -> VendorItem:
         master, files = line.master, self._files
         assert master is not None
+        site = files.of(master)
         return VendorItem(
             line=facts.reference(line.id),
             sku=sku.sku,
             attributes=sku.attributes,
             copies=line.copies,
-            url=files.store.presign_version(files.bucket, master.key, version=master.version, expires_s=files.link_s),
+            url=site.store.presign_version(
+                site.buckets.masters, master.key, version=master.version, expires_s=files.link_s
+            ),
             md5=master.md5,
         )
 

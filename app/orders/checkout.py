@@ -7,7 +7,6 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from app.catalog.service import Catalog
 from app.drafts.domain import FrozenItem
 from app.drafts.service import Drafts
 from app.fulfilment.domain import FulfilmentItem
@@ -34,7 +33,7 @@ from app.orders.domain import (
 )
 from app.orders.errors import OrderNotCancellable, OrderNotFound, OrderNotPayable, RecipientDoubtful, RecipientElsewhere
 from app.orders.mailing import Mailing
-from app.orders.masters import planned_masters
+from app.orders.masters import Masters
 from app.payments.domain import PaymentState, RefundLine, Started
 from app.payments.errors import PaymentCaptured
 from app.payments.service import Payments
@@ -80,7 +79,7 @@ class Checkout:
         db: Database,
         spine: Spine,
         mailing: Mailing,
-        catalog: Catalog,
+        masters: Masters,
         drafts: Drafts,
         quotes: Quotes,
         payments: Payments,
@@ -89,7 +88,7 @@ class Checkout:
         window_s: int,
     ) -> None:
         self._db, self._spine, self._mailing, self._clock = db, spine, mailing, clock
-        self._catalog, self._drafts, self._quotes = catalog, drafts, quotes
+        self._masters, self._drafts, self._quotes = masters, drafts, quotes
         self._payments, self._fulfilments = payments, fulfilments
         self._window = timedelta(seconds=window_s)
 
@@ -185,7 +184,7 @@ class Checkout:
             not_before=until,
             origin=origin,
         )
-        for plan in await planned_masters(tx, self._catalog, order, lines, fulfilment_id):
+        for plan in await self._masters.planned(tx, order, lines, fulfilment_id):
             await self._spine.plan(tx, plan, cause=wanted.event_id)
         await self._fulfilments.rendering(tx, fulfilment_id)
 
@@ -198,7 +197,7 @@ class Checkout:
                 continue
             made = {line.id for line in await self._fulfilments.lines(tx, found.id) if line.master is not None}
             missing = [line for line in lines if line.id not in made]
-            for plan in await planned_masters(tx, self._catalog, order, missing, found.id):
+            for plan in await self._masters.planned(tx, order, missing, found.id):
                 await self._spine.plan(tx, plan, cause=cause)
 
     async def _give_back(self, tx: Transaction, order: Order, wanted: OfOrder) -> None:

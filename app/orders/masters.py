@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from app.assets.service import Assets
 from app.catalog.service import Catalog
 from app.drafts.domain import FrozenItem
 from app.fulfilment.domain import Master
@@ -24,46 +25,53 @@ VENDOR: Final = "prodigi"
 HELD: Final = "master_refused"
 
 
-async def planned_masters(
-    db: Readable, catalog: Catalog, order: Order, lines: Sequence[Line], fulfilment_id: FulfilmentId
-) -> list[Plan]:
-    """A job for each line of an order."""
-    return [await _planned(db, catalog, order, line, fulfilment_id) for line in lines]
-
-
-async def _planned(db: Readable, catalog: Catalog, order: Order, line: Line, fulfilment_id: FulfilmentId) -> Plan:
-    item = msgspec.json.decode(line.print, type=FrozenItem)
+async def _wanted(
+    db: Readable, catalog: Catalog, order: Order, line: Line, item: FrozenItem, fulfilment_id: FulfilmentId
+) -> PrintMaster:
     variant = await catalog.variant(db, line.sku, order.catalogue_version)
     at_vendor = await catalog.vendor_sku(db, line.sku, VENDOR, paper=item.paper, version=order.catalogue_version)
     area = (at_vendor.print_width_px, at_vendor.print_height_px)
     is_landscape = item.trim_um[0] > item.trim_um[1]
-    return Plan(
-        kind=printing.KIND,
-        payload=PrintMaster(
-            asset=ids.encode("asset", item.asset_id),
-            line=ids.encode("order_line", line.id),
-            fulfilment=ids.encode("fulfilment", fulfilment_id),
-            sha256=item.sha256,
-            width=item.width,
-            height=item.height,
-            class_=variant.output_class,
-            trim_um=item.trim_um,
-            area_px=(area[1], area[0]) if is_landscape else area,
-            part=item.part,
-            fit=item.fit,
-            focal=item.focal,
-            border_um=item.border_um,
-        ),
-        owner_id=order.owner_id,
-        dedupe=f"{printing.KIND}:{line.id}",
+    return PrintMaster(
+        asset=ids.encode("asset", item.asset_id),
+        line=ids.encode("order_line", line.id),
+        fulfilment=ids.encode("fulfilment", fulfilment_id),
+        sha256=item.sha256,
+        width=item.width,
+        height=item.height,
+        class_=variant.output_class,
+        trim_um=item.trim_um,
+        area_px=(area[1], area[0]) if is_landscape else area,
+        part=item.part,
+        fit=item.fit,
+        focal=item.focal,
+        border_um=item.border_um,
     )
 
 
 class Masters:
-    """Applies what pixel workers answer."""
+    """Plans the jobs and applies what pixel workers answer. A file is made and kept in `region`, near the vendor."""
 
-    def __init__(self, fulfilments: Fulfilments) -> None:
-        self._fulfilments = fulfilments
+    def __init__(self, fulfilments: Fulfilments, catalog: Catalog, assets: Assets, region: str) -> None:
+        self._fulfilments, self._catalog, self._assets, self._region = fulfilments, catalog, assets, region
+
+    async def planned(
+        self, db: Readable, order: Order, lines: Sequence[Line], fulfilment_id: FulfilmentId
+    ) -> list[Plan]:
+        """A job for each line of an order."""
+        items = [msgspec.json.decode(line.print, type=FrozenItem) for line in lines]
+        regions, plans = await self._assets.regions(db, [item.asset_id for item in items]), []
+        for line, item in zip(lines, items, strict=True):
+            wanted = await _wanted(db, self._catalog, order, line, item, fulfilment_id)
+            plan = Plan(
+                kind=printing.KIND,
+                payload=msgspec.structs.replace(wanted, original_region=regions[item.asset_id]),
+                owner_id=order.owner_id,
+                region=self._region,
+                dedupe=f"{printing.KIND}:{line.id}",
+            )
+            plans.append(plan)
+        return plans
 
     async def apply(self, tx: Transaction, job: JobRow, result: Result) -> None:
         """One answer; with the last master of an order its fulfilment goes on. A refusal holds the order."""
@@ -81,12 +89,13 @@ class Masters:
             await store.save_manifest(tx, line_id, made)
             await store.release_hold(tx, order.id, HELD)
             fulfilment_id = ids.decode("fulfilment", told.fulfilment)
-            await self._fulfilments.masters_ready(tx, fulfilment_id, (_master(line_id, made),))
+            await self._fulfilments.masters_ready(tx, fulfilment_id, (_master(line_id, job.region, made),))
 
 
-def _master(line_id: OrderLineId, made: MasterMade) -> Master:
+def _master(line_id: OrderLineId, region: str, made: MasterMade) -> Master:
     return Master(
         line_id=line_id,
+        region=region,
         key=made.key,
         version=made.version,
         sha256=made.sha256,

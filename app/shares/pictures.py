@@ -97,5 +97,5 @@ class Pictures:
         assert self._minter is not None, "only the API mints"
         assert asset.engine is not None
         name = ids.encode("asset", asset.id)
-        made = self._minter.durable(name, asset.engine, [rung.side for rung in rungs], "jpg")
+        made = self._minter.durable(name, asset.engine, [rung.side for rung in rungs], "jpg", asset.region)
         return [(address, rung.width, rung.height) for address, rung in zip(made, rungs, strict=True)]

@@ -86,7 +86,7 @@ class Shares:
         assert self._minter is not None, "only the API mints"
         assert asset.engine is not None
         name, link = ids.encode("asset", asset.id), ids.encode("share", share.id)
-        made = self._minter.shared(name, asset.engine, link, SHARE_SIDES, format_)
+        made = self._minter.shared(name, asset.engine, link, SHARE_SIDES, format_, asset.region)
         sizes = [fitted(asset.width or 1, asset.height or 1, address.side) for address in made]
         return SharedPhoto(asset=asset, variants=[(a, *size) for a, size in zip(made, sizes, strict=True)])
 

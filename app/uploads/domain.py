@@ -112,11 +112,13 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     `token` marks its object, `storage_id` is its multipart upload in the store, `part_bytes` how it is cut. `appended`:
     there are blocks. `completing_at` is the journal: somebody began to put the bytes together. `assemble`: a record
     worker has to do it. `received_sha256` is the hash of bytes that came through us. `rate`: observed bytes a second.
+    `region` keeps its bytes.
     """
 
     id: UploadId
     owner_id: OwnerId
     asset_id: AssetId
+    region: str
     state: UploadState
     bytes: int
     content_type: str
@@ -142,7 +144,8 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Declared(msgspec.Struct, frozen=True, kw_only=True):
-    """What a phone says of a photo before sending it, and of its network: bytes a second it expects to send."""
+    """What a phone says of a photo before sending it, of its network (bytes a second it expects to send), and of where
+    it is: `country` is ISO 3166-1 alpha-2."""
 
     bytes: int
     content_type: str
@@ -153,6 +156,7 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
     pixel_width: int | None = None
     pixel_height: int | None = None
     bytes_per_second: int | None = None
+    country: str | None = None
 
     def agrees(self, upload: Upload) -> bool:
         """Whether a session was declared the same."""

@@ -37,6 +37,7 @@ def ingest_of(upload: Upload) -> Plan:
         kind=ingest.KIND,
         payload=ingest.Ingest(asset=asset, bytes=upload.bytes, sha256=upload.sha256),
         owner_id=upload.owner_id,
+        region=upload.region,
         dedupe=f"{ingest.KIND}:{asset}",
     )
 

@@ -45,6 +45,7 @@ Source = Annotated[
 When = Annotated[datetime, Meta(tz=True)]
 Side = Annotated[int, Meta(ge=1, le=100_000)]
 Rate = Annotated[int, Meta(ge=1, le=10**10)]
+Country = Annotated[str, Meta(description="ISO 3166-1 alpha-2, capitals.", pattern="^[A-Z]{2}$", examples=["NL"])]
 
 
 class CreateUpload(WireIn, frozen=True, kw_only=True):
@@ -62,6 +63,7 @@ class CreateUpload(WireIn, frozen=True, kw_only=True):
         Rate | None,
         Meta(description="What the system says the network can send; the advice is for it until we observed better."),
     ] = None
+    country: Annotated[Country | None, Meta(description="Where the phone is: the bytes are kept near it.")] = None
 
     def declared(self) -> Declared:
         """To the domain."""
@@ -75,6 +77,7 @@ class CreateUpload(WireIn, frozen=True, kw_only=True):
             pixel_width=self.pixel_width,
             pixel_height=self.pixel_height,
             bytes_per_second=self.bytes_per_second,
+            country=self.country,
         )
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from app.assets.domain import Asset, AssetState
+from app.assets.domain import Asset, AssetState, Brought
 from app.assets.service import Assets
 from app.kernel import jobs, quotas
 from app.kernel.db import Database, Transaction
@@ -51,7 +51,8 @@ from base.clock import Clock
 from base.errors import InvalidInput, ServiceUnavailable
 from base.ids import AssetId, OwnerId, UploadId
 from base.jobs import Result
-from base.objects import Buckets, ObjectStore
+from base.objects import Sites
+from base.regions import Policy
 
 MAX_BYTES: Final = 200 * 1024 * 1024
 LIFETIME: Final = timedelta(days=7)
@@ -80,15 +81,15 @@ class Uploads:
         self,
         db: Database,
         spine: Spine,
-        objects: ObjectStore,
-        buckets: Buckets,
+        sites: Sites,
         assets: Assets,
         clock: Clock,
+        policy: Policy,
         quota: Quota = A_DAY,
     ) -> None:
-        self._db, self._spine, self._objects, self._buckets = db, spine, objects, buckets
+        self._db, self._spine, self._sites, self._policy = db, spine, sites, policy
         self._assets, self._clock, self._quota = assets, clock, quota
-        self.storage = UploadStorage(objects, buckets)
+        self.storage = UploadStorage(sites)
 
     async def open(self, tx: Transaction, owner_id: OwnerId, declared: Declared) -> Upload:
         """Open a session in the caller's transaction; the same client reference gives the living session again.
@@ -101,8 +102,8 @@ class Uploads:
         upload_id, asset_id = UploadId(ids.new_id()), AssetId(ids.new_id())
         expires_at = self._clock.now() + LIFETIME
         rate = await store.latest_rate(tx, owner_id) or declared.bytes_per_second
-        cut = plan.part_size(rate)
-        if not await store.insert(tx, upload_id, owner_id, asset_id, declared, cut, rate, expires_at):
+        cut, region = plan.part_size(rate), self._policy.near(declared.country, self._spine.region)
+        if not await store.insert(tx, upload_id, owner_id, asset_id, declared, cut, rate, expires_at, region):
             return await self._twin(tx, owner_id, declared)
         await self._spine.record(
             tx,
@@ -252,7 +253,10 @@ class Uploads:
         opened(upload)
         told = UploadVerifying(upload_id=upload.id, asset_id=upload.asset_id)
         await store.transition(tx, self._spine, upload, UploadState.VERIFYING, told, OWNER)
-        await self._assets.create(tx, upload.asset_id, owner_id, upload.id, upload.bytes, upload.content_type)
+        brought = Brought(
+            upload_id=upload.id, region=upload.region, bytes=upload.bytes, declared_type=upload.content_type
+        )
+        await self._assets.create(tx, upload.asset_id, owner_id, brought)
         return msgspec.structs.replace(upload, state=UploadState.VERIFYING)
 
     async def abort(self, owner_id: OwnerId, upload_id: UUID) -> None:
@@ -343,11 +347,11 @@ class Uploads:
         if upload.storage_id is not None:
             await self.storage.abandon(upload, upload.storage_id)
         await self.storage.drop_blocks(upload)
-        prefix = ids.encode("asset", wanted.asset_id) + "/"
-        for bucket in (self._buckets.originals, self._buckets.ancestors, self._buckets.derivatives):
-            while found := await self._objects.list_keys(bucket, prefix):
+        prefix, site = ids.encode("asset", wanted.asset_id) + "/", self._sites.at(upload.region)
+        for bucket in (site.buckets.originals, site.buckets.ancestors, site.buckets.derivatives):
+            while found := await site.store.list_keys(bucket, prefix):
                 for key in found:
-                    await self._objects.delete(bucket, key)
+                    await site.store.delete(bucket, key)
 
     async def erase_all(self, tx: Transaction, owner_id: UUID) -> list[UUID]:
         """Abort an owner's open sessions and forget what their device said; the asset ids whose bytes must go."""

@@ -15,7 +15,7 @@ from app.uploads.domain import Upload
 from app.uploads.plan import Held, part_range
 from base import ids, keys
 from base.errors import ServiceUnavailable
-from base.objects import Buckets, ObjectAbsent, ObjectExists, ObjectStore, PartsRefused, StoredPart
+from base.objects import ObjectAbsent, ObjectExists, PartsRefused, Site, Sites, StoredPart
 
 MARK: Final = "tirage-session"
 ADDRESS_LIFETIME_S: Final = 900
@@ -46,20 +46,24 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UploadStorage:
-    """The store as uploads see it."""
+    """The stores as uploads see them: a session's bytes are in its own region."""
 
-    def __init__(self, objects: ObjectStore, buckets: Buckets) -> None:
-        self._objects, self._originals, self._staging = objects, buckets.originals, buckets.staging
+    def __init__(self, sites: Sites) -> None:
+        self._sites = sites
+
+    def _site(self, upload: Upload) -> Site:
+        return self._sites.at(upload.region)
 
     async def see(self, upload: Upload) -> Seen:
         """What the store holds of an open session."""
+        site = self._site(upload)
         blocks = await self.blocks(upload) if upload.appended else {}
         held = Held(size=upload.bytes, part_bytes=upload.part_bytes, blocks=blocks)
         parts: tuple[StoredPart, ...] = ()
         lost = False
         if upload.storage_id is not None:
             try:
-                parts = tuple(await self._objects.parts(self._originals, key_of(upload), upload.storage_id))
+                parts = tuple(await site.store.parts(site.buckets.originals, key_of(upload), upload.storage_id))
             except ObjectAbsent:
                 lost = True
             held = msgspec.structs.replace(held, parts={part.number: part.size for part in parts})
@@ -69,27 +73,31 @@ class UploadStorage:
 
     async def is_committed(self, upload: Upload) -> bool:
         """Whether the object is there and is this session's."""
+        site = self._site(upload)
         try:
-            found = await self._objects.head(self._originals, key_of(upload))
+            found = await site.store.head(site.buckets.originals, key_of(upload))
         except ObjectAbsent:
             return False
         return found.size == upload.bytes and found.metadata.get(MARK) == upload.token.hex
 
     async def begin(self, upload: Upload) -> str:
         """Begin a multipart upload for the session; the store's id of it."""
+        site = self._site(upload)
         token = {MARK: upload.token.hex}
-        return await self._objects.begin_multipart(self._originals, key_of(upload), upload.content_type, token)
+        return await site.store.begin_multipart(site.buckets.originals, key_of(upload), upload.content_type, token)
 
     async def abandon(self, upload: Upload, storage_id: str) -> None:
         """Forget a multipart upload."""
-        await self._objects.abort_multipart(self._originals, key_of(upload), storage_id)
+        site = self._site(upload)
+        await site.store.abort_multipart(site.buckets.originals, key_of(upload), storage_id)
 
     def address(self, upload: Upload, storage_id: str, number: int, sha256: str | None) -> PartAddress:
         """Where to send one part."""
+        site = self._site(upload)
         wanted = part_range(number, upload.part_bytes, upload.bytes)
         whole = upload.sha256 if wanted.bytes == upload.bytes else None
-        url, headers = self._objects.presign_part(
-            self._originals,
+        url, headers = site.store.presign_part(
+            site.buckets.originals,
             key_of(upload),
             upload=storage_id,
             number=number,
@@ -116,9 +124,10 @@ class UploadStorage:
         return await self._end(upload, [part for part in seen.parts if seen.held.has_part(part.number)])
 
     async def _end(self, upload: Upload, parts: list[StoredPart]) -> bool:
+        site = self._site(upload)
         assert upload.storage_id is not None
         try:
-            await self._objects.end_multipart(self._originals, key_of(upload), upload.storage_id, parts)
+            await site.store.end_multipart(site.buckets.originals, key_of(upload), upload.storage_id, parts)
         except PartsRefused:
             return False
         except (ObjectAbsent, ObjectExists):
@@ -143,20 +152,22 @@ class UploadStorage:
             raise ServiceUnavailable("the parts changed while they were put together")
 
     async def _make_part(self, upload: Upload, storage_id: str, seen: Seen, number: int) -> StoredPart:
+        site = self._site(upload)
         wanted = part_range(number, upload.part_bytes, upload.bytes)
         data = bytearray(wanted.bytes)
         for first, size in sorted(seen.held.blocks.items()):
             low, high = max(first, wanted.first), min(first + size, wanted.end)
             if low < high:
-                block = await self._objects.get(self._staging, block_key(upload, first))
+                block = await site.store.get(site.buckets.staging, block_key(upload, first))
                 data[low - wanted.first : high - wanted.first] = block[low - first : high - first]
-        return await self._objects.put_part(self._originals, key_of(upload), storage_id, number, bytes(data))
+        return await site.store.put_part(site.buckets.originals, key_of(upload), storage_id, number, bytes(data))
 
     async def blocks(self, upload: Upload) -> dict[int, int]:
         """The appended blocks that the store holds: offset to size."""
+        site = self._site(upload)
         found: dict[int, int] = {}
         prefix, after = _blocks_of(upload), ""
-        while page := await self._objects.listing(self._staging, prefix, after):
+        while page := await site.store.listing(site.buckets.staging, prefix, after):
             found |= {int(entry.key.removeprefix(prefix)): entry.size for entry in page}
             after = page[-1].key
             if len(page) < 1000:
@@ -165,22 +176,25 @@ class UploadStorage:
 
     async def append(self, upload: Upload, offset: int, data: bytes) -> bool:
         """Keep a block at `offset`, durably; False when somebody else kept one there first."""
+        site = self._site(upload)
         try:
             key = block_key(upload, offset)
-            await self._objects.put_new(self._staging, key, data, "application/octet-stream")
+            await site.store.put_new(site.buckets.staging, key, data, "application/octet-stream")
         except ObjectExists:
             return False
         return True
 
     async def drop_blocks(self, upload: Upload) -> None:
         """Remove a session's blocks."""
-        while found := await self._objects.listing(self._staging, _blocks_of(upload)):
-            await asyncio.gather(*(self._objects.delete(self._staging, entry.key) for entry in found))
+        site = self._site(upload)
+        while found := await site.store.listing(site.buckets.staging, _blocks_of(upload)):
+            await asyncio.gather(*(site.store.delete(site.buckets.staging, entry.key) for entry in found))
 
     def address_whole(self, upload: Upload) -> tuple[str, dict[str, str]]:
         """Where this process sends a whole file that streams through it: a free key, under the session's token."""
-        return self._objects.presign_new(
-            self._originals,
+        site = self._site(upload)
+        return site.store.presign_new(
+            site.buckets.originals,
             key_of(upload),
             size=upload.bytes,
             content_type=upload.content_type,
@@ -191,7 +205,8 @@ class UploadStorage:
 
     async def digest(self, upload: Upload) -> str:
         """The SHA-256 of the object; raises `ObjectAbsent`."""
-        return await self._objects.digest(self._originals, key_of(upload))
+        site = self._site(upload)
+        return await site.store.digest(site.buckets.originals, key_of(upload))
 
 
 def key_of(upload: Upload) -> str:

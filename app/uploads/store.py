@@ -14,8 +14,8 @@ from base.ids import AssetId, OwnerId, UploadId
 _FIELDS: Final = ", ".join(Upload.__struct_fields__)
 INSERT: Final = """
 INSERT INTO uploads (id, owner_id, asset_id, state, bytes, content_type, sha256, client_reference, source_id,
-                     source_modified_at, pixel_width, pixel_height, part_bytes, rate, expires_at)
-VALUES ($1, $2, $3, 'open', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                     source_modified_at, pixel_width, pixel_height, part_bytes, rate, expires_at, region)
+VALUES ($1, $2, $3, 'open', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 ON CONFLICT (owner_id, client_reference) WHERE client_reference IS NOT NULL AND state IN ('open', 'verifying')
 DO NOTHING
 RETURNING id
@@ -83,6 +83,7 @@ async def insert(
     part_bytes: int,
     rate: int | None,
     expires_at: datetime,
+    region: str,
 ) -> bool:
     """Write a new session; False when a living one has the same client reference."""
     made = await tx.value(
@@ -101,6 +102,7 @@ async def insert(
         part_bytes,
         rate,
         expires_at,
+        region,
     )
     return made is not None
 

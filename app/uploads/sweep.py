@@ -23,8 +23,9 @@ from app.uploads.service import Uploads
 from app.uploads.storage import key_of
 from base import ids, telemetry
 from base.clock import Clock
+from base.errors import ServiceUnavailable
 from base.ids import MalformedId
-from base.objects import Buckets, ObjectStore, Stored
+from base.objects import ObjectStore, Site, Sites, Stored
 
 log = telemetry.logger(__name__)
 
@@ -38,9 +39,17 @@ Finish = Callable[[Transaction], Awaitable[None]]
 class Swept(msgspec.Struct, frozen=True, kw_only=True):
     """How many orphans of each kind a sweep removed."""
 
-    multiparts: int
-    blocks: int
-    objects: int
+    multiparts: int = 0
+    blocks: int = 0
+    objects: int = 0
+
+    def with_(self, other: "Swept") -> "Swept":
+        """Both together."""
+        return Swept(
+            multiparts=self.multiparts + other.multiparts,
+            blocks=self.blocks + other.blocks,
+            objects=self.objects + other.objects,
+        )
 
 
 class Sweeper:
@@ -50,13 +59,12 @@ class Sweeper:
         self,
         db: Database,
         spine: Spine,
-        objects: ObjectStore,
-        buckets: Buckets,
+        sites: Sites,
         assets: Assets,
         uploads: Uploads,
         clock: Clock,
     ) -> None:
-        self._db, self._spine, self._objects, self._buckets = db, spine, objects, buckets
+        self._db, self._spine, self._sites = db, spine, sites
         self._assets, self._uploads, self._clock = assets, uploads, clock
 
     async def assemble(self, wanted: Assemble, finish: Finish) -> None:
@@ -73,30 +81,39 @@ class Sweeper:
         await self._uploads.storage.drop_blocks(upload)
 
     async def sweep(self, young: timedelta = YOUNG) -> Swept:
-        """Remove orphans older than `young`."""
-        before = self._clock.now() - young
-        originals = self._buckets.originals
-        swept = Swept(
-            multiparts=await self._sweep_multiparts(before),
-            blocks=await self._walk(self._buckets.staging, before, self._idle_blocks),
-            objects=sum(
-                [
-                    await self._walk(bucket, before, self._ownerless)
-                    for bucket in (originals, self._buckets.ancestors, self._buckets.derivatives)
-                ]
-            ),
-        )
+        """Remove orphans older than `young` in every region; one that cannot be reached keeps its own till later."""
+        before, swept = self._clock.now() - young, Swept()
+        for region in self._sites.names:
+            try:
+                found = await self._sweep_site(self._sites.at(region), before)
+            except ServiceUnavailable as error:
+                log.warning("region_not_swept", region=region, detail=str(error))
+                continue
+            swept = swept.with_(found)
         log.info("uploads_swept", multiparts=swept.multiparts, blocks=swept.blocks, objects=swept.objects)
         return swept
 
-    async def _sweep_multiparts(self, before: datetime) -> int:
-        removed = 0
-        for found in await self._objects.multiparts(self._buckets.originals):
+    async def _sweep_site(self, site: Site, before: datetime) -> Swept:
+        kept = site.buckets
+        return Swept(
+            multiparts=await self._sweep_multiparts(site, before),
+            blocks=await self._walk(site.store, kept.staging, before, self._idle_blocks),
+            objects=sum(
+                [
+                    await self._walk(site.store, bucket, before, self._ownerless)
+                    for bucket in (kept.originals, kept.ancestors, kept.derivatives)
+                ]
+            ),
+        )
+
+    async def _sweep_multiparts(self, site: Site, before: datetime) -> int:
+        removed, originals = 0, site.buckets.originals
+        for found in await site.store.multiparts(originals):
             if found.modified >= before or found.upload is None:
                 continue
             asset_id = _named(found.key, "asset")
             if asset_id is not None and not await self._claims(asset_id, found):
-                await self._objects.abort_multipart(self._buckets.originals, found.key, found.upload)
+                await site.store.abort_multipart(originals, found.key, found.upload)
                 removed += 1
         return removed
 
@@ -108,14 +125,18 @@ class Sweeper:
         return needs_bytes(upload, self._clock.now()) and upload.storage_id == found.upload
 
     async def _walk(
-        self, bucket: str, before: datetime, orphans: Callable[[list[Stored]], Awaitable[list[str]]]
+        self,
+        objects: ObjectStore,
+        bucket: str,
+        before: datetime,
+        orphans: Callable[[list[Stored]], Awaitable[list[str]]],
     ) -> int:
         """One stretch through a bucket, from where the last one ended; begins again after the end."""
         removed, after = 0, await self._cursor(bucket)
         for _ in range(PAGES):
-            page = await self._objects.listing(bucket, "", after, PAGE)
+            page = await objects.listing(bucket, "", after, PAGE)
             for key in await orphans([entry for entry in page if entry.modified < before]):
-                await self._objects.delete(bucket, key)
+                await objects.delete(bucket, key)
                 removed += 1
             after = page[-1].key if len(page) == PAGE else ""
             if not after:

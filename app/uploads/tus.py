@@ -42,6 +42,7 @@ _NAMES: Final = {
     "reference": "clientReference",
     "sourceId": "sourceId",
     "sourceModifiedAt": "sourceModifiedAt",
+    "country": "country",
 }
 _STATUS: Final[dict[type[DomainError], int]] = {UploadDigestMismatch: 460, TusVersion: 412}
 
@@ -55,7 +56,7 @@ def _refused(request: Request[Any, Any, Any], error: DomainError) -> Response[by
 
 
 class TusController(PublicController):
-    """Uploads as tus 1.0. `Upload-Metadata`: `filetype` is needed; `sha256`, `reference`, `sourceId` as in JSON."""
+    """Uploads as tus 1.0. `Upload-Metadata`: `filetype` is needed, what else `_NAMES` has as in JSON."""
 
     path = PATH
     tags = ("uploads",)

@@ -1,17 +1,17 @@
 """What pixel workers run: one literal table from job kind to steps."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
 from base import ingest, printing
-from base.edges import EdgeClient
 from base.jobs import Job
-from base.objects import Buckets, ObjectStore
+from base.objects import Sites
 from imagecore.jail import Jail
 from tasks.pixel.analysis import Analyst
 from tasks.pixel.ingest import Ingestor
 from tasks.pixel.masters import MasterMaker
+from tasks.pixel.pushing import PushTo
 from tasks.pixel.worker import PixelKind, StepDone
 
 
@@ -27,21 +27,21 @@ async def echo(job: Job) -> AsyncIterator[StepDone]:
 
 
 def kinds(
-    store: ObjectStore,
-    buckets: Buckets,
+    sites: Sites,
     jail: Jail,
     large: Callable[[], Jail],
     seeing: Callable[[], Jail],
-    edge: EdgeClient | None = None,
+    pushes: Sequence[PushTo] = (),
 ) -> dict[str, PixelKind]:
     """The table, with its parts built for this process.
 
-    `large` opens, once, the jail for print masters, `seeing` the one with the models; first previews are pushed to
-    `edge`, if there is one.
+    `large` opens, once, the jail for print masters, `seeing` the one with the models; previews go to the edges that
+    `pushes` names.
     """
+    store, buckets = sites.here.store, sites.here.buckets
     return {
-        ingest.KIND: Ingestor(store, buckets, jail, edge).kind,
+        ingest.KIND: Ingestor(store, buckets, jail, pushes).kind,
         ingest.ANALYSE: Analyst(store, buckets, seeing).kind,
-        printing.KIND: MasterMaker(store, buckets, large).kind,
+        printing.KIND: MasterMaker(sites, large).kind,
         "pixel.echo": PixelKind(("echo",), echo),
     }

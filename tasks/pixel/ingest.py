@@ -10,15 +10,13 @@ import asyncio
 import contextlib
 import hashlib
 from base64 import b64encode
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 from prometheus_client import Counter
 
 from base import keys, telemetry, tracing
-from base.edges import EdgeClient
-from base.errors import ServiceUnavailable
 from base.ingest import Ingest, Previews, Refused, Rendition, Validated
 from base.jobs import Job
 from base.objects import Buckets, ObjectAbsent, ObjectExists, ObjectStore
@@ -28,13 +26,13 @@ from imagecore.errors import ChildDied, DeadlineExceeded, OutOfMemory, PixelFail
 from imagecore.facts import parse_report
 from imagecore.jail import Jail
 from imagecore.jail_wire import Output
+from tasks.pixel.pushing import Pushes, PushTo
 from tasks.pixel.worker import PixelKind, Refusal, StepDone
 
 log = telemetry.logger(__name__)
 
 STEPS: Final = ("validate", "first_previews", "previews")
 FIRST: Final = 2  # rungs that can be shown before the rest is encoded
-PUSH_S: Final = 2  # how long the rest may wait for the first previews to be at the edge
 CEILING_S: Final = 40
 FALLBACK_S: Final = 20
 PATIENCE: Final = 2  # attempts after which a file that breaks its child is the file's fault
@@ -57,13 +55,13 @@ class _Made(msgspec.Struct, frozen=True):
 class _Climb:
     """The ladder of one attempt: its parent, once there is one, what is still to be made, and what is made."""
 
-    def __init__(self, asset: str, wanted: list[recipes.Recipe], first: int) -> None:
+    def __init__(self, asset: str, wanted: list[recipes.Recipe], first: int, pushes: Pushes) -> None:
         self.asset, self.missing, self._first = asset, wanted, first
         self.is_first = first > 0
         self.facts = self.parent = self.thumbhash = b""
         self.reason: str | None = None
         self.made: list[Rendition] = []
-        self.pushes: list[asyncio.Task[None]] = []
+        self.pushes = pushes
 
     @property
     def wants_placeholder(self) -> bool:
@@ -88,7 +86,7 @@ class _Climb:
 
 
 class Ingestor:
-    """Runs ingest jobs with one store and one jail; first previews are pushed to `edge`, if there is one.
+    """Runs ingest jobs with one store and one jail; previews are pushed to the edges that want them.
 
     The original is decoded at most once an attempt, and the ladder with it, in `ceiling_s` seconds and the child's
     memory. What of the ladder is beyond either is made once more, from the stored ancestor, by its fallback recipe.
@@ -99,10 +97,10 @@ class Ingestor:
         store: ObjectStore,
         buckets: Buckets,
         jail: Jail,
-        edge: EdgeClient | None = None,
+        targets: Sequence[PushTo] = (),
         ceiling_s: float = CEILING_S,
     ) -> None:
-        self._store, self._buckets, self._jail, self._edge = store, buckets, jail, edge
+        self._store, self._buckets, self._jail, self._targets = store, buckets, jail, targets
         self._engine, self._ceiling_s = engine.revision(), ceiling_s
 
     @property
@@ -130,7 +128,7 @@ class Ingestor:
     async def _whole(self, told: Ingest) -> AsyncGenerator[StepDone, None]:
         """Every step, from one decode of the original."""
         raw, digest = await self._original(told)
-        climb, head = _Climb(told.asset, self._ladder(0), FIRST), {"report": b"", "facts": b""}
+        climb, head = _Climb(told.asset, self._ladder(0), FIRST, self._pushes(told)), {"report": b"", "facts": b""}
         params = msgspec.msgpack.encode({"recipes": [recipes.text(r) for r in climb.missing], "extension": None})
         try:
             async with self._running("ingest", params, raw, self._ceiling_s) as outputs:
@@ -153,7 +151,8 @@ class Ingestor:
     async def _rest(self, told: Ingest, done: tuple[str, ...]) -> AsyncGenerator[StepDone, None]:
         """The steps after `validate` that are not done, from the stored ancestor."""
         begun = FIRST if "first_previews" in done else 0
-        climb, bucket = _Climb(told.asset, self._ladder(begun), FIRST - begun), self._buckets.ancestors
+        climb = _Climb(told.asset, self._ladder(begun), FIRST - begun, self._pushes(told))
+        bucket = self._buckets.ancestors
         climb.parent, climb.facts = await asyncio.gather(
             self._store.get(bucket, keys.ancestor(told.asset, self._engine)),
             self._store.get(bucket, keys.facts(told.asset, self._engine)),
@@ -173,7 +172,7 @@ class Ingestor:
             log.warning("ladder_falls_back", asset=climb.asset, reason=climb.reason, missing=len(climb.missing))
             async for step in self._climbed(climb, FALLBACK_S):
                 yield step
-        await _settle(climb.pushes)
+        await climb.pushes.settle()
 
     async def _climbed(self, climb: _Climb, seconds: float) -> AsyncGenerator[StepDone, None]:
         async with self._running("ladder", climb.params(), climb.parent, seconds) as outputs:
@@ -195,11 +194,10 @@ class Ingestor:
             climb.thumbhash = output.data
             return None
         if not climb.is_first:
-            await _settle(climb.pushes)
+            await climb.pushes.settle()
         climb.made.append(await self._keep(climb.asset, output))
-        climb.missing = climb.missing[1:]
-        if climb.is_first and self._edge is not None:
-            climb.pushes.append(asyncio.create_task(_push(self._edge, climb.asset, climb.made[-1], output.data)))
+        side, climb.missing = climb.missing[0].width, climb.missing[1:]
+        climb.pushes.begin(side, climb.made[-1], output.data)
         done = climb.step()
         climb.is_first = climb.is_first and done is None
         if done is None:
@@ -241,29 +239,14 @@ class Ingestor:
             sha256=hashlib.sha256(output.data).hexdigest(),
         )
 
+    def _pushes(self, told: Ingest) -> Pushes:
+        return Pushes(self._targets, told.asset)
+
     def _ladder(self, begun: int) -> list[recipes.Recipe]:
         return [recipes.rung(side, self._engine) for side in recipes.RUNGS[begun:]]
 
     def _done(self, step: str, body: msgspec.Struct) -> StepDone:
         return StepDone(step=step, body=body, engine=self._engine)
-
-
-async def _push(edge: EdgeClient, asset: str, made: Rendition, data: bytes) -> None:
-    """Hand a first preview to the edge; what fails is fetched when somebody asks for it."""
-    try:
-        if not await edge.push(asset, made.recipe, made.extension, data):
-            log.warning("push_refused", asset=asset, recipe=made.recipe)
-    except ServiceUnavailable as error:
-        log.warning("push_failed", asset=asset, detail=str(error))
-
-
-async def _settle(pushes: list[asyncio.Task[None]]) -> None:
-    """Let pushes end, for a short time: an edge that hangs holds up no photo."""
-    if pushes:
-        _, late = await asyncio.wait(pushes, timeout=PUSH_S)
-        for task in late:
-            task.cancel()
-        pushes.clear()
 
 
 def _validated(digest: str, report: bytes, facts: bytes) -> Validated:

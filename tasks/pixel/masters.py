@@ -13,7 +13,7 @@ import msgspec
 
 from base import keys, tracing
 from base.jobs import Job
-from base.objects import Buckets, ObjectAbsent, ObjectStore
+from base.objects import ObjectAbsent, Sites
 from base.printing import MasterMade, MasterRefused, PrintMaster
 from imagecore import classes, colour, masters
 from imagecore.errors import ChildDied, DeadlineExceeded, OutOfBounds, OutOfMemory, PixelFailure, Rejected
@@ -32,10 +32,13 @@ _WANTED: Final = msgspec.json.Decoder(PrintMaster)
 
 
 class MasterMaker:
-    """Runs `print.master` with one store; the jail for large pictures is opened at the first job."""
+    """Runs `print.master`: an original of any region becomes a master of this one.
 
-    def __init__(self, store: ObjectStore, buckets: Buckets, jail: Callable[[], Jail]) -> None:
-        self._store, self._buckets, self._jail = store, buckets, jail
+    The jail for large pictures is opened at the first job.
+    """
+
+    def __init__(self, sites: Sites, jail: Callable[[], Jail]) -> None:
+        self._sites, self._jail = sites, jail
 
     @property
     def kind(self) -> PixelKind:
@@ -70,8 +73,9 @@ class MasterMaker:
         return await self._keep(wanted, recipe, output)
 
     async def _original(self, wanted: PrintMaster) -> bytes:
+        site = self._sites.here if wanted.original_region is None else self._sites.at(wanted.original_region)
         try:
-            raw = await self._store.get(self._buckets.originals, keys.original(wanted.asset))
+            raw = await site.store.get(site.buckets.originals, keys.original(wanted.asset))
         except ObjectAbsent as absent:
             raise Refusal("original-gone", MasterRefused(line=wanted.line)) from absent
         if (await asyncio.to_thread(hashlib.sha256, raw)).hexdigest() != wanted.sha256:
@@ -83,7 +87,8 @@ class MasterMaker:
         extension, content_type = _CONTENT[recipe.format]
         digest = hashlib.sha256(masters.encode_recipe(recipe)).hexdigest()
         key = keys.master(wanted.asset, wanted.line, digest[:32], manifest.engine, extension)
-        version = await self._store.put_version(self._buckets.masters, key, output.data, content_type)
+        here = self._sites.here
+        version = await here.store.put_version(here.buckets.masters, key, output.data, content_type)
         made = MasterMade(
             line=wanted.line,
             key=key,

@@ -26,7 +26,7 @@ EARLY_DELAY_S: Final = 0.2
 
 
 class RecordWorker:
-    """Serves record lanes with so many slots each, and the region's results."""
+    """Serves record lanes with so many slots each, and the results of its own region and of those in `away`."""
 
     def __init__(
         self,
@@ -35,19 +35,23 @@ class RecordWorker:
         lanes: Sequence[tuple[Lane, int]],
         handlers: Mapping[str, Handler] = HANDLERS,
         applying: Mapping[str, Applier] | None = None,
+        away: Sequence[Queue] = (),
     ) -> None:
         self._services, self._queue, self._lanes, self._handlers = services, queue, lanes, handlers
+        self._away = away
         self._appliers = appliers(services) if applying is None else applying
         self._key = services.settings.result_key.reveal()
 
     async def run(self, stop: asyncio.Event, grace_s: int = 20) -> None:
-        """Work until `stop`, then end what runs."""
-        await self._queue.connect()
+        """Work until `stop`, then end what runs. A region that cannot be reached holds up no other."""
+        for queue in (self._queue, *self._away):
+            await queue.connect()
         serving = [
             serve(LaneBroker(self._queue, lane, self._handlers, self._work), slots, stop, grace_s)
             for lane, slots in self._lanes
         ]
-        await asyncio.gather(*serving, self._apply_results(stop))
+        results = [self._apply_results(queue, stop) for queue in (self._queue, *self._away)]
+        await asyncio.gather(*serving, *results)
 
     async def _work(self, delivery: Delivery) -> None:
         """One delivery of a record job; durable as soon as Postgres knows how it ended."""
@@ -84,13 +88,13 @@ class RecordWorker:
             async with self._services.db.transaction() as tx:
                 await jobs.failed(tx, job.id, job.attempt, policy.reason(error), final=policy.is_final(error))
 
-    async def _apply_results(self, stop: asyncio.Event) -> None:
+    async def _apply_results(self, queue: Queue, stop: asyncio.Event) -> None:
         subscription: Any = None
         while not stop.is_set():
             try:
                 if subscription is None:
-                    await self._queue.ensure_results()
-                    subscription = await self._queue.subscribe_results()
+                    await queue.ensure_results()
+                    subscription = await queue.subscribe_results()
                 messages = await _fetch(subscription, stop)
                 for message in messages:
                     await self._apply(message)
@@ -98,7 +102,7 @@ class RecordWorker:
                 log.warning("results_wait", error=str(error))
                 await asyncio.sleep(0.5)
             except QUEUE_ERRORS as error:
-                log.warning("results_fetch_failed", error=type(error).__name__)
+                log.warning("results_fetch_failed", region=queue.region, error=type(error).__name__)
                 subscription = None
                 await asyncio.sleep(0.2)
 

@@ -1,6 +1,6 @@
 """Runs a real `tirage` command in a process that dies (os._exit) at one named moment. The product has no such switches.
 
-python crashing.py MOMENT dispatcher --region R
+python crashing.py MOMENT dispatcher
 """
 
 import atexit

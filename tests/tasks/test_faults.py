@@ -45,10 +45,9 @@ class Region:
         """A process of this kind with just its own variables; with a moment, one that dies there."""
         process = next(p for p in PROCESSES if p.name == kind)
         begin = [sys.executable, str(CRASHING), moment] if moment else [str(TIRAGE)]
-        region = [] if kind in ("scheduler", "api") else ["--region", self.name]
         env = {"PATH": os.environ["PATH"], **{name: self.env[name] for name in process.variables}}
         started = subprocess.Popen(
-            [*begin, *process.command, *region], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*begin, *process.command], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         self.running.append(started)
         return started

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from base import ids, keys
 from base.jobs import Job
-from base.objects import Buckets, ObjectStore
+from base.objects import Buckets, ObjectStore, Site, Sites
 from base.printing import KIND, MasterMade, PrintMaster
 from devstack import s3
 from imagecore import masters, vips
@@ -76,7 +76,7 @@ async def bench(pixel_store: ObjectStore, record_store: ObjectStore, buckets: Bu
     raw = bytes(vips.from_pixels(rows.data, 60, 40, 3, wide=False, owner=rows).resize(10).jpegsave_buffer(Q=90))
     asset = ids.encode("asset", uuid4())
     await record_store.put(buckets.originals, keys.original(asset), raw, "image/jpeg")
-    maker = MasterMaker(pixel_store, buckets, lambda: jail)
+    maker = MasterMaker(Sites("home", Site(pixel_store, buckets)), lambda: jail)
     return Bench(maker, asset, hashlib.sha256(raw).hexdigest())
 
 

@@ -154,7 +154,7 @@ class TestTrash:
         asset = await ready(services, client, auth)
         await client.delete(f"/v1/assets/{asset}", headers=auth)
         clock = Later(services.clock.now() + timedelta(days=29))
-        care = AssetCare(services.db, services.spine, services.store, services.settings.buckets, services.assets, clock)
+        care = AssetCare(services.db, services.spine, services.sites, services.assets, clock)
         for days, count in ((0, 0), (2, 1), (0, 0)):
             clock.advance(timedelta(days=days))
             async with services.db.transaction() as tx:
@@ -362,8 +362,7 @@ class TestFlags:
             AssetCare(
                 services.db,
                 services.spine,
-                services.store,
-                services.settings.buckets,
+                services.sites,
                 services.assets,
                 services.clock,
                 strict,

@@ -229,7 +229,7 @@ async def house(env: dict[str, str], db: Database, printer: Any) -> AsyncIterato
         "RECORD",
     )  # fmt: skip
     services = Services(settings, clock)
-    files = Files(services.store, settings.buckets.masters, settings.fulfilment.link_s)
+    files = Files(services.sites, settings.fulfilment.link_s)
     services.sending = Sending(
         services.db,
         services.fulfilments,

@@ -31,7 +31,7 @@ from app.settings import load
 from app.uploads.sweep import Sweeper, Swept
 from base import ids, ingest, keys
 from base.jobs import Job, Outcome, Result, signed
-from base.objects import ObjectAbsent, ObjectStore, Stored
+from base.objects import ObjectAbsent, ObjectStore, Site, Sites, Stored
 from devstack.s3_faults import S3Faults
 from imagecore.jail import Jail
 from tasks.pixel.ingest import STEPS, Ingestor
@@ -72,8 +72,7 @@ def sweeper_of(services: Services, mine: set[str]) -> Sweeper:
     return Sweeper(
         services.db,
         services.spine,
-        store,
-        services.settings.buckets,
+        Sites(services.settings.region, Site(store, services.settings.buckets)),
         services.assets,
         services.uploads,
         services.clock,
