@@ -41,6 +41,7 @@ EDGE_KEYS: Final = ("TIRAGE_EDGE_KEYS_EPHEMERAL", "TIRAGE_EDGE_KEYS_SHARE", "TIR
 
 STORE_TUNING: Final = ("TIRAGE_S3_THREADS", "TIRAGE_S3_CONNECT_TIMEOUT", "TIRAGE_S3_READ_TIMEOUT")
 TRACES: Final = "TIRAGE_TRACES"
+REGIONS: Final = ("TIRAGE_REGIONS", "TIRAGE_REGION_POLICY")
 TRACING: Final = ("TIRAGE_OTLP_ENDPOINT", "TIRAGE_TRACE_PER_MILLE")
 DATABASE_TUNING: Final = (
     "TIRAGE_DATABASE_POOL_MIN",
@@ -57,20 +58,27 @@ def _key_of(role: str) -> tuple[str, str]:
     return (f"TIRAGE_S3_{role}_ACCESS_KEY", f"TIRAGE_S3_{role}_SECRET_KEY")
 
 
+def abroad(region: str, name: str) -> str:
+    """What a variable of another region is called."""
+    return name.replace("TIRAGE_", f"TIRAGE_REGION_{region.upper()}_", 1)
+
+
 class Process(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of process.
 
     `command` is its command line after `tirage`; `variables` it must have, `tuning` it gets where the caller set them
-    (a trailing `*` stands for any ending). `listens` is NAME where it listens on `TIRAGE_NAME_PORT`, is reached at
-    `TIRAGE_NAME_URL`, and answers `/healthz` and, with 200 when it is ready, `health`; it is not started when the
-    caller gave that URL. A process that does not listen is ready when it stays up.
+    (a trailing `*` stands for any ending), `abroad` it gets of every other region, under that region's name. A process
+    of `every_region` runs in each, the others only at home. `listens` is NAME where it listens on `TIRAGE_NAME_PORT`,
+    is reached at `TIRAGE_NAME_URL`, and answers `/healthz` and, with 200 when it is ready, `health`; it is not started
+    when the caller gave that URL. A process that does not listen is ready when it stays up.
     """
 
     name: str
     command: tuple[str, ...]
     variables: tuple[str, ...]
     tuning: tuple[str, ...] = ()
-    by_region: bool = False
+    abroad: tuple[str, ...] = ()
+    every_region: bool = False
     listens: str | None = None
     health: str = "/healthz"
 
@@ -81,8 +89,13 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
 
     def environment(self, every: Mapping[str, str]) -> dict[str, str]:
         """What it gets of all variables; raises `KeyError` for one it must have."""
-        own = {name: every[name] for name in self.variables}
+        own = {name: every[name] for name in (*self.variables, *self._abroad(every))}
         return {**{name: value for name, value in every.items() if self._tunes(name)}, **own}
+
+    def _abroad(self, every: Mapping[str, str]) -> list[str]:
+        regions = [name for name in every.get("TIRAGE_REGIONS", "").split(",") if name]
+        others = [name for name in regions if name != every.get("TIRAGE_REGION")]
+        return [abroad(region, name) for region in others for name in self.abroad]
 
     def _tunes(self, name: str) -> bool:
         return any(name == known or (known[-1] == "*" and name.startswith(known[:-1])) for known in self.tuning)
@@ -125,7 +138,8 @@ PROCESSES: Final = (
             "TIRAGE_API_PORT",
             "TIRAGE_STRIPE_WEBHOOK_SECRETS",
         ),
-        tuning=("TIRAGE_API_*", "TIRAGE_TOKEN_*", *VENDOR_TUNING, *TRACING, *DATABASE_TUNING, *STORE_TUNING),
+        tuning=("TIRAGE_API_*", "TIRAGE_TOKEN_*", *VENDOR_TUNING, *TRACING, *DATABASE_TUNING, *STORE_TUNING, *REGIONS),
+        abroad=(*STORE, *_key_of("API"), "TIRAGE_EDGE_URL"),
         listens="API",
         health="/readyz",
     ),
@@ -133,8 +147,7 @@ PROCESSES: Final = (
         name="dispatcher",
         command=("dispatcher",),
         variables=(TRACES, *QUEUE, "TIRAGE_DATABASE_URL"),
-        tuning=(*TRACING, *DATABASE_TUNING),
-        by_region=True,
+        tuning=(*TRACING, *DATABASE_TUNING, "TIRAGE_REGIONS"),
     ),
     Process(
         name="record-worker",
@@ -150,8 +163,8 @@ PROCESSES: Final = (
             "TIRAGE_EDGE_URL",
             "TIRAGE_EDGE_PURGE_KEYS",
         ),
-        tuning=(*TRACING, *DATABASE_TUNING, *STORE_TUNING, *VENDOR_TUNING, "TIRAGE_EDGES"),
-        by_region=True,
+        tuning=(*TRACING, *DATABASE_TUNING, *STORE_TUNING, *VENDOR_TUNING, "TIRAGE_EDGES", *REGIONS),
+        abroad=(*STORE, *_key_of("RECORD")),
     ),
     Process(
         name="pixel-worker",
@@ -165,8 +178,9 @@ PROCESSES: Final = (
             "TIRAGE_EDGE_URL",
             "TIRAGE_EDGE_PUSH_KEYS",
         ),
-        tuning=(*TRACING, *STORE_TUNING, "TIRAGE_PIXEL_*"),
-        by_region=True,
+        tuning=(*TRACING, *STORE_TUNING, "TIRAGE_PIXEL_*", "TIRAGE_EDGES", *REGIONS),
+        abroad=(*STORE, *_key_of("READER")),
+        every_region=True,
     ),
     Process(
         name="scheduler",
@@ -179,6 +193,7 @@ PROCESSES: Final = (
         command=("origin",),
         variables=(*QUEUE, *EDGE_KEYS, *STORE, *_key_of("ORIGIN"), "TIRAGE_ORIGIN_PORT"),
         tuning=(*STORE_TUNING, "TIRAGE_ORIGIN_*"),
+        every_region=True,
         listens="ORIGIN",
     ),
     Process(
@@ -204,6 +219,7 @@ PROCESSES: Final = (
             "TIRAGE_EDGE_NODE",
             "TIRAGE_EDGE_METRICS_PORT",
         ),
+        every_region=True,
         listens="EDGE",
     ),
 )
@@ -217,19 +233,22 @@ def tirage_command() -> Path:
 class Command:
     """One of Tirage's processes as a part of the stack. `clock` is monotonic seconds."""
 
-    def __init__(self, process: Process, folder: Path, every: Mapping[str, str], clock: Callable[[], float]) -> None:
-        self.child = Child(process.name, folder, grace_s=30)
+    def __init__(
+        self,
+        process: Process,
+        folder: Path,
+        every: Mapping[str, str],
+        clock: Callable[[], float],
+        name: str | None = None,
+    ) -> None:
+        self.name = name or process.name
+        self.child = Child(self.name, folder, grace_s=30)
         self._process, self._clock, self._started = process, clock, 0.0
-        region = ("--region", every["TIRAGE_REGION"]) if process.by_region else ()
-        self._line = [tirage_command(), *process.command, *region]
+        self._line: list[str | Path] = [tirage_command(), *process.command]
         tuned = {"MALLOC_ARENA_MAX": "2", "VIPS_CONCURRENCY": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         self._env = plain_env([*tuned.items(), *process.environment(every).items()])
         port = every[f"TIRAGE_{process.listens}_PORT"] if process.listens else None
         self.address = f"http://127.0.0.1:{port}" if port else None
-
-    @property
-    def name(self) -> str:
-        return self._process.name
 
     def start(self, *, tied: bool) -> None:
         self._started = self._clock()

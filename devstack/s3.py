@@ -33,6 +33,7 @@ GRANTS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "origin": ("Read:ancestors", "Read:derivatives", "Write:derivatives"),
     "edge": ("Read:derivatives",),
+    "reader": ("Read:originals",),
     "record": (
         *(f"{action}:{bucket}" for bucket in BUCKETS for action in ("Read", "Write", "List")),
         "GetObjectRetention:masters",

@@ -7,7 +7,8 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-ROLES: Final = ("api", "pixel", "origin", "edge", "record")
+ROLES: Final = ("api", "pixel", "origin", "edge", "record", "reader")
+"""Whose keys a store has; `reader` is what another region's pixel workers read originals with."""
 
 
 def _key() -> str:
@@ -19,6 +20,7 @@ def _make() -> dict[str, str]:
         "postgres_password": secrets.token_urlsafe(24),
         "nats_password": secrets.token_urlsafe(24),
         "nats_system_password": secrets.token_urlsafe(24),
+        "nats_leaf_password": secrets.token_urlsafe(24),
         "s3_sse": secrets.token_hex(32),
         "s3_internal": secrets.token_hex(32),
         "kek": f"k1:{_key()}",

@@ -135,15 +135,24 @@ def _namespaces_work() -> bool:
 class Nats:
     """NATS with JetStream on a file store that is synced before every acknowledgement.
 
-    The application has an account of its own beside `$SYS`, so that leaf nodes can join it.
+    The application has an account of its own beside `$SYS`, which leaf nodes join: `leaf` is the configuration of the
+    side that listens for them, or of the one that calls.
     """
 
-    name: Final = "nats"
-
-    def __init__(self, folder: Path, port: int, password: str, system_password: str, domain: str) -> None:
-        self.child = Child(self.name, folder, signal.SIGTERM, 5)
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        password: str,
+        system_password: str,
+        domain: str,
+        *,
+        name: str = "nats",
+        leaf: str = "",
+    ) -> None:
+        self.name, self.child = name, Child(name, folder, signal.SIGTERM, 5)
         self.port = port
-        self._folder = folder
+        self._folder, self._leaf = folder, leaf
         self._password, self._system_password, self._domain = password, system_password, domain
 
     @property
@@ -172,7 +181,7 @@ accounts {{
   $SYS {{ users: [{{ user: "system", password: "{self._system_password}" }}] }}
   APP {{ jetstream: enabled, users: [{{ user: "app", password: "{self._password}" }}] }}
 }}
-""",
+{self._leaf}""",
         )
         self.child.start([_program("nats-server", self.child), "-c", config], plain_env(), tied=tied)
 
@@ -192,12 +201,18 @@ class S3:
     a comma in `-dir` would be two folders.
     """
 
-    name: Final = "s3"
-
     def __init__(
-        self, folder: Path, ports: Mapping[str, int], secrets: Mapping[str, str], keys: Keys, buckets: Mapping[str, str]
+        self,
+        folder: Path,
+        ports: Mapping[str, int],
+        secrets: Mapping[str, str],
+        keys: Keys,
+        buckets: Mapping[str, str],
+        *,
+        name: str = "s3",
     ) -> None:
-        self.child = Child(self.name, folder, signal.SIGTERM, 2)  # it takes 15 s by itself and loses nothing
+        self.name = name
+        self.child = Child(name, folder, signal.SIGTERM, 2)  # it takes 15 s by itself and loses nothing
         self.buckets = dict(buckets)
         self._folder, self._ports, self._secrets, self._keys = folder, ports, secrets, keys
         self._admin: Any = None
@@ -262,6 +277,27 @@ class S3:
 
     def is_alive(self) -> bool:
         return True
+
+
+def hears_leaves(port: int, region: str, password: str) -> str:
+    """The configuration of a NATS that another region's joins as a leaf node; a dead connection is noticed in 10 s.
+
+    It tells no other address of itself: a leaf comes back by the way it was given.
+    """
+    user = f'{{ user: "{region}", password: "{password}", account: APP }}'
+    return f"""ping_interval: "5s"
+ping_max: 2
+leafnodes {{ listen: "127.0.0.1:{port}", no_advertise: true, authorization {{ users: [{user}] }} }}
+"""
+
+
+def is_leaf_of(url: str, home: str) -> str:
+    """The configuration of a NATS that joins home's. It hands nothing to home's jobs: home plans those itself."""
+    remote = f'{{ urls: ["{url}"], account: APP, deny_exports: ["jobs.{home}.>"] }}'
+    return f"""ping_interval: "5s"
+ping_max: 2
+leafnodes {{ reconnect: "1s", remotes: [{remote}] }}
+"""
 
 
 def _write_secret(path: Path, text: str) -> None:

@@ -13,6 +13,9 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from devstack import state
+from devstack.away import METRICS, SECOND, Away, bucket_names, seen_from_elsewhere, store_keys
+from devstack.away import OWN as ONLY_HOME
+from devstack.away import processes as away_processes
 from devstack.child import Child, StartFailed, end_all, started_at
 from devstack.keeper import Keeper, Say
 from devstack.parts import Part, plain_env, wait_ready
@@ -25,6 +28,7 @@ from devstack.servers import S3, Nats, Postgres
 SERVERS: Final = ("postgres", "nats", "s3")
 PORTS: Final = (*SERVERS, "s3_master", "s3_volume", "s3_filer", "api", "origin", "edge", "stripe", "prodigi")
 REPLACED_BY: Final = {"postgres": "TIRAGE_DATABASE_URL", "nats": "TIRAGE_NATS_URL", "s3": "TIRAGE_S3_ENDPOINT"}
+HUB: Final = "TIRAGE_NATS_LEAF_URL"
 START_TIMEOUT_S: Final = 60
 MIGRATE_TIMEOUT_S: Final = 300
 TICK_S: Final = 0.2
@@ -40,13 +44,21 @@ class Stack:
     """Everything that runs in one data folder.
 
     `given` holds variables that replace embedded parts and values; `derive` makes further ones from those of the stack.
-    `cancel` ends a start, or the supervision, from another thread or a signal handler.
+    `cancel` ends a start, or the supervision, from another thread or a signal handler. With two `regions` (a folder
+    that has had two keeps them) home's queue hears the other's.
     """
 
     def __init__(
-        self, folder: Path, given: Mapping[str, str], derive: Derive = lambda _: {}, region: str | None = None
+        self,
+        folder: Path,
+        given: Mapping[str, str],
+        derive: Derive = lambda _: {},
+        region: str | None = None,
+        regions: int = 1,
     ) -> None:
         self.folder = folder.resolve()
+        is_second = regions > 1 or (self.folder / SECOND).exists()
+        self.away = [Away(SECOND, self.folder)] if is_second else []
         self.cancel = threading.Event()
         self._derive = derive
         self._given = {name: value for name, value in given.items() if name.startswith("TIRAGE_") and value}
@@ -95,11 +107,17 @@ class Stack:
         """Whatever may have been left running: Tirage's processes before the servers."""
         processes = [Child(name, self.folder) for name in (*(process.name for process in PROCESSES), "migrate")]
         ends = {"postgres": (signal.SIGINT, 10), "nats": (signal.SIGTERM, 5), "s3": (signal.SIGTERM, 2)}
-        return [*processes, *(Child(name, self.folder, how, grace) for name, (how, grace) in ends.items())]
+        servers = [Child(name, self.folder, how, grace) for name, (how, grace) in ends.items()]
+        for away in self.away:
+            processes += [Child(f"{p.name}-{away.name}", away.folder) for p in away_processes()]
+            servers += [Child(f"{name}-{away.name}", away.folder, *ends[name]) for name in ("nats", "s3")]
+        return [*processes, *servers]
 
     def _build(self, *, afresh: bool) -> None:
         try:
             self._chosen = ports = self._ports.claim(afresh=afresh)
+            for away in self.away:
+                away.claim(afresh=afresh)
         except NoPorts as error:
             raise StartFailed(str(error)) from error
         secrets, env = self._secrets, self.environment()
@@ -113,11 +131,19 @@ class Stack:
         every: dict[str, Part] = {
             "postgres": Postgres(self.folder, ports["postgres"], secrets["postgres_password"]),
             "nats": Nats(
-                self.folder, ports["nats"], secrets["nats_password"], secrets["nats_system_password"], self.region
+                self.folder,
+                ports["nats"],
+                secrets["nats_password"],
+                secrets["nats_system_password"],
+                self.region,
+                leaf="".join(away.listener for away in self.away),
             ),
             "s3": S3(self.folder, s3_ports, secrets, keys, buckets),
         }
         self.servers = {name: server for name, server in every.items() if REPLACED_BY[name] not in self._given}
+        for away in self.away:
+            made = away.servers(self.region, self._given.get(HUB))
+            self.servers |= {server.name: server for server in made}
 
     def start_servers(self, say: Say, *, tied: bool = False, migrate: bool = False) -> None:
         """Start the servers that no URL replaces, together; raises `StartFailed` with everything stopped again.
@@ -139,10 +165,13 @@ class Stack:
             self._build(afresh=True)
 
     def _check_given(self) -> None:
-        """A store of the caller's own needs keys and buckets of the caller's own."""
+        """A store of the caller's own needs keys and buckets of the caller's own; its queue says where leaves join."""
+        if self.away and "TIRAGE_NATS_URL" in self._given and HUB not in self._given:
+            raise StartFailed(f"TIRAGE_NATS_URL replaces home's queue: a second region needs {HUB} to join it")
         if "TIRAGE_S3_ENDPOINT" not in self._given:
             return
-        needed = [f"TIRAGE_S3_{role.upper()}_{part}_KEY" for role in ROLES for part in ("ACCESS", "SECRET")]
+        roles = [role for role in ROLES if self.away or role != "reader"]
+        needed = [f"TIRAGE_S3_{role.upper()}_{part}_KEY" for role in roles for part in ("ACCESS", "SECRET")]
         needed += [f"TIRAGE_BUCKET_{use.upper()}" for use in BUCKETS]
         missing = [name for name in needed if name not in self._given]
         if missing:
@@ -198,15 +227,11 @@ class Stack:
             "TIRAGE_PRODIGI_CALLBACK_TOKENS": secrets["prodigi_callback_token"],
             "TIRAGE_PRODIGI_BOOK": str(self.folder / "prodigi.db"),
         }
-        for role in ROLES:
-            for part in ("access", "secret"):
-                made[f"TIRAGE_S3_{role.upper()}_{part.upper()}_KEY"] = secrets[f"s3_{role}_{part}"]
-        for use in BUCKETS:
-            made[f"TIRAGE_BUCKET_{use.upper()}"] = f"{use}-{self.region}"
-        complete = {**made, **self._given}
+        complete = {**made, **store_keys(secrets), **bucket_names(self.region), **self._given}
         for name in ("api", "origin", "edge", "stripe", "prodigi"):
             port = complete.setdefault(f"TIRAGE_{name.upper()}_PORT", str(ports[name]))
             complete.setdefault(f"TIRAGE_{name.upper()}_URL", f"http://127.0.0.1:{port}")
+        complete |= self._regions(complete)
         return {**self._derive(complete), **complete}
 
     @classmethod
@@ -216,7 +241,31 @@ class Stack:
             return {}
         stack = cls(folder, given, derive)
         stack._secrets, stack._chosen = load_or_make(stack.folder), stack._ports.remembered()
+        for away in stack.away:
+            away.remember()
         return stack.environment()
+
+    def _regions(self, home: Mapping[str, str]) -> dict[str, str]:
+        """What every region is told of all; nothing where there is one."""
+        if not self.away:
+            return {}
+        edges = {self.region: home["TIRAGE_EDGE_URL"]}
+        told = seen_from_elsewhere(self.region, home)
+        for away in self.away:
+            own = away.variables()
+            edges[away.name] = own["TIRAGE_EDGE_URL"]
+            told |= seen_from_elsewhere(away.name, own)
+        names = ",".join(edges)
+        listed = ",".join(f"{name}={url}" for name, url in edges.items())
+        return {**told, "TIRAGE_REGIONS": names, "TIRAGE_EDGES": self._given.get("TIRAGE_EDGES", listed)}
+
+    def away_environment(self, away: Away) -> dict[str, str]:
+        """Every variable of another region: its own ones, and of home's those that hold everywhere."""
+        shared = {name: value for name, value in self.environment().items() if name not in ONLY_HOME}
+        complete = {**shared, **away.variables()}
+        if METRICS in self._given:
+            complete[METRICS] = away.metrics_port
+        return {**complete, **self._derive(complete)}
 
     def start_processes(self, available: Collection[str], say: Say, *, tied: bool = False) -> None:
         """Migrate, then start Tirage's processes whose commands exist; raises `StartFailed`."""
@@ -226,6 +275,12 @@ class Stack:
             if process.command[0] in available and process.url not in self._given:
                 self.processes[process.name] = Command(process, self.folder, env, time.monotonic)
                 self._start(self.processes[process.name], tied=tied)
+        for away in self.away:
+            env = self.away_environment(away)
+            for process in away_processes():
+                name = f"{process.name}-{away.name}"
+                self.processes[name] = Command(process, away.folder, env, time.monotonic, name)
+                self._start(self.processes[name], tied=tied)
         for name, part in self.processes.items():
             wait_ready(part, START_TIMEOUT_S, self.cancel)
             say(f"{name} is up")
@@ -270,6 +325,8 @@ class Stack:
                 say(f"{', '.join(parts)} stopped")
         self.processes.clear()
         self._ports.release()
+        for away in self.away:
+            away.release()
         self._lock.release()
 
     def write_state(self, phase: str) -> None:
@@ -279,18 +336,23 @@ class Stack:
     def state(self) -> dict[str, Any]:
         """Every part's address, process and log, without secrets."""
         restarts = self._keeper.restarts if self._keeper else {}
+        env = self.environment()
         return {
             "data": str(self.folder),
             "region": self.region,
+            "regions": {
+                self.region: {"buckets": _buckets(env)},
+                **{away.name: {"buckets": _buckets(away.variables())} for away in self.away},
+            },
             "supervisor": os.getpid(),
             "supervisor_started": started_at(os.getpid()),
             "parts": {
-                **{part.name: _seen(part, restarts.get(part.name, 0)) for part in self._parts()},
+                **{part.name: self._seen(part, restarts.get(part.name, 0)) for part in self._parts()},
                 **{
                     name: self._replaced(variable) for name, variable in self._replacements() if variable in self._given
                 },
             },
-            "buckets": {use: self.environment()[f"TIRAGE_BUCKET_{use.upper()}"] for use in BUCKETS},
+            "buckets": _buckets(env),
             "laxer_than_production": list(LAXER) if "s3" in self.servers else [],
         }
 
@@ -300,7 +362,16 @@ class Stack:
     def _replaced(self, variable: str) -> dict[str, Any]:
         url = urlsplit(self._given[variable])
         address = f"{url.scheme}://{url.netloc.rpartition('@')[2]}" if url.hostname else None
-        return {"pid": None, "started": None, "address": address, "log": None, "restarts": 0, "replaced_by": variable}
+        told: dict[str, Any] = {"region": self.region, "pid": None, "started": None, "address": address, "log": None}
+        return {**told, "restarts": 0, "replaced_by": variable}
+
+    def _seen(self, part: Part, restarts: int) -> dict[str, Any]:
+        elsewhere = (away.name for away in self.away if part.name.endswith(f"-{away.name}"))
+        return {"region": next(elsewhere, self.region), **_seen(part, restarts)}
+
+
+def _buckets(env: Mapping[str, str]) -> dict[str, str]:
+    return {use: env[f"TIRAGE_BUCKET_{use.upper()}"] for use in BUCKETS}
 
 
 def _seen(part: Part, restarts: int) -> dict[str, Any]:

@@ -33,6 +33,8 @@ TYPES: Final = {
 }
 CHOSEN: Final = ("large-02-pixel-path.jpg", "large-03-iphone-xs-p3-rotated.jpg", "heic-iphone11pro-p3-rotated.heic")
 WAIT_S: Final = 60
+FAR: Final = "US"
+"""Where the phones after the first one are, when there is a second region to be near to."""
 
 
 class DemoFailed(Exception):
@@ -40,10 +42,10 @@ class DemoFailed(Exception):
 
 
 class Walk:
-    """One photo's steps, each with its time in milliseconds and its trace id."""
+    """One photo's steps, each with its time in milliseconds and its trace id; `country` is where the phone is."""
 
-    def __init__(self, name: str, data: bytes, api: str, quiet: bool) -> None:
-        self.name, self._data, self._quiet = name, data, quiet
+    def __init__(self, name: str, data: bytes, api: str, quiet: bool, country: str | None) -> None:
+        self.name, self._data, self._quiet, self._country = name, data, quiet, country
         self.client = httpx.Client(base_url=api, timeout=30)
         self.steps: list[dict[str, Any]] = []
         self.asset = self.state = ""
@@ -62,6 +64,7 @@ class Walk:
                 "bytes": len(self._data),
                 "contentType": TYPES.get(Path(self.name).suffix.lower(), "image/jpeg"),
                 "sha256": hashlib.sha256(self._data).hexdigest(),
+                "country": self._country,
             },
         )
         self.asset = upload["assetId"]
@@ -192,10 +195,11 @@ def demo(photos: tuple[Path, ...], data: Path, as_json: bool, photos_only: bool)
     if state is None:
         raise click.ClickException("nothing is up; run `tirage up` first")
     api, failed, walks = state["parts"]["api"]["address"], False, []
-    for name, content in _photos(photos):
+    for number, (name, content) in enumerate(_photos(photos)):
+        country = FAR if number and len(state["regions"]) > 1 else None
         if not as_json:
-            click.echo(f"{name}")
-        walk = Walk(name, content, api, as_json)
+            click.echo(f"{name}" + (f", from a phone in {country}" if country else ""))
+        walk = Walk(name, content, api, as_json, country)
         walks.append(walk)
         try:
             walk.run()

@@ -22,6 +22,7 @@ from tirage.main import COMMANDS
 
 DOWN_TIMEOUT_S: Final = 60
 UP_TIMEOUT_S: Final = 180
+TWO_REGIONS: Final = Path(__file__).parents[1] / "data" / "regions" / "two.toml"
 
 Command = Callable[..., None]
 
@@ -40,16 +41,17 @@ def data_option(command: Command) -> Command:
 @click.command()
 @data_option
 @click.option("--detach", is_flag=True, help="Return once everything is up; `tirage down` stops it.")
+@click.option("--regions", type=click.IntRange(1, 2), envvar="REGIONS", default=1, help="How many (default: REGIONS).")
 @click.option("--demo", is_flag=True, help="Send a first photo through it.")
 @click.option("--tied", is_flag=True, hidden=True, help="For tests: nothing outlives this process.")
-def up(data: Path, detach: bool, demo: bool, tied: bool) -> None:
+def up(data: Path, detach: bool, regions: int, demo: bool, tied: bool) -> None:
     """Start the whole stack; Ctrl-C stops it. Variables such as TIRAGE_DATABASE_URL replace embedded parts."""
     if detach:
-        _detach(data)
+        _detach(data, regions)
         if demo:
             _demo(data)
         return
-    stack = Stack(data, os.environ, edge_keys)
+    stack = Stack(data, _given(regions), edge_keys, regions=regions)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stack.cancel.set())
     try:
@@ -69,6 +71,12 @@ def up(data: Path, detach: bool, demo: bool, tied: bool) -> None:
         stack.stop(_say)
 
 
+def _given(regions: int) -> dict[str, str]:
+    """The environment; two regions share work by the policy file that comes with the code, unless another is named."""
+    shared = {"TIRAGE_REGION_POLICY": str(TWO_REGIONS)} if regions > 1 else {}
+    return {**shared, **os.environ}
+
+
 def _bring_up(stack: Stack, tied: bool) -> None:
     begun = time.monotonic()
     stack.write_state("starting")
@@ -76,9 +84,9 @@ def _bring_up(stack: Stack, tied: bool) -> None:
     stack.start_processes(COMMANDS, _say, tied=tied)
     stack.write_state("up")
     _say(f"up in {time.monotonic() - begun:.1f} s; data in {stack.folder}")
-    for name in ("api", "edge"):
-        if name in stack.processes:
-            _say(f"{name:5} {stack.processes[name].address}")
+    for name, part in stack.processes.items():
+        if name == "api" or name.startswith("edge"):
+            _say(f"{name:9} {part.address}")
 
 
 def _say(line: str) -> None:
@@ -90,7 +98,7 @@ def _demo(data: Path) -> None:
         subprocess.run([tirage_command(), "demo", "--data", str(data)], check=False)
 
 
-def _detach(data: Path) -> None:
+def _detach(data: Path, regions: int) -> None:
     """Start `tirage up` in the background and follow it until it is up or has failed."""
     if states.read_living(data):
         raise click.ClickException(f"a stack is already up in {data.resolve()}")
@@ -100,7 +108,7 @@ def _detach(data: Path) -> None:
     except OSError as error:
         raise click.ClickException(f"cannot use {data}: {error}") from error
     with log.open("wb") as out:
-        command = [str(tirage_command()), "up", "--data", str(data.resolve())]
+        command = [str(tirage_command()), "up", "--data", str(data.resolve()), "--regions", str(regions)]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
     try:
         is_up = _follow(process, data, log)
@@ -206,11 +214,11 @@ def status(data: Path, as_json: bool) -> None:
 
 
 def _show(state: dict[str, Any]) -> None:
-    click.echo(f"region {state['region']}, {state['phase']}, data in {state['data']}")
+    click.echo(f"{' and '.join(state['regions'])}, {state['phase']}, data in {state['data']}")
     for name, part in state["parts"].items():
         where = part["address"] or (f"pid {part['pid']}" if part["pid"] else "-")
         note = f"by {part['replaced_by']}" if part["replaced_by"] else part["log"]
         again = f" (started again {part['restarts']} times)" if part["restarts"] else ""
-        click.echo(f"  {name:14} {part['state']:11} {where:26} {note}{again}")
+        click.echo(f"  {name:17} {part['state']:11} {where:26} {note}{again}")
     for line in state["laxer_than_production"]:
         click.echo(f"  laxer than production: {line}")
