@@ -418,6 +418,12 @@ async def test_links_that_end_before_they_are_used_are_alerted(house: Any) -> No
     assert "links-ending" in await house.alerts()
 
 
+async def test_links_that_would_not_outlive_the_vendors_pause_are_alerted_when_they_are_signed(house: Any) -> None:
+    house.services.vendors["prodigi"].hold_s = 5 * 86_400
+    await house.submitted()
+    assert await house.alerts() == {"links-too-short"}
+
+
 class Undone(Exception):
     """Rolls back."""
 
