@@ -195,8 +195,12 @@ class Bench:
         self.apis, self.faults, self.database, self.services = apis, faults, database, services
         self.buckets = services.settings.buckets
         self._clients = [httpx.AsyncClient(base_url=api.base, timeout=40) for api in apis]
-        self._ingestor = Ingestor(services.store, self.buckets, jail)
+        self._ingestor = self.usual = Ingestor(services.store, self.buckets, jail)
         self.phones: list[Phone] = []
+
+    def use(self, ingestor: Ingestor) -> None:
+        """Let this one ingest from now on; until the next test."""
+        self._ingestor = ingestor
 
     def client(self, api: int) -> httpx.AsyncClient:
         return self._clients[api]
@@ -384,6 +388,7 @@ async def bench(session_bench: Bench, database_url: str) -> Bench:
     await admin.close()
     session_bench.faults.clear()
     session_bench.phones.clear()
+    session_bench.use(session_bench.usual)
     for api in session_bench.apis:
         if api.process.poll() is not None:
             await asyncio.to_thread(api.start)
