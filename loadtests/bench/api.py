@@ -72,6 +72,12 @@ async def start():
 app = Litestar([read, read_row], on_startup=[start], openapi_config=None, logging_config=None)
 uvloop.run(serve_asgi(app, "127.0.0.1", int(sys.argv[1])))
 """
+CHECKS: Final = 200
+ALBUM: Final = """
+INSERT INTO assets (id, owner_id, state, bytes, declared_type, sha256)
+SELECT gen_random_uuid(), $1, 'ready', 3000000 + n, 'image/jpeg', lpad(to_hex(n), 64, '0')
+FROM generate_series(1, 10000) n
+"""
 CYCLE: Final = """
 local tokens, at = {}, 0
 for line in io.lines(os.getenv("TOKENS")) do tokens[#tokens + 1] = "Bearer " .. line end
@@ -136,6 +142,7 @@ async def _measure(
             "load_average": os.getloadavg()[0],
             "reads": await asyncio.to_thread(_compare, api + asset, me["accessToken"], tokens, bare, folder),
             "replay": await _replays(client, auth),
+            "bulk_check": await _checks(client, auth, me["ownerId"], db),
             "streams": await _streams(client, auth, me["ownerId"], db, pid),
         }
         await db.stop()
@@ -219,6 +226,25 @@ async def _replays(client: httpx.AsyncClient, auth: dict[str, str]) -> dict[str,
             (await client.post("/v1/uploads", json=body, headers=headers)).raise_for_status()
             times.append((time.perf_counter() - begun) * 1000)
     return {"first_p50_ms": round(statistics.median(first), 2), "again_p50_ms": round(statistics.median(again), 2)}
+
+
+async def _checks(client: httpx.AsyncClient, auth: dict[str, str], owner: str, db: Database) -> dict[str, float]:
+    """Milliseconds of `POST /v1/uploads/check` for 1,000 photos, half of them in an album of 10,000."""
+    async with db.transaction() as tx:
+        await tx.execute("ALTER TABLE assets DISABLE TRIGGER USER")
+        await tx.execute(ALBUM, ids.decode("owner", owner))
+        await tx.execute("ALTER TABLE assets ENABLE TRIGGER USER")
+        await tx.execute("ANALYZE assets")
+    times = []
+    for number in range(CHECKS):
+        asked = range(number * 7 + 1, number * 7 + 1001)
+        photos = [{"sha256": f"{n:064x}", "sourceId": f"S{n}", "bytes": 3_000_000 + n} for n in asked if n % 2]
+        photos += [{"sha256": f"{n + (1 << 40):064x}", "sourceId": f"S{n}", "bytes": n} for n in asked if n % 2 == 0]
+        begun = time.perf_counter()
+        (await client.post("/v1/uploads/check", json={"photos": photos}, headers=auth)).raise_for_status()
+        times.append((time.perf_counter() - begun) * 1000)
+    times.sort()
+    return {"p50_ms": round(statistics.median(times), 1), "p99_ms": round(times[len(times) * 99 // 100], 1)}
 
 
 async def _streams(

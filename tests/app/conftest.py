@@ -101,7 +101,7 @@ class ApiProcess:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.base, self.log = f"http://127.0.0.1:{self.port}", log
-        self._env = {
+        self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("TIRAGE_")},
             **env,
             **ROOMY,
@@ -114,7 +114,7 @@ class ApiProcess:
         """Start it (again), and wait until it answers."""
         with self.log.open("ab") as out:
             command = [Path(sys.executable).with_name("tirage"), "api"]
-            self.process = subprocess.Popen(command, env=self._env, stdout=out, stderr=out)
+            self.process = subprocess.Popen(command, env=self.env, stdout=out, stderr=out)
         for _ in range(300):
             with contextlib.suppress(httpx.TransportError):
                 if httpx.get(f"{self.base}/healthz").status_code == 200:

@@ -107,17 +107,18 @@ class TestOneRender:
         assert answers == {(200, hashlib.sha256(stored).hexdigest())}
         assert sum(metric(origin, MADE) for origin in origins) - before == 1
 
-    async def test_a_killed_leader_costs_one_retry(self, origins: list[Any], asset: str, ring: Ring) -> None:
+    @pytest.mark.parametrize("each", [4, pytest.param(167, marks=pytest.mark.soak)])
+    async def test_a_killed_leader_costs_one_retry(self, origins: list[Any], asset: str, ring: Ring, each: int) -> None:
         recipe = wanted(width=1700, height=1700, format="webp", effort=6)
         path = path_of(ring, asset, recipe)
         before = [metric(origin, MADE) for origin in origins]
-        waiting = [asyncio.create_task(get(origin, path)) for origin in origins for _ in range(4)]
+        waiting = [asyncio.create_task(get(origin, path)) for origin in origins for _ in range(each)]
         leader = await self.leader(origins)
         leader.kill()
         answers = await asyncio.gather(*waiting, return_exceptions=True)
         died = [answer for answer in answers if isinstance(answer, BaseException)]
         good = [answer for answer in answers if isinstance(answer, httpx.Response)]
-        assert len(died) == 4
+        assert len(died) == each
         assert {answer.status_code for answer in good} == {200}
         assert len({answer.content for answer in good}) == 1
         alive = [n for n, origin in enumerate(origins) if origin is not leader]

@@ -198,6 +198,15 @@ class Bench:
         self._ingestor = self.usual = Ingestor(services.store, self.buckets, jail)
         self.phones: list[Phone] = []
 
+    @contextlib.asynccontextmanager
+    async def beside(self, tree: Path, log: Path) -> AsyncIterator[int]:
+        """The number of an API process that runs the code of another tree, on the same database and store."""
+        api = await asyncio.to_thread(ApiProcess, {**self.apis[0].env, "PYTHONPATH": str(tree)}, log)
+        self._clients.append(httpx.AsyncClient(base_url=api.base, timeout=40))
+        yield len(self._clients) - 1
+        await self._clients.pop().aclose()
+        await asyncio.to_thread(api.stop)
+
     def use(self, ingestor: Ingestor) -> None:
         """Let this one ingest from now on; until the next test."""
         self._ingestor = ingestor

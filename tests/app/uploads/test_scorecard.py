@@ -7,6 +7,11 @@ and hash; its hash is the source's; every session ends in a named state; nothing
 import asyncio
 import contextlib
 import hashlib
+import io
+import shutil
+import socket
+import subprocess
+import tarfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -437,6 +442,58 @@ async def test_31_bodies_that_hardly_move(row: Bench, photo: Make) -> None:
     slow.sources.clear()
 
 
+@pytest.mark.soak
+async def test_31_five_hundred_sessions_that_hardly_move(row: Bench, photo: Make) -> None:
+    """A byte a second on each of 500 bodies: all are ended, what came is kept, others send as if nobody was there."""
+    slow = [await row.phone() for _ in range(63)]
+    other, data = await row.phone(), photo()
+    whose = [phone for phone in slow for _ in range(8)][:500]
+    sessions = [(phone, (await phone.create(photo(), sha256=None))["id"]) for phone in whose]
+    alone = await timed(other, photo)
+    held = [row.socket_to(0, head_of(phone, f"/v1/tus/{id_}", 0, 50_000), b"x") for phone, id_ in sessions]
+    dripping = asyncio.create_task(drip(held))
+    beside = await timed(other, photo)
+    sent = await other.send(data)
+    assert (await other.complete(sent["id"])).status_code == 202
+    print(f"\nms of a whole upload, alone {alone}, beside 500 slow bodies {beside}")
+    statuses = await dripping
+    assert set(statuses) == {b"HTTP/1.1 503"}
+    assert len(statuses) == 500
+    for phone, id_ in sessions[::50]:
+        assert await offset_of(phone, f"/v1/tus/{id_}") >= 1
+    for phone in slow:
+        phone.sources.clear()
+
+
+async def timed(phone: Phone, photo: Make) -> list[int]:
+    """Milliseconds of ten uploads, each from its creation to its completion, fastest first."""
+    times = []
+    for _ in range(10):
+        began = time.monotonic()
+        upload = await phone.send(photo())
+        assert (await phone.complete(upload["id"])).status_code == 202
+        times.append(int((time.monotonic() - began) * 1000))
+    return sorted(times)
+
+
+async def drip(held: list[socket.socket]) -> list[bytes]:
+    """Send a byte a second on each until the server ends them all; how each answer began."""
+    loop, left, answers = asyncio.get_running_loop(), dict.fromkeys(held), []
+    for one in held:
+        one.setblocking(False)
+    async with asyncio.timeout(180):
+        while left:
+            for one in list(left):
+                with contextlib.suppress(OSError):
+                    await loop.sock_sendall(one, b"x")
+                with contextlib.suppress(BlockingIOError):
+                    answers.append(one.recv(1000)[:12])
+                    one.close()
+                    del left[one]
+            await asyncio.sleep(1)
+    return answers
+
+
 def test_32_no_request_needs_more_than_a_proxy_lets_through() -> None:
     for rate in (None, 1, 10_000, 48_000, 1_000_000, 10**9):
         held = Held(size=200 * MIB, part_bytes=part_size(rate))
@@ -454,6 +511,41 @@ async def test_38_old_and_new_process_together(row: Bench, photo: Make) -> None:
     path = f"/v1/tus/{(await phone.create(other, api=1))['id']}"
     assert await append(phone, path, other[:100_000], 0, api=1) == 204
     assert await append(phone, path, other, 100_000, api=0) == 204
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> Path:
+    """The code as it was before the last migration, which a rolling deploy runs on the new schema."""
+    root = Path(__file__).parents[3]
+    if shutil.which("git") is None or not (root / ".git").exists():
+        pytest.skip("needs the history")
+
+    def git(*words: str) -> bytes:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, check=True).stdout
+
+    last = git("rev-list", "-1", "HEAD", "--", "app/migrations").decode().strip()
+    tree = tmp_path / "older"
+    tree.mkdir()
+    with tarfile.open(fileobj=io.BytesIO(git("archive", f"{last}^"))) as archive:
+        archive.extractall(tree, filter="data")
+    return tree
+
+
+@pytest.mark.soak
+async def test_38_the_build_before_the_last_migration(row: Bench, photo: Make, older: Path, tmp_path: Path) -> None:
+    phone = await row.phone()
+    async with row.beside(older, tmp_path / "older.log") as old:
+        for begun, ended in ((old, 0), (0, old)):
+            upload = await phone.create(data := photo(), api=begun)
+            (part,) = (await phone.parts(upload["id"], api=ended))["parts"]
+            assert await phone.put(part, data, acknowledge=upload["id"]) == 200
+            key = uuid4().hex
+            answers = [await phone.complete(upload["id"], key=key, api=n) for n in (ended, begun)]
+            assert answers[0].status_code == 202
+            assert answers[0].content == answers[1].content
+            path = f"/v1/tus/{(await phone.create(other := photo(300_000), api=begun))['id']}"
+            assert await append(phone, path, other[:100_000], 0, api=begun) == 204
+            assert await append(phone, path, other, 100_000, api=ended) == 204
 
 
 @pytest.mark.soak
