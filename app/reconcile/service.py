@@ -58,6 +58,8 @@ SYSTEM: Final = Origin(actor="system")
 OPERATOR: Final = Origin(actor="operator")
 LOOKED_UP: Final = 50
 """Orders at a printer that are asked for one by one in a run, because its list does not have them."""
+PATIENCE: Final = 6
+"""So many grace times a mending, and what it plans behind everybody else's work, may take before it is a case."""
 _STRAY: Final = UUID("5b1f0d51-8a06-5d39-9f5e-0a6c2b9e7d42")
 Finish = Callable[[Transaction], Awaitable[None]]
 _S = FindingState
@@ -201,7 +203,7 @@ class Reconciler:
                     await _alert(tx, finding)
                 return Seen(id=finding_id, state=state, is_new=True, finding=finding)
             kept = await store.known(tx, finding)
-            has_had_time = now - kept.changed_at > timedelta(seconds=self._settings.grace_s)
+            has_had_time = now - kept.changed_at > timedelta(seconds=PATIENCE * self._settings.grace_s)
             if kept.state in (_S.REPAIRING, _S.REPAIRED) and has_had_time:
                 await self._open_case(tx, kept, now)
                 return Seen(id=kept.id, state=_S.CASE, is_new=False, finding=finding)

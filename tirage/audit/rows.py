@@ -90,7 +90,8 @@ HAVING (o.state IN ('paid', 'closed') AND (count(p.id) <> 1 OR sum(p.amount) <> 
                                            OR bool_or(p.currency <> o.currency)))
     OR (o.state IN ('placed', 'awaiting_payment') AND count(p.id) > 0)
     OR (o.state IN ('cancelled', 'expired') AND count(p.id) > 0 AND sum(p.amount) <> (
-        SELECT coalesce(sum(r.amount), 0) FROM refunds r WHERE r.order_id = o.id AND r.state <> 'failed'))
+        SELECT coalesce(sum(r.amount), 0) FROM refunds r
+        WHERE r.order_id = o.id AND r.state <> 'failed' AND r.stray_intent IS NULL))
 """,
     ),
     Rule(
@@ -99,7 +100,7 @@ HAVING (o.state IN ('paid', 'closed') AND (count(p.id) <> 1 OR sum(p.amount) <> 
         of="payment",
         sql="""
 SELECT p.id AS subject, format('captured %s, refunds %s', p.amount, sum(r.amount)) AS detail
-FROM payments p JOIN refunds r ON r.payment_id = p.id AND r.state <> 'failed'
+FROM payments p JOIN refunds r ON r.payment_id = p.id AND r.state <> 'failed' AND r.stray_intent IS NULL
 GROUP BY p.id HAVING p.state <> 'captured' OR sum(r.amount) > p.amount OR bool_or(r.currency <> p.currency)
 """,
     ),
@@ -120,7 +121,8 @@ LEFT JOIN LATERAL (
     WHERE x.order_id = o.id AND x.state NOT IN ('cancelled', 'failed')) f ON true
 WHERE o.state IN ('paid', 'closed')
   AND (coalesce(f.many, 0) <> 1 OR f.copies <> l.copies OR f.lines <> l.lines OR f.orders > 1 OR f.unnamed)
-  AND NOT (coalesce(f.many, 0) = 0 AND (EXISTS (SELECT FROM refunds r WHERE r.order_id = o.id)
+  AND NOT (coalesce(f.many, 0) = 0 AND (EXISTS (
+                                            SELECT FROM refunds r WHERE r.order_id = o.id AND r.stray_intent IS NULL)
                                         OR EXISTS (SELECT FROM order_holds h WHERE h.order_id = o.id)))
 """,
     ),
@@ -233,6 +235,14 @@ WHERE t.seq <> t.place OR (t.place = t.many AND h.seq IS DISTINCT FROM t.seq)
 WITH read AS (
     SELECT id, seq, lag(seq) OVER (PARTITION BY aggregate_id ORDER BY tx_id, position) AS before FROM events)
 SELECT id AS subject, format('number %s is read after %s', seq, before) AS detail FROM read WHERE before > seq
+""",
+    ),
+    Rule(
+        name="books-agree",
+        says="reconciliation knows of no difference that a person has to decide",
+        of="case",
+        sql="""
+SELECT id AS subject, format('%s, %s: %s %s', drift, what, subject, detail) AS detail FROM findings WHERE state = 'case'
 """,
     ),
     Rule(

@@ -21,7 +21,7 @@ from tasks import policy
 from tests.app.orders.test_checkout import SKU, Counter
 from tests.app.paying import MovedClock, Shop, payment_env
 
-GRACE_S = 60
+GRACE_S = 300
 LOOKS = ("payment.read", "fulfilment.poll", "fulfilment.tend")
 
 

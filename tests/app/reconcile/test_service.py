@@ -11,6 +11,7 @@ from app.orders.domain import OrderState
 from app.orders.fold import Visible
 from app.reconcile.domain import RULES, Drift, FindingState
 from app.reconcile.errors import CaseNotFound
+from app.reconcile.service import PATIENCE
 from base import ids
 from base.ids import OrderId, RefundId
 from base.money import Money
@@ -281,7 +282,11 @@ async def test_a_repair_that_does_not_help_becomes_a_case_which_a_person_closes(
     await world.later(GRACE_S + 1)
     (found,) = (await world.reconcile()).seen
     await world.work()
-    await world.later(GRACE_S + 1)
+    await world.later((PATIENCE - 1) * GRACE_S)
+    rows = await world.rows()
+    assert [one.state for one in (await world.reconcile()).seen] == [FindingState.REPAIRED]
+    assert await world.rows() == rows
+    await world.later(GRACE_S)
     for is_told in (True, False):
         rows = await world.rows()
         (again,) = (await world.reconcile()).seen

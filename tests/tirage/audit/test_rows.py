@@ -99,6 +99,10 @@ BREAKS: Final[dict[str, tuple[str, ...]]] = {
         "UPDATE event_heads SET seq = seq + 1",
     ),
     "stream-in-order": ("UPDATE events SET tx_id = '1' WHERE type = 'order.paid'",),
+    "books-agree": (
+        """INSERT INTO findings (id, drift, what, subject, state, detail, found_at, changed_at)
+           VALUES (gen_random_uuid(), 'amount', 'captured', 'x', 'case', '', now(), now())""",
+    ),
     "states-told": ("DELETE FROM events WHERE type = 'order.paid'",),
 }
 
