@@ -22,7 +22,7 @@ from app.payments.facts import AskRefund, Read
 from app.reconcile.service import Mend
 from app.services import Services
 from app.uploads.planning import Assemble, Clean
-from app.webhooks.service import Process
+from app.webhooks.writing import Process
 from base.ingest import Analyse
 from base.jobs import Result
 

@@ -141,6 +141,34 @@ async def plan(tx: Transaction, kind: JobKind, wanted: Plan, region: str, cause:
     return job_id
 
 
+INSERT_MANY: Final = """
+INSERT INTO jobs (id, kind, region, lane, share, payload, not_before, max_attempts, time_limit_s, nonce, traceparent,
+                  state)
+SELECT p.id, $5, $6, $7, $8, p.payload::jsonb, now(), $9, $10, p.nonce, p.traceparent, 'queued'
+FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[]) AS p (id, payload, nonce, traceparent)
+"""
+
+
+async def plan_many(
+    tx: Transaction, kind: JobKind, wanted: Sequence[tuple[msgspec.Struct, str | None]], region: str
+) -> None:
+    """Write a row for each payload, with the `traceparent` it came under: nobody's work, to be done at once."""
+    await tx.execute(
+        INSERT_MANY,
+        [new_id() for _ in wanted],
+        [msgspec.json.encode(payload).decode() for payload, _ in wanted],
+        [secrets.token_bytes(16) for _ in wanted],
+        [traceparent for _, traceparent in wanted],
+        kind.name,
+        region,
+        kind.lane,
+        NOBODY,
+        kind.max_attempts,
+        kind.time_limit_s,
+    )
+    tx.wake_after_commit(f"jobs:{region}")
+
+
 CLAIM: Final = f"""
 WITH RECURSIVE shares AS (
     (SELECT share FROM jobs WHERE state = 'queued' AND region = $1 AND lane = $2 ORDER BY share LIMIT 1)

@@ -1,6 +1,6 @@
 """The spine: record a fact's event and, in the same transaction, plan the jobs it causes."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from uuid import UUID
 
 import msgspec
@@ -50,3 +50,7 @@ class Spine:
         """Plan one job (a schedule's, or a reaction's); None when the same work is already planned."""
         kind = self._kinds[wanted.kind]
         return await jobs.plan(tx, kind, wanted, wanted.region or self.region, cause)
+
+    async def plan_many(self, tx: Transaction, kind: str, wanted: Sequence[tuple[msgspec.Struct, str | None]]) -> None:
+        """Plan a job of one kind for each payload, with the `traceparent` it came under."""
+        await jobs.plan_many(tx, self._kinds[kind], wanted, self.region)

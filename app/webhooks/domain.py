@@ -25,6 +25,17 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
     told_at: datetime | None
 
 
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """One delivery, sealed and ready to be stored; `traceparent` is what it came under."""
+
+    id: UUID
+    received: Received
+    kek_id: str
+    wrapped: bytes
+    sealed: bytes
+    traceparent: str | None
+
+
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """A webhook as stored; `sealed` is under the owner's key once it is known whose it is, else under `wrapped`."""
 

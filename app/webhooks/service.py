@@ -12,14 +12,14 @@ from prometheus_client import Counter
 from app.kernel import alerts, jobs
 from app.kernel.alerts import Severity
 from app.kernel.db import Database, Readable, Transaction
-from app.kernel.jobs import Plan
 from app.kernel.persons import PersonErased, PersonKeys
 from app.kernel.spine import Spine
 from app.webhooks import signatures, store
-from app.webhooks.domain import STRIPE, Heard, Kept, Listed, Listener, Received, Vendors
+from app.webhooks.domain import STRIPE, Delivery, Heard, Kept, Listed, Listener, Received, Vendors
 from app.webhooks.errors import SignatureRefused, SubjectMissing, WebhookMalformed, WebhookUnknown
 from app.webhooks.settings import WebhookSettings
-from base import envelope, ids
+from app.webhooks.writing import Writer
+from base import envelope, ids, telemetry
 from base.clock import Clock
 from base.settings import Keys
 
@@ -42,12 +42,6 @@ class _Envelope(msgspec.Struct, frozen=True):
     account: Word | None = None
 
 
-class Process(msgspec.Struct, frozen=True, kw_only=True):
-    """Look at a stored webhook."""
-
-    webhook_id: UUID
-
-
 class Intake:
     """The door: runs in the API, holds the secrets."""
 
@@ -60,7 +54,7 @@ class Intake:
         settings: WebhookSettings,
         vendors: Vendors | None = None,
     ) -> None:
-        self._db, self._spine, self._keks, self._clock = db, spine, keks, clock
+        self._writer, self._keks, self._clock = Writer(db, spine), keks, clock
         self._settings, self._vendors = settings, vendors
 
     async def stripe(self, body: bytes, header: str) -> bool:
@@ -108,18 +102,18 @@ class Intake:
         return await self._keep(received)
 
     async def _keep(self, received: Received) -> bool:
-        """Two statements and a commit."""
+        """Seal it and have it stored."""
         webhook_id = ids.new_id()
         kek_id, wrapped, key = envelope.new_data_key(self._keks, webhook_id.bytes)
         sealed = envelope.seal(key, received.body, CONTEXT.encode() + webhook_id.bytes)
-        async with self._db.transaction() as tx:
-            if not await store.insert(tx, webhook_id, received, kek_id, wrapped, sealed):
-                REPEATED.labels(received.source).inc()
-                return False
-            plan = Plan(kind="webhook.process", payload=Process(webhook_id=webhook_id))
-            await self._spine.plan(tx, plan, cause=None)
-        RECEIVED.labels(received.source).inc()
-        return True
+        traceparent = telemetry.traceparent()
+        is_new = await self._writer.keep(
+            Delivery(
+                id=webhook_id, received=received, kek_id=kek_id, wrapped=wrapped, sealed=sealed, traceparent=traceparent
+            )
+        )
+        (RECEIVED if is_new else REPEATED).labels(received.source).inc()
+        return is_new
 
 
 def _plain(text: str) -> str:

@@ -1,5 +1,6 @@
 """All SQL of webhooks."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -7,11 +8,14 @@ from uuid import UUID
 import msgspec
 
 from app.kernel.db import Readable, Transaction
-from app.webhooks.domain import Heard, Kept, Listed, Received
+from app.webhooks.domain import Delivery, Heard, Kept, Listed
 
 INSERT: Final = """
 INSERT INTO webhooks (id, source, account, dedupe_key, type, key_name, headers, kek_id, wrapped, sealed, told_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9, $10, $11)
+SELECT id, source, account, dedupe_key, type, key_name, headers::jsonb, kek_id, wrapped, sealed, told_at
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+            $9::bytea[], $10::bytea[], $11::timestamptz[])
+    AS w (id, source, account, dedupe_key, type, key_name, headers, kek_id, wrapped, sealed, told_at)
 ON CONFLICT (source, account, dedupe_key) DO NOTHING
 RETURNING id
 """
@@ -38,25 +42,16 @@ SELECT id FROM jobs WHERE kind = 'webhook.process' AND state = 'parked' AND payl
 """
 
 
-async def insert(
-    tx: Transaction, webhook_id: UUID, received: Received, kek_id: str, wrapped: bytes, sealed: bytes
-) -> bool:
-    """Write a delivery; False when it was here before."""
-    made = await tx.value(
-        INSERT,
-        webhook_id,
-        received.source,
-        received.account,
-        received.dedupe_key,
-        received.type,
-        received.key_name,
-        msgspec.json.encode(received.headers).decode(),
-        kek_id,
-        wrapped,
-        sealed,
-        received.told_at,
-    )
-    return made is not None
+async def insert(tx: Transaction, deliveries: Sequence[Delivery]) -> set[UUID]:
+    """Write deliveries; the ids of those that were not here before. Of two of the same in one call, one is."""
+    rows = [_columns(one) for one in deliveries]
+    return {row["id"] for row in await tx.fetch(INSERT, *map(list, zip(*rows, strict=True)))}
+
+
+def _columns(one: Delivery) -> tuple[object, ...]:
+    told, headers = one.received, msgspec.json.encode(one.received.headers).decode()
+    who = (told.source, told.account, told.dedupe_key, told.type, told.key_name)
+    return (one.id, *who, headers, one.kek_id, one.wrapped, one.sealed, told.told_at)
 
 
 async def lock(tx: Transaction, webhook_id: UUID) -> Kept | None:

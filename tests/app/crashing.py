@@ -29,13 +29,28 @@ STATUS = 86
 
 
 class Mortal:
-    """A coroutine that counts its suspensions and dies at one of them."""
+    """A coroutine that counts its suspensions, and those of tasks that it begins, and dies at one of them."""
 
     def __init__(self, inner: Awaitable[Any], at: int) -> None:
         self._inner, self._at, self.count = inner, at, 0
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        running = self._inner.__await__()
+        return self._run(self._inner)
+
+    def follow(self, loop: asyncio.AbstractEventLoop, work: Any, **how: Any) -> asyncio.Task[Any]:
+        """A task factory."""
+
+        class Followed:
+            def __await__(_) -> Generator[Any, Any, Any]:  # noqa: N805
+                return self._run(work)
+
+        async def followed() -> Any:
+            return await Followed()
+
+        return asyncio.Task(followed(), loop=loop, **how)
+
+    def _run(self, inner: Awaitable[Any]) -> Generator[Any, Any, Any]:
+        running = inner.__await__()
         step: Callable[[], Any] = lambda: running.send(None)  # noqa: E731
         while True:
             try:
@@ -114,7 +129,9 @@ async def once(op: str, at: int, told: dict[str, str]) -> int:
     if op == "call":
         await api().services.start()
     mortal = Mortal(OPS[op](services, **told), at)
+    asyncio.get_running_loop().set_task_factory(mortal.follow)
     await mortal
+    asyncio.get_running_loop().set_task_factory(None)
     await services.stop()
     return mortal.count
 

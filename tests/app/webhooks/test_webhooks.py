@@ -14,8 +14,11 @@ from stripe import WebhookSignature
 from app.kernel.db import Database
 from app.main import create_app
 from app.payments.domain import PaymentState
+from app.services import Services
 from app.webhooks import service
+from app.webhooks.domain import Delivery, Received
 from app.webhooks.errors import SubjectMissing
+from app.webhooks.writing import Writer
 from base import ids
 from tests.app.conftest import api_settings, running
 
@@ -52,6 +55,13 @@ async def rows(db: Database) -> dict[str, int]:
         return {name: int(await tx.value(f"SELECT count(*) FROM {name}")) for name in ("webhooks", "jobs")}
 
 
+def delivery(key: str) -> Delivery:
+    received = Received(
+        source="stripe", account="", dedupe_key=key, type="t", body=b"", key_name=None, headers={}, told_at=None
+    )
+    return Delivery(id=ids.new_id(), received=received, kek_id="k", wrapped=b"w", sealed=b"s", traceparent=None)
+
+
 REFUSED: list[tuple[bytes, Callable[[], dict[str, str]]]] = [
     (event(), dict),
     (event(), lambda: {"Stripe-Signature": ""}),
@@ -80,6 +90,31 @@ class TestTheDoor:
         assert [one.status_code for one in answers] == [200] * 5
         assert sorted(one.json()["new"] for one in answers) == [False] * 4 + [True]
         assert await rows(db) == {"webhooks": 1, "jobs": 1}
+
+    async def test_a_burst_is_kept_whole_each_once_and_its_repetitions_are_told_apart(
+        self, api: httpx.AsyncClient, db: Database
+    ) -> None:
+        """Many go into one transaction; the same event twice within it is still one row."""
+        sent = [event(number % 60) for number in range(90)]
+        answers = await asyncio.gather(*(send(api, body) for body in sent))
+        assert {answer.status_code for answer in answers} == {200}
+        assert sum(answer.json()["new"] for answer in answers) == 60
+        assert await rows(db) == {"webhooks": 60, "jobs": 60}
+
+    async def test_one_that_cannot_be_stored_takes_no_other_with_it(self, services: Services, db: Database) -> None:
+        """The database refuses a NUL in text, whatever the door lets through."""
+        writer = Writer(db, services.spine)
+        kept = await asyncio.gather(*(writer.keep(delivery(n)) for n in ("a", "b\0", "c")), return_exceptions=True)
+        assert [one if isinstance(one, bool) else "refused" for one in kept] == [True, "refused", True]
+        assert await rows(db) == {"webhooks": 2, "jobs": 2}
+
+    async def test_one_who_stops_waiting_changes_nothing_for_the_others(self, services: Services, db: Database) -> None:
+        writer = Writer(db, services.spine)
+        first, second = [asyncio.create_task(writer.keep(delivery(n))) for n in ("a", "b")]
+        await asyncio.sleep(0)
+        first.cancel()
+        assert await second is True
+        assert await rows(db) == {"webhooks": 2, "jobs": 2}
 
     async def test_the_body_is_not_readable_in_the_database(self, api: httpx.AsyncClient, db: Database) -> None:
         await send(api, event(receipt_email="somebody@example.org"))
