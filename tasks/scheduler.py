@@ -27,6 +27,7 @@ SCHEDULES: Final[dict[str, int]] = {
     "orders.expire": 60,
     "fulfilment.tend": 300,
     "quotes.expire": 300,
+    "reconcile.run": 900,  # TIRAGE_RECONCILE_EVERY_S
     "uploads.reconcile": 60,
     "uploads.sweep": 3_600,
     "assets.empty_trash": 3_600,
