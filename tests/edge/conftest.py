@@ -40,7 +40,7 @@ class Running:
         command = [Path(sysconfig.get_path("scripts")) / "tirage", self.name]
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(command, env=self.env, stdout=out, stderr=out)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while time.monotonic() < deadline and self.process.poll() is None:
             with suppress(OSError), urllib.request.urlopen(self.url + "/healthz", timeout=2):
                 return self
