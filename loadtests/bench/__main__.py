@@ -15,6 +15,7 @@ BENCHES: Final[dict[str, str]] = {
     "previews": "loadtests.bench.previews",
     "spine": "loadtests.bench.spine",
     "masters": "loadtests.bench.masters",
+    "orders": "loadtests.bench.orders",
     "stack": "loadtests.bench.stack",
     "webhooks": "loadtests.bench.webhooks",
 }

@@ -47,7 +47,7 @@ def _legs(photos: list[tuple[str, bytes]], api: str) -> dict[str, dict[str, floa
     seen: dict[str, dict[str, list[int]]] = {name: {} for name, _ in photos}
     for turn in range(ROUNDS + 1):
         for name, content in photos:
-            walk = Walk(name, content, api, True)
+            walk = Walk(name, content, api, True, None)
             with contextlib.redirect_stdout(io.StringIO()):
                 walk.run()
             if turn:  # the first is a warm-up
