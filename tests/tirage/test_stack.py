@@ -125,6 +125,7 @@ def test_each_process_has_the_variables_of_its_row_and_no_other(data: Path) -> N
             found = {pair.partition("=")[0] for pair in pairs} - plain
             tuned = {"TIRAGE_API_URL", "TIRAGE_API_PORT", "TIRAGE_ORIGIN_URL", "TIRAGE_ORIGIN_PORT"}
             tuned |= {"TIRAGE_FULFILMENT_POLL_S", "TIRAGE_FULFILMENT_POLL_MOST_S", "TIRAGE_ORDER_CANCEL_WINDOW_S"}
+            tuned |= {"TIRAGE_RECONCILE_EVERY_S", "TIRAGE_RECONCILE_GRACE_S"}
             assert found - tuned == set(process.variables) - tuned, process.name
 
 
