@@ -260,6 +260,35 @@ def png(raw: bytes) -> Structure:
     )
 
 
+# --- GIF (GIF89a specification) ---------------------------------------------------------------------------------------
+
+
+def gif_frames(raw: bytes, most: int) -> int:
+    """Frames of a GIF, counted no further than `most`: decoders read every frame's data before they tell.
+
+    A fault ends the count; judging it is left to the decoder.
+    """
+    at, frames = 13 + _gif_table(raw, 10), 0
+    while frames < most and at + 2 <= len(raw):
+        kind = raw[at]
+        if kind == 0x2C:
+            frames += 1
+            at += 11 + _gif_table(raw, at + 9)
+        elif kind == 0x21:
+            at += 2
+        else:
+            break
+        while at < len(raw) and raw[at]:
+            at += raw[at] + 1
+        at += 1
+    return frames
+
+
+def _gif_table(raw: bytes, flags: int) -> int:
+    """Bytes of the colour table that the flags at this place announce."""
+    return 3 << (raw[flags] & 7) + 1 if flags < len(raw) and raw[flags] & 0x80 else 0
+
+
 # --- WebP (RFC 9649) -------------------------------------------------------------------------------------------------
 
 

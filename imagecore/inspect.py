@@ -22,6 +22,7 @@ MAX_BYTES: Final = 200 << 20
 MAX_SIDE: Final = 32_768
 MAX_PIXELS: Final = 200_000_000
 MAX_FRAMES: Final = 500
+COUNTED_FRAMES: Final = 5_000
 MIN_SIDE: Final = 16
 LOW_PPI: Final = 200
 
@@ -131,6 +132,9 @@ class Survey:
         kind = containers.sniff(self.raw)
         if kind in _MAKERS:
             self._structure(_MAKERS[kind](self.raw))
+            refuse_oversized(self.facts())
+        elif kind == "gif":
+            self.known["pages"] = max(1, containers.gif_frames(self.raw, COUNTED_FRAMES))
             refuse_oversized(self.facts())
         try:
             if kind in ("heic", "avif"):

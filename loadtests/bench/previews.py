@@ -49,6 +49,7 @@ LOADER = "thumbor.loaders.file_loader"
 FILE_LOADER_ROOT_PATH = {root!r}
 STORAGE = "thumbor.storages.no_storage"
 QUALITY = 80
+PROGRESSIVE_JPEG = False
 """
 
 Get = Callable[[int, int], Awaitable[int]]
