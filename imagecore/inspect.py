@@ -22,7 +22,8 @@ MAX_BYTES: Final = 200 << 20
 MAX_SIDE: Final = 32_768
 MAX_PIXELS: Final = 200_000_000
 MAX_FRAMES: Final = 500
-COUNTED_FRAMES: Final = 5_000
+DRAWN_FRAMES: Final = 5_000
+"""A GIF of so many is refused before libvips reads them all to learn their number."""
 MIN_SIDE: Final = 16
 LOW_PPI: Final = 200
 
@@ -133,9 +134,8 @@ class Survey:
         if kind in _MAKERS:
             self._structure(_MAKERS[kind](self.raw))
             refuse_oversized(self.facts())
-        elif kind == "gif":
-            self.known["pages"] = max(1, containers.gif_frames(self.raw, COUNTED_FRAMES))
-            refuse_oversized(self.facts())
+        elif kind == "gif" and containers.gif_frames(self.raw, DRAWN_FRAMES) == DRAWN_FRAMES:
+            raise Rejected(Reason.TOO_MANY_FRAMES, f"{DRAWN_FRAMES} or more")
         try:
             if kind in ("heic", "avif"):
                 self._container(heif.read(self.raw))
