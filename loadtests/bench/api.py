@@ -39,6 +39,8 @@ from loadtests.bench.edge import _await, _ending, _free_port
 ROUNDS: Final = 7
 SECONDS: Final = 3
 CONNECTIONS: Final = 32
+ASSETS: Final = 500
+"""As many are read in turn: reads of one row at once would be answered by one read of it."""
 STREAMS: Final = 500
 WAKES: Final = 50
 ROOMY: Final = {f"TIRAGE_API_{name}": "1000000" for name in ("READS_BURST", "WRITES_BURST", "DEVICES_BURST")} | {
@@ -47,9 +49,9 @@ ROOMY: Final = {f"TIRAGE_API_{name}": "1000000" for name in ("READS_BURST", "WRI
 }
 BARE: Final = """
 import os, sys
-from uuid import UUID
 import asyncpg, msgspec, uvloop
 from litestar import Litestar, get
+from base import ids
 from tirage.serving import serve_asgi
 
 class Out(msgspec.Struct):
@@ -60,11 +62,11 @@ class Out(msgspec.Struct):
 def read() -> Out:
     return Out("ast_01h455vb4pex5vsknk084sn02q", 1000)
 
-@get("/read")
-async def read_row() -> Out:
+@get("/v1/assets/{asset:str}")
+async def read_row(asset: str) -> Out:
     async with app.state.pool.acquire() as connection:
-        await connection.fetchrow("SELECT * FROM assets WHERE id = $1 AND owner_id = $2", UUID(int=1), UUID(int=2))
-    return Out("ast_01h455vb4pex5vsknk084sn02q", 1000)
+        row = await connection.fetchrow("SELECT * FROM assets WHERE id = $1", ids.decode("asset", asset))
+    return Out(asset, row["bytes"])
 
 async def start():
     app.state.pool = await asyncpg.create_pool(os.environ["TIRAGE_DATABASE_URL"])
@@ -79,12 +81,16 @@ SELECT gen_random_uuid(), $1, 'ready', 3000000 + n, 'image/jpeg', lpad(to_hex(n)
 FROM generate_series(1, 10000) n
 """
 CYCLE: Final = """
-local tokens, at = {}, 0
-for line in io.lines(os.getenv("TOKENS")) do tokens[#tokens + 1] = "Bearer " .. line end
+local function lines(name)
+  local found = {}
+  for line in io.lines(os.getenv(name)) do found[#found + 1] = line end
+  return found
+end
+local tokens, paths, at = lines("TOKENS"), lines("PATHS"), 0
 request = function()
-  at = at % #tokens + 1
-  wrk.headers["Authorization"] = tokens[at]
-  return wrk.format("GET")
+  at = at + 1
+  wrk.headers["Authorization"] = "Bearer " .. tokens[at % #tokens + 1]
+  return wrk.format("GET", paths[at % #paths + 1])
 end
 """
 
@@ -134,13 +140,14 @@ async def _measure(
         auth = {"Authorization": f"Bearer {me['accessToken']}"}
         db = Database(settings)
         await db.start()
-        asset = await _asset(client, auth, db)
+        (folder / "paths").write_text("\n".join(await _assets(client, auth, db)))
+        (folder / "root").write_text("/")
         tokens = folder / "tokens"
         tokens.write_text("\n".join(_tokens(env, me["ownerId"])))
         figures = {
-            "command": f"wrk -t1 -c{CONNECTIONS} -d{SECONDS}s on core 1, API on core 0, {ROUNDS} rounds in turn",
+            "command": f"wrk -t1 -c{CONNECTIONS} (alone: -c1) -d{SECONDS}s on core 1, API on core 0, {ROUNDS} rounds",
             "load_average": os.getloadavg()[0],
-            "reads": await asyncio.to_thread(_compare, api + asset, me["accessToken"], tokens, bare, folder),
+            "reads": await asyncio.to_thread(_compare, api, me["accessToken"], tokens, bare, folder),
             "replay": await _replays(client, auth),
             "bulk_check": await _checks(client, auth, me["ownerId"], db),
             "streams": await _streams(client, auth, me["ownerId"], db, pid),
@@ -149,20 +156,18 @@ async def _measure(
         return figures
 
 
-async def _asset(client: httpx.AsyncClient, auth: dict[str, str], db: Database) -> str:
-    """The path of an asset that is read by its key; its row is all that is needed."""
-    body = {"bytes": 1000, "contentType": "image/jpeg"}
-    made = (await client.post("/v1/uploads", json=body, headers={**auth, "Idempotency-Key": "bench-asset"})).json()
+async def _assets(client: httpx.AsyncClient, auth: dict[str, str], db: Database) -> list[str]:
+    """Paths of assets that are read by their keys; their rows are all that is needed."""
     owner = ids.decode("owner", (await client.get("/v1/me", headers=auth)).json()["id"])
+    made = [ids.new_id() for _ in range(ASSETS)]
     async with db.transaction() as tx:
         await tx.execute("ALTER TABLE assets DISABLE TRIGGER USER")
-        await tx.execute(
+        await tx.many(
             "INSERT INTO assets (id, owner_id, state, bytes, declared_type) VALUES ($1, $2, 'ready', 1, 'image/jpeg')",
-            ids.decode("asset", made["assetId"]),
-            owner,
+            [(asset, owner) for asset in made],
         )
         await tx.execute("ALTER TABLE assets ENABLE TRIGGER USER")
-    return f"/v1/assets/{made['assetId']}"
+    return [f"/v1/assets/{ids.encode('asset', asset)}" for asset in made]
 
 
 def _tokens(env: Mapping[str, str], owner: str) -> list[str]:
@@ -174,28 +179,33 @@ def _tokens(env: Mapping[str, str], owner: str) -> list[str]:
     ]
 
 
-def _compare(url: str, token: str, tokens: Path, bare: str, folder: Path) -> dict[str, Any]:
-    script = folder / "cycle.lua"
+def _compare(api: str, token: str, tokens: Path, bare: str, folder: Path) -> dict[str, Any]:
+    """The same script asks all of them: with one token or a new one each time, for rows in turn or the bare `/`."""
+    script, known = folder / "cycle.lua", folder / "known"
     script.write_text(CYCLE)
-    known = ["-H", f"Authorization: Bearer {token}", url]
+    known.write_text(token)
+    paths, root = folder / "paths", folder / "root"
     ways = {
-        "known_token": known,
-        "cold_token": ["-s", str(script), url],
-        "bare_handler": [bare + "/"],
-        "bare_handler_with_the_read": [bare + "/read"],
+        "known_token": (api, paths, known, CONNECTIONS),
+        "cold_token": (api, paths, tokens, CONNECTIONS),
+        "bare_handler": (bare, root, known, CONNECTIONS),
+        "bare_handler_with_the_read": (bare, paths, known, CONNECTIONS),
+        "known_token_alone": (api, paths, known, 1),
+        "bare_handler_alone": (bare, root, known, 1),
+        "bare_handler_with_the_read_alone": (bare, paths, known, 1),
     }
     rates: dict[str, list[float]] = {name: [] for name in ways}
+    lines = tokens.read_text().splitlines()
+    share = len(lines) // ROUNDS
     for number in range(ROUNDS):
-        for name, arguments in ways.items():
-            # Each round of cold tokens begins where none was seen yet.
-            lines = tokens.read_text().splitlines()
-            share = len(lines) // ROUNDS
-            part = folder / f"tokens-{number}"
-            part.write_text("\n".join(lines[number * share : (number + 1) * share]))
-            rates[name].append(_rate(arguments, part))
+        # Each round of cold tokens begins where none was seen yet.
+        tokens.write_text("\n".join(lines[number * share : (number + 1) * share]))
+        for name, (url, asked, given, connections) in ways.items():
+            rates[name].append(_rate(url, script, asked, given, connections))
     ratios = {
-        name: [ours / theirs for ours, theirs in zip(rates[name], rates["bare_handler"], strict=True)]
-        for name in ("known_token", "cold_token", "bare_handler_with_the_read")
+        name: [ours / theirs for ours, theirs in zip(found, rates[_peer(name)], strict=True)]
+        for name, found in rates.items()
+        if name != _peer(name)
     }
     return {
         "per_s": {name: round(statistics.median(found)) for name, found in rates.items()},
@@ -204,9 +214,14 @@ def _compare(url: str, token: str, tokens: Path, bare: str, folder: Path) -> dic
     }
 
 
-def _rate(arguments: list[str], tokens: Path) -> float:
-    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", *arguments]
-    env = {**os.environ, "TOKENS": str(tokens)}
+def _peer(name: str) -> str:
+    """The bare handler asked by as many connections."""
+    return "bare_handler_alone" if name.endswith("_alone") else "bare_handler"
+
+
+def _rate(url: str, script: Path, paths: Path, tokens: Path, connections: int) -> float:
+    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "-s", str(script), url]
+    env = {**os.environ, "TOKENS": str(tokens), "PATHS": str(paths)}
     told = subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
     if "Non-2xx" in told:
         raise RuntimeError(f"unexpected answers: {told}")
