@@ -1,6 +1,7 @@
 """What a demo leaves to look at: print files as they were sent to the printer, and how they were shown before."""
 
 import asyncio
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -37,14 +38,17 @@ def save_masters(where: Sources, folder: Path, order: str) -> list[str]:
 
 
 async def _masters(where: Sources, order: str) -> list[tuple[str, bytes]]:
+    """Those that are kept at home: no other region's store is read."""
     database, store = Database(where.database), ObjectStore(where.store)
     await database.start()
     try:
         read = await books.read(database, 0)
         files = [file for making in read.makings if making.order == order for file in making.files]
+        here = os.environ.get("TIRAGE_REGION", "home")
         return [
             (file.line + Path(file.key).suffix, await store.get(where.buckets.masters, file.key, file.version))
             for file in files
+            if file.region in (None, here)
         ]
     finally:
         await database.stop()

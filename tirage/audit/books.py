@@ -48,9 +48,10 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
-    """A print master as a fulfilment names it."""
+    """A print master as a fulfilment names it; `region` keeps it, None for home."""
 
     line: str
+    region: str | None
     key: str
     version: str
     bytes: int
@@ -209,4 +210,6 @@ def _file(row: Any) -> tuple[File, ...]:
         return ()
     told = msgspec.json.decode(row["master"])
     named = {name: told[name] for name in ("key", "version", "bytes", "sha256", "md5")}
-    return (File(line=ids.encode("order_line", row["line_id"]), copies=row["copies"], **named),)
+    return (
+        File(line=ids.encode("order_line", row["line_id"]), region=told.get("region"), copies=row["copies"], **named),
+    )
