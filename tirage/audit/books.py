@@ -51,7 +51,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     """A print master as a fulfilment names it; `region` keeps it, None for home."""
 
     line: str
-    region: str | None
+    region: str | None = None
     key: str
     version: str
     bytes: int
