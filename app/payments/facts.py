@@ -106,7 +106,7 @@ class Facts:
         except ids.MalformedId:
             return None
         payment = await store.lock(tx, wanted)
-        if payment is None or payment.intent_id is not None:
+        if payment is None or payment.intent_id not in (None, facts.id):  # a twin may have adopted it just now
             return None
         await store.note(tx, store.ADOPT, payment.id, facts.id)
         return msgspec.structs.replace(payment, intent_id=facts.id)

@@ -133,6 +133,24 @@ class TestUnknownOutcomes:
         assert (await shop.payments.start(owner, order)).client_secret is not None
         assert await intents(shop) == {"requires_payment_method": 1}
 
+    async def test_two_readings_at_once_adopt_one_intent_and_nobody_is_alarmed(self, shop: Any) -> None:
+        _, order = await shop.order()
+        ref, own = ids.encode("payment", (await shop.view(order)).payment_id), ids.encode("order", order)
+        told = facts(shop, "pi_1", "requires_payment_method", 0, ref, own)
+
+        async def twin() -> None:
+            async with shop.services.db.transaction() as tx:
+                await shop.payments.facts.apply(tx, told)
+
+        async with shop.services.db.transaction() as tx:
+            await shop.payments.facts.apply(tx, told)
+            second = asyncio.create_task(twin(), context=Context())
+            waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND transactionid = pg_current_xact_id()::xid"
+            while not await tx.value(waits):
+                await asyncio.sleep(0.01)
+        await second
+        assert await shop.alerts() == set()
+
     async def test_after_a_day_the_key_is_not_trusted(self, shop: Any) -> None:
         owner, order = await shop.order()
         await lose(shop, "lost")
