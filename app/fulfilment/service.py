@@ -194,6 +194,8 @@ class Fulfilments:
         if found.vendor_order_id not in (None, vendor_order_id):
             await self.contradicted(tx, found, "vendor-order-doubled")
             return found
+        if found.state is _S.CANCELLED and found.vendor_order_id is None:  # a call that was held up for minutes
+            await self.contradicted(tx, found, "vendor-order-after-cancelled")
         await store.sent(tx, found.id, vendor_order_id)
         found = msgspec.structs.replace(found, vendor_order_id=vendor_order_id)
         if found.state is _S.SUBMITTING:

@@ -12,8 +12,6 @@ import pyvips
 from app.catalog.domain import VendorSku
 from app.fulfilment.domain import Fulfilment, FulfilmentItem, FulfilmentState, Master, Shipment
 from app.fulfilment.sending import Files, Sending
-from app.handlers import HANDLERS, Attempt
-from app.kernel import jobs
 from app.kernel.db import Database, Readable
 from app.kernel.events import Origin
 from app.orders import store as orders
@@ -24,7 +22,7 @@ from base import ids
 from base.ids import AssetId, DraftId, FulfilmentId, ItemId, OrderId, OrderLineId, OwnerId, QuoteId
 from base.money import Money
 from base.recipients import Recipient
-from tasks import policy
+from tests.app import working
 
 AREA = (120, 180)
 
@@ -153,25 +151,9 @@ class House:
     async def work(self, *kinds: str) -> list[str]:
         """Run each due job of these kinds (all of fulfilment) once, as a worker would; what went wrong, by code."""
         wanted = list(kinds) or ["fulfilment.submit", "fulfilment.poll", "fulfilment.cancel", "fulfilment.tend"]
-        errors = []
-        async with self.db.transaction() as tx:
-            due = await tx.fetch(
-                "SELECT id FROM jobs WHERE kind = ANY($1) AND state = 'queued' AND not_before <= $2 ORDER BY position",
-                wanted,
-                self.clock.now(),
-            )
-        for row in due:
-            async with self.db.transaction() as tx:
-                job = await jobs.lock(tx, row["id"])
-            assert job is not None
-            attempt = Attempt(job)
-            try:
-                await HANDLERS[job.kind](self.services, attempt)
-            except Exception as error:
-                errors.append(policy.reason(error))
-                async with self.db.transaction() as tx:
-                    await jobs.failed(tx, job.id, job.attempt, policy.reason(error), final=policy.is_final(error))
-        return errors
+        waiting = await working.due(self.services, wanted, self.clock.now())
+        told = [await working.attempt(self.services, job) for job in waiting]
+        return [code for code in told if code is not None]
 
     def later(self, seconds: int) -> None:
         """Let our own clock run ahead."""

@@ -254,6 +254,22 @@ async def test_cancelling_what_never_arrived_waits_for_proof(house: Any) -> None
     assert (await house.printer.counts())["orders"] == 0
 
 
+async def test_an_order_that_arrives_after_all_is_a_case(house: Any) -> None:
+    await house.printer.turn(faults=[{"on": "create", "kind": "error_before"}])
+    await house.plan()
+    await house.render()
+    await house.work("fulfilment.submit")
+    await house.cancel()
+    house.later(600)
+    assert await house.work("fulfilment.cancel") == []
+    async with house.db.transaction() as tx:
+        found = await store.lock(tx, house.id)
+        await house.services.fulfilments.submitted(tx, found, "ord_1", None, "create")
+    assert (await house.read()).state is _S.CANCELLED
+    assert await house.alerts() == {"vendor-order-after-cancelled"}
+    assert await house.jobs("fulfilment.poll") == ["queued"]
+
+
 async def test_a_part_is_cancelled_and_a_part_is_shipped(house: Any) -> None:
     await house.printer.turn(on_cancel="partial", split=True, ship_s=10)
     await house.submitted(lines=2)
