@@ -18,6 +18,7 @@ RIGHTS = {
     "pixel": {"originals": "r", "ancestors": "rw", "derivatives": "w", "masters": "w"},
     "origin": {"ancestors": "r", "derivatives": "rw"},
     "edge": {"derivatives": "r"},
+    "reader": {"originals": "r"},
     "record": dict.fromkeys(BUCKETS, "rwl"),
 }
 

@@ -16,6 +16,7 @@ from app.assets.domain import (
     AssetReady,
     AssetRejected,
     AssetState,
+    Brought,
     Found,
 )
 from app.drafts.domain import MOST_COPIES, DraftState, digest_of
@@ -52,7 +53,8 @@ class Shop:
         """A photo that went through these states; its id."""
         asset_id = AssetId(new_id())
         async with self.services.db.transaction() as tx:
-            await self.services.assets.create(tx, asset_id, self.owner, UploadId(new_id()), 5, "image/jpeg")
+            brought = Brought(upload_id=UploadId(new_id()), region="home", bytes=5, declared_type="image/jpeg")
+            await self.services.assets.create(tx, asset_id, self.owner, brought)
             if states:
                 found = Found(
                     sha256=uuid4().hex * 2,

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.assets.domain import Brought
 from app.drafts.errors import QuoteStale
 from app.kernel.db import Database, Transaction
 from app.pricing.domain import AcceptedQuote
@@ -68,7 +69,8 @@ async def desk(client: httpx.AsyncClient, guest: Guest, services: Services) -> D
     owner = OwnerId(ids.decode("owner", grant["ownerId"]))
     asset = ids.AssetId(ids.new_id())
     async with services.db.transaction() as tx:
-        await services.assets.create(tx, asset, owner, ids.UploadId(ids.new_id()), 5, "image/jpeg")
+        brought = Brought(upload_id=ids.UploadId(ids.new_id()), region="home", bytes=5, declared_type="image/jpeg")
+        await services.assets.create(tx, asset, owner, brought)
     body = {"items": [{"assetId": ids.encode("asset", asset), "sku": "photo-10x15-standard", "copies": 10}]}
     key = {"Idempotency-Key": ids.encode("event", ids.new_id())}
     answer = await client.post("/v1/drafts", json=body, headers={**grant["auth"], **key})
