@@ -40,7 +40,7 @@ COMMANDS: Final[dict[str, str]] = {
 
 WORKERS: Final[dict[str, str]] = {
     "pixel": "tirage.pixels:pixel",
-    "record": "tirage.work:record",
+    "record": "tirage.records:record",
 }
 
 

@@ -1,62 +1,19 @@
-"""Commands of the workers, and what an operator does with jobs and alerts."""
+"""What an operator does with jobs and alerts. Imports no slice: it must answer at once."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
 import click
 
-from app.delivery.denials import read_edge_settings
 from app.kernel import alerts as alert_rows
 from app.kernel import jobs as job_rows
 from app.kernel.db import Database
 from app.kernel.jobs import JobState
-from app.services import Services
-from app.settings import load
 from base import ids
-from base.clock import SystemClock
-from base.jobs import LANES, Plane
-from base.mail import mailer, read_mail
-from base.settings import Reader, SettingsError
-from tirage.background import database_settings, queues, until_signalled, when_reachable
-from tirage.observing import observe
-
-
-def _services() -> Services:
-    clock, read = SystemClock(), Reader(os.environ)
-    mail, edges = read_mail(read), read_edge_settings(read)
-    try:
-        settings = load(os.environ, "RECORD")
-        read.finish()
-    except SettingsError as error:
-        raise click.ClickException(str(error)) from error
-    return Services(settings, clock, mailer=mailer(mail, clock), edges=edges)
-
-
-@click.command()
-@click.option("--lanes", default=None, help="NAME=SLOTS,… (default: every record lane)")
-def record(lanes: str | None) -> None:
-    """Run record jobs and apply the results of every region (has the database)."""
-    from tasks.lanes import parse_lanes
-    from tasks.record.worker import RecordWorker
-
-    observe("record-worker")
-    services, (here, *away) = _services(), queues()
-    try:
-        wanted = parse_lanes(lanes, Plane.RECORD)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-
-    async def work(stop: asyncio.Event) -> None:
-        await when_reachable(services.start)
-        await RecordWorker(services, here, wanted, away=away).run(stop)
-        for queue in (here, *away):
-            await queue.close()
-        await services.stop()
-
-    until_signalled(work)
+from base.jobs import LANES
+from tirage.background import database_settings
 
 
 def with_database(use: Callable[[Database], Awaitable[Any]]) -> Any:

@@ -199,3 +199,11 @@ def test_migrations_are_numbered_once_and_without_a_gap() -> None:
     numbers = [found[1] for found in told if found]
     assert numbers == [f"{number:04}" for number in range(1, len(files) + 1)]
     assert numbers == [file.name.split("_")[1] for file in files]
+
+
+@pytest.mark.xdist_group("kept-together")
+def test_groups_of_tests_are_kept_together(request: pytest.FixtureRequest) -> None:
+    """pytest-xdist names the group in the id; where it cannot, stacks are started once a worker, in silence."""
+    if not hasattr(request.config, "workerinput"):
+        pytest.skip("one process: nothing to keep together")
+    assert request.node.nodeid.endswith("@kept-together")

@@ -4,7 +4,6 @@ import asyncio
 import json
 import mailbox
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,15 @@ import pytest
 from PIL import Image
 
 from base import ids
-from tests.line.test_first_line import TIRAGE, Running
+from tests.line.running import TIRAGE, Running
 from tests.tirage.audit.test_rows import unseen_breaks
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("order-line")]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("line")]
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    running = Running(tmp_path_factory.mktemp("orders"))
-    try:
-        running.wait()
-        yield running
-    finally:
-        running.stop()
+def stack(other: Running) -> Running:
+    return other
 
 
 @pytest.fixture(scope="module")
