@@ -262,8 +262,7 @@ class S3:
         """With the key that originals are encrypted with, and those that its parts sign their inner requests with."""
         signed = ("SIGNING", "SIGNING_READ", "FILER_SIGNING", "FILER_SIGNING_READ")
         inner = {f"WEED_JWT_{use}_KEY": self._secrets["s3_internal"] for use in signed}
-        tuned = [("GOMEMLIMIT", "96MiB"), ("GOGC", "50")]  # it is the largest process of an idle stack
-        return plain_env([*tuned, ("WEED_S3_SSE_KEY", self._secrets["s3_sse"]), *inner.items()])
+        return plain_env([("GOMEMLIMIT", "200MiB"), ("WEED_S3_SSE_KEY", self._secrets["s3_sse"]), *inner.items()])
 
     def is_ready(self) -> bool:
         """It answers, its buckets are as they should be, and it takes objects, which comes a second later."""
