@@ -93,10 +93,11 @@ async def test_one_who_leaves_harms_nobody(db: Database) -> None:
     assert [told[2], told[3], told[5]] == [4, 9, 49]
 
 
-async def test_an_error_is_told_to_those_it_was_for(db: Database) -> None:
+async def test_an_error_is_told_to_those_it_was_for_and_to_nobody_else(db: Database) -> None:
     inverse = Gathered(db, FAULTY, lambda rows: rows[0]["area"])
-    told = await asyncio.gather(*(inverse.read(side) for side in (0, 1)), return_exceptions=True)
-    assert [type(one) for one in told] == [asyncpg.DivisionByZeroError] * 2
+    told = await asyncio.gather(*(inverse.read(side) for side in (1, 0, 0, 1)), return_exceptions=True)
+    assert [told[0], told[3]] == [1, 1]
+    assert [type(one) for one in told[1:3]] == [asyncpg.DivisionByZeroError] * 2
     assert await inverse.read(1) == 1
 
 
