@@ -5,7 +5,7 @@ inside the transaction that closes the job.
 """
 
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Final
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from app.fulfilment.service import Work
 from app.kernel import events, jobs
 from app.kernel.db import Transaction
 from app.kernel.jobs import Applier, JobRow
-from app.orders.checkout import OfOrder
+from app.orders.checkout import Checkout, OfOrder
 from app.orders.mails import SendMail
 from app.payments.facts import AskRefund, Read
 from app.reconcile.service import Mend
@@ -41,13 +41,35 @@ class Attempt:
 
 
 Handler = Callable[[Services, Attempt], Awaitable[None]]
+Effect = Callable[[Services, Transaction, JobRow], Awaitable[None]]
 
 
-async def make_partitions(services: Services, attempt: Attempt) -> None:
+def in_one(effect: Effect) -> Handler:
+    """A handler whose effect and whose job's end are one transaction."""
+
+    @wraps(effect)
+    async def handle(services: Services, attempt: Attempt) -> None:
+        async with services.db.transaction() as tx:
+            await effect(services, tx, attempt.job)
+            await attempt.finish(tx)
+
+    return handle
+
+
+def counting(use: Callable[[Checkout, Transaction, OfOrder], Awaitable[None]]) -> Handler:
+    """A handler that counts an order anew after an event."""
+
+    @in_one
+    async def handle(services: Services, tx: Transaction, job: JobRow) -> None:
+        await use(services.checkout, tx, msgspec.json.decode(job.payload, type=OfOrder))
+
+    return handle
+
+
+@in_one
+async def make_partitions(services: Services, tx: Transaction, job: JobRow) -> None:
     """Make the event partitions of the coming months."""
-    async with services.db.transaction() as tx:
-        await events.ensure_partitions(tx)
-        await attempt.finish(tx)
+    await events.ensure_partitions(tx)
 
 
 async def sweep_retention(services: Services, attempt: Attempt) -> None:
@@ -55,11 +77,10 @@ async def sweep_retention(services: Services, attempt: Attempt) -> None:
     await services.retention.sweep()
 
 
-async def expire_uploads(services: Services, attempt: Attempt) -> None:
+@in_one
+async def expire_uploads(services: Services, tx: Transaction, job: JobRow) -> None:
     """Expire upload sessions whose time is over."""
-    async with services.db.transaction() as tx:
-        await services.uploads.expire_overdue(tx)
-        await attempt.finish(tx)
+    await services.uploads.expire_overdue(tx)
 
 
 async def reconcile_uploads(services: Services, attempt: Attempt) -> None:
@@ -78,11 +99,10 @@ async def assemble_upload(services: Services, attempt: Attempt) -> None:
     await services.sweeper.assemble(told, attempt.finish)
 
 
-async def empty_trash(services: Services, attempt: Attempt) -> None:
+@in_one
+async def empty_trash(services: Services, tx: Transaction, job: JobRow) -> None:
     """Erase what has been in the trash long enough."""
-    async with services.db.transaction() as tx:
-        await services.care.empty_trash(tx)
-        await attempt.finish(tx)
+    await services.care.empty_trash(tx)
 
 
 async def moderate_asset(services: Services, attempt: Attempt) -> None:
@@ -95,19 +115,17 @@ async def purge_edges(services: Services, attempt: Attempt) -> None:
     await services.denials.tell()
 
 
-async def expire_quotes(services: Services, attempt: Attempt) -> None:
+@in_one
+async def expire_quotes(services: Services, tx: Transaction, job: JobRow) -> None:
     """Write down which prices hold no longer."""
-    async with services.db.transaction() as tx:
-        await services.quotes.expire_overdue(tx)
-        await attempt.finish(tx)
+    await services.quotes.expire_overdue(tx)
 
 
-async def review_drafts(services: Services, attempt: Attempt) -> None:
+@in_one
+async def review_drafts(services: Services, tx: Transaction, job: JobRow) -> None:
     """Something happened to a photo: look at the drafts that have it again."""
-    async with services.db.transaction() as tx:
-        wanted = msgspec.json.decode(attempt.job.payload, type=Review)
-        await services.drafts.review(tx, wanted.asset_id, attempt.job.cause)
-        await attempt.finish(tx)
+    wanted = msgspec.json.decode(job.payload, type=Review)
+    await services.drafts.review(tx, wanted.asset_id, job.cause)
 
 
 async def clean_asset(services: Services, attempt: Attempt) -> None:
@@ -143,18 +161,16 @@ async def ask_refund(services: Services, attempt: Attempt) -> None:
     await services.payments.ask_refund(msgspec.json.decode(attempt.job.payload, type=AskRefund).refund_id)
 
 
-async def process_webhook(services: Services, attempt: Attempt) -> None:
+@in_one
+async def process_webhook(services: Services, tx: Transaction, job: JobRow) -> None:
     """Look at a stored webhook; what it plans and that it was handled are one transaction."""
-    async with services.db.transaction() as tx:
-        await services.inbox.process(tx, msgspec.json.decode(attempt.job.payload, type=Process).webhook_id)
-        await attempt.finish(tx)
+    await services.inbox.process(tx, msgspec.json.decode(job.payload, type=Process).webhook_id)
 
 
-async def forget_webhooks(services: Services, attempt: Attempt) -> None:
+@in_one
+async def forget_webhooks(services: Services, tx: Transaction, job: JobRow) -> None:
     """Drop bodies of webhooks that nobody needs any more."""
-    async with services.db.transaction() as tx:
-        await services.inbox.forget(tx)
-        await attempt.finish(tx)
+    await services.inbox.forget(tx)
 
 
 async def submit_fulfilment(services: Services, attempt: Attempt) -> None:
@@ -172,57 +188,20 @@ async def cancel_fulfilment(services: Services, attempt: Attempt) -> None:
     await services.watching.cancel(_fulfilment(attempt), attempt.finish)
 
 
-async def tend_fulfilments(services: Services, attempt: Attempt) -> None:
+@in_one
+async def tend_fulfilments(services: Services, tx: Transaction, job: JobRow) -> None:
     """Find fulfilments that nobody looks after."""
-    async with services.db.transaction() as tx:
-        await services.fulfilments.tend(tx)
-        await attempt.finish(tx)
+    await services.fulfilments.tend(tx)
 
 
 def _fulfilment(attempt: Attempt) -> UUID:
     return msgspec.json.decode(attempt.job.payload, type=Work).fulfilment_id
 
 
-async def settle_order(services: Services, attempt: Attempt) -> None:
-    """A payment is secured."""
-    async with services.db.transaction() as tx:
-        await services.checkout.settle(tx, msgspec.json.decode(attempt.job.payload, type=OfOrder))
-        await attempt.finish(tx)
-
-
-async def end_unpaid_order(services: Services, attempt: Attempt) -> None:
-    """A payment cannot be made any more."""
-    async with services.db.transaction() as tx:
-        await services.checkout.unpaid(tx, msgspec.json.decode(attempt.job.payload, type=OfOrder))
-        await attempt.finish(tx)
-
-
-async def follow_order(services: Services, attempt: Attempt) -> None:
-    """A printer did something."""
-    async with services.db.transaction() as tx:
-        await services.checkout.follow(tx, msgspec.json.decode(attempt.job.payload, type=OfOrder))
-        await attempt.finish(tx)
-
-
-async def hold_unmade_order(services: Services, attempt: Attempt) -> None:
-    """A printer will not make an order."""
-    async with services.db.transaction() as tx:
-        await services.checkout.not_made(tx, msgspec.json.decode(attempt.job.payload, type=OfOrder))
-        await attempt.finish(tx)
-
-
-async def count_refund(services: Services, attempt: Attempt) -> None:
-    """Money went back."""
-    async with services.db.transaction() as tx:
-        await services.checkout.refunded(tx, msgspec.json.decode(attempt.job.payload, type=OfOrder))
-        await attempt.finish(tx)
-
-
-async def expire_orders(services: Services, attempt: Attempt) -> None:
+@in_one
+async def expire_orders(services: Services, tx: Transaction, job: JobRow) -> None:
     """Unpaid orders whose time is over."""
-    async with services.db.transaction() as tx:
-        await services.checkout.expire_overdue(tx)
-        await attempt.finish(tx)
+    await services.checkout.expire_overdue(tx)
 
 
 async def reconcile_all(services: Services, attempt: Attempt) -> None:
@@ -267,11 +246,11 @@ HANDLERS: Final[dict[str, Handler]] = {
     "upload.assemble": assemble_upload,
     "asset.clean": clean_asset,
     "order.mail": send_mail,
-    "order.settle": settle_order,
-    "order.unpaid": end_unpaid_order,
-    "order.follow": follow_order,
-    "order.not_made": hold_unmade_order,
-    "order.refunded": count_refund,
+    "order.settle": counting(Checkout.settle),
+    "order.unpaid": counting(Checkout.unpaid),
+    "order.follow": counting(Checkout.follow),
+    "order.not_made": counting(Checkout.not_made),
+    "order.refunded": counting(Checkout.refunded),
     "orders.expire": expire_orders,
     "asset.moderate": moderate_asset,
     "assets.empty_trash": empty_trash,
