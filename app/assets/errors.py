@@ -41,5 +41,5 @@ class OriginalGone(DomainError):
 class PrintImpossible(DomainError):
     """The photo has no part of this shape."""
 
-    code, title, kind = "print-impossible", "This photo cannot have that shape", Kind.INVALID
+    code, title, kind = "print-impossible", "This photo cannot have that shape", Kind.CONFLICT
     next_step = "Ask for a size nearer to the photo's own shape."
