@@ -1,5 +1,6 @@
 """What must hold between our rows and what Stripe, the printer and the phones themselves say."""
 
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -8,10 +9,12 @@ import httpx
 import msgspec
 
 from base import keys
+from imagecore.signing import Durable, Ephemeral, Ring
 from tirage.audit.books import Books, Finding, Making
 
 OWED: Final = frozenset({"paid", "closed"})
 PROBES: Final = 20
+FAR: Final = 4_102_444_800  # 2100-01-01
 SENT: Final = frozenset({"submitted", "closed", "cancelling"})
 
 
@@ -64,12 +67,14 @@ def _unlike(making: Making, order: Mapping[str, Any]) -> str | None:
 
 
 async def edge_private(books: Books, client: httpx.AsyncClient, edge: str) -> list[Finding]:
-    """The edge gives no picture to who has no signed address: not by its key, not by a made-up signature."""
+    """The edge gives no picture to who has no address of ours: not by its key, not by one that another key signed."""
     found = []
+    strange = Ring.of_masters([("u1", secrets.token_bytes(32))], "home")
     for one in books.pictures[:PROBES]:
         key = keys.derivative(one.asset, one.recipe, one.extension)
-        forged = f"e/u1/4102444800/{one.asset}/{one.recipe}/{'A' * 22}.{one.extension}"
-        for path in (key, f"d/{key}", forged):
+        ending = Ephemeral(asset=one.asset, recipe=one.recipe, expires=FAR)
+        forged = [strange.sign(wanted)[1:] for wanted in (ending, Durable(asset=one.asset, recipe=one.recipe))]
+        for path in (key, f"d/{key}", *forged):
             answer = await client.get(f"{edge}/{path}")
             if answer.status_code != 404:
                 found.append((path, f"the edge answers {answer.status_code}"))
