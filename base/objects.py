@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
@@ -128,12 +129,18 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     version: str | None = None
 
 
+@functools.cache
+def _session() -> boto3.session.Session:
+    """One a process: each session reads botocore's models of the service again, 70 ms and 10 MB. It holds no key."""
+    return boto3.session.Session()
+
+
 class ObjectStore:
     """S3 for one role. Async methods run on a bounded pool; a store that does not answer is `ServiceUnavailable`."""
 
     def __init__(self, settings: ObjectStoreSettings) -> None:
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="s3")
-        self._client: Any = boto3.session.Session().client(
+        self._client: Any = _session().client(
             "s3",
             endpoint_url=settings.endpoint,
             verify=settings.ca or True,

@@ -154,14 +154,20 @@ async def emptied(database_url: str) -> None:
     await admin.close()
 
 
-@pytest.fixture
-async def db(database_url: str) -> AsyncIterator[Database]:
-    """A started database, emptied before the test."""
-    await emptied(database_url)
+@pytest.fixture(scope="session")
+async def own_database(database_url: str) -> AsyncIterator[Database]:
+    """This worker's database, started."""
     database = Database(database_settings(database_url))
     await database.start()
     yield database
     await database.stop()
+
+
+@pytest.fixture
+async def db(own_database: Database) -> Database:
+    """A started database, emptied before the test of everything but the catalogue and the legal moves."""
+    await own_database.pool.execute(EMPTY)
+    return own_database
 
 
 @pytest.fixture(scope="session")

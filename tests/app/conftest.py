@@ -36,11 +36,11 @@ def api_settings(env: dict[str, str], **changes: str) -> ApiSettings:
 
 
 @contextlib.asynccontextmanager
-async def running(app: Api) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the app while its lifespan is open; a crash inside the app is the app's 500, not the test's error."""
+async def living(app: Api) -> AsyncIterator[None]:
+    """The app while its lifespan is open, in a task of its own: fixtures are set up and torn down in different ones."""
     stop, ready = asyncio.Event(), asyncio.Event()
 
-    async def live() -> None:  # a task of its own: fixtures are set up and torn down in different ones
+    async def live() -> None:
         async with app.lifespan():
             ready.set()
             await stop.wait()
@@ -49,24 +49,39 @@ async def running(app: Api) -> AsyncIterator[httpx.AsyncClient]:
     waiting = asyncio.create_task(ready.wait())
     await asyncio.wait({life, waiting}, return_when=asyncio.FIRST_COMPLETED)
     try:
-        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, client=("192.0.2.7", 1234))
-        async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
-            yield client
+        yield
     finally:
         stop.set()
         waiting.cancel()
         await life
 
 
-@pytest.fixture
-async def app(env: dict[str, str], db: Database) -> Api:
-    return create_app(api_settings(env))
+def client_of(app: Api) -> httpx.AsyncClient:
+    """A client of a living app; a crash inside the app is the app's 500, not the test's error."""
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, client=("192.0.2.7", 1234))
+    return httpx.AsyncClient(transport=transport, base_url="http://api.test")
 
 
-@pytest.fixture
-async def client(app: Api) -> AsyncIterator[httpx.AsyncClient]:
-    async with running(app) as client:
+@contextlib.asynccontextmanager
+async def running(app: Api) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an app of one test."""
+    async with living(app), client_of(app) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+async def app(env: dict[str, str]) -> AsyncIterator[Api]:
+    """The API that a worker's tests share; whoever changes it makes one of his own."""
+    made = create_app(api_settings(env))
+    async with living(made):
+        yield made
+
+
+@pytest.fixture
+async def client(app: Api, db: Database) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the shared API; the database is empty."""
+    async with client_of(app) as made:
+        yield made
 
 
 Guest = Callable[[], Awaitable[dict[str, Any]]]

@@ -154,9 +154,12 @@ class TestWake:
         heard: list[str] = []
         listener = await db.connect()
         await listener.add_listener(CHANNEL, lambda *received: heard.append(received[-1]))
-        for _ in range(50):
+
+        async def commit() -> None:
             async with db.transaction() as tx:
                 tx.wake_after_commit("jobs:home")
+
+        await asyncio.gather(*(commit() for _ in range(50)))
         async with asyncio.timeout(5):
             while not heard:
                 await asyncio.sleep(0.01)

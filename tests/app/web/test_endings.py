@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from litestar import get
 
-from app.main import Api
+from app.kernel.db import Database
+from app.main import Api, create_app
 from app.web.endings import Ending
 from app.web.guards import PublicController
 from app.web.openapi import document
 from app.web.wire import MoneyOut
-from tests.app.conftest import running
+from tests.app.conftest import api_settings, running
 
 SINCE, UNTIL = datetime(2026, 10, 1, tzinfo=UTC), datetime(2027, 5, 1, tzinfo=UTC)
 GUIDE = Path(__file__).parents[3] / "docs" / "api-guide.md"
@@ -29,9 +30,15 @@ class OldController(PublicController):
         return MoneyOut(amount=1, currency="EUR")
 
 
-async def test_every_answer_of_the_call_tells_its_end(app: Api) -> None:
+@pytest.fixture
+def ending(env: dict[str, str], db: Database) -> Api:
+    app = create_app(api_settings(env))
     app.register(OldController)
-    async with running(app) as client:
+    return app
+
+
+async def test_every_answer_of_the_call_tells_its_end(ending: Api) -> None:
+    async with running(ending) as client:
         good, refused = await client.get("/v1/old"), await client.get("/v1/old?nothing=1")
         other = await client.get("/healthz")
     assert (good.status_code, refused.status_code) == (200, 422)
@@ -41,9 +48,8 @@ async def test_every_answer_of_the_call_tells_its_end(app: Api) -> None:
     assert not {"deprecation", "sunset"} & set(other.headers)
 
 
-async def test_the_description_tells_it_and_what_to_use_instead(app: Api) -> None:
-    app.register(OldController)
-    told = document(app)["paths"]["/v1/old"]["get"]
+async def test_the_description_tells_it_and_what_to_use_instead(ending: Api) -> None:
+    told = document(ending)["paths"]["/v1/old"]["get"]
     assert told["deprecated"] is True
     assert told["description"].startswith("Deprecated since 2026-10-01; ends on 2027-05-01. Use `ReadMe`.")
     assert all({"Deprecation", "Sunset"} <= set(answer["headers"]) for answer in told["responses"].values())

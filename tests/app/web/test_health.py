@@ -2,17 +2,18 @@
 
 import socket
 
-import httpx
-
 from app.kernel.db import Database
-from app.main import Api, create_app
+from app.main import create_app
 from tests.app.conftest import api_settings, running
 
 
-async def test_a_draining_process_is_alive_but_not_ready(app: Api, client: httpx.AsyncClient) -> None:
-    assert (await client.get("/readyz")).json() == {"ready": True, "database": True, "store": True, "draining": False}
-    app.drain()
-    ready, alive = await client.get("/readyz"), await client.get("/healthz")
+async def test_a_draining_process_is_alive_but_not_ready(env: dict[str, str], db: Database) -> None:
+    app = create_app(api_settings(env))
+    async with running(app) as client:
+        before = (await client.get("/readyz")).json()
+        app.drain()
+        ready, alive = await client.get("/readyz"), await client.get("/healthz")
+    assert before == {"ready": True, "database": True, "store": True, "draining": False}
     assert (ready.status_code, ready.json()["draining"], ready.json()["ready"]) == (503, True, False)
     assert (alive.status_code, alive.json()) == (200, {"status": "alive"})
 
