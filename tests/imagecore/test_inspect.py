@@ -1,9 +1,7 @@
 """Inspection against real files, and against files made to lie."""
 
 import contextlib
-import json
 import math
-import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -19,40 +17,18 @@ from imagecore.facts import Facts, Note, Origin, Report, Verdict, canonical, par
 from imagecore.jail import Jail, Limits
 from loadtests.bench import hostile
 from loadtests.bench.hostile import gif, picture, png, png_chunk, tiff
-
-MANIFEST = Path(os.environ.get("TIRAGE_PHOTOS", Path(__file__).parents[2].parent / "shared/photos")) / "manifest.jsonl"
-ROWS = [json.loads(line) for line in MANIFEST.read_text().splitlines()] if MANIFEST.exists() else [None]
+from tests.manifest import RED, ROWS, expected, turned, verdict
 
 FACTS = (
     "sha256", "bytes", "format", "width", "height", "orientation", "icc", "colour_space", "bits", "has_gps", "camera",
     "coding", "subsampling", "adobe_transform", "pages", "images", "nclx", "gain_map", "mpf", "ppi_at_4x6_inches",
 )  # fmt: skip
 
-# Work that is not done yet: no tone mapping of PQ and HLG. The row is wrong in exactly this way until it is.
-RED = {"avif-10bit-hdr-p3-20mp.avif": {"convert-colour", "tone-map"}}
-
-# Where the manifest contradicts itself. Both lamps carry EXIF orientation 6 and are listed at their turned size, yet
-# the note is not; the TIFF is listed at its stored size although its text stands upright only after the turn.
-TURNED_TOO = {"nearmiss-lamp-1.jpg", "nearmiss-lamp-2.jpg"}
-LISTED_UNTURNED = {"orient-tiff-6.tif"}
-
 
 def ask(jail: Jail, raw: bytes, extension: str | None = None, deadline_s: float = 60) -> Report:
     params = msgspec.msgpack.encode(inspect.Params(extension=extension))
     (output,) = jail.run("inspect", params, [raw], deadline_s)
     return parse_report(output.data)
-
-
-def verdict(expectation: str) -> tuple[str, frozenset[str]]:
-    word, _, rest = expectation.partition(":")
-    return word, frozenset(filter(None, rest.split(",")))
-
-
-def expected(row: dict[str, Any]) -> set[tuple[str, frozenset[str]]]:
-    answers = {verdict(row["expectation"]), verdict(row.get("or", row["expectation"]))}
-    if row["file"] in TURNED_TOO:
-        return {(word, words | {"apply-orientation"}) for word, words in answers}
-    return answers
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["file"] if row else "absent")
@@ -65,9 +41,7 @@ def test_every_row_of_the_manifest(pixel_jail: Jail, photos: Path, row: dict[str
     else:
         assert (str(report.verdict), frozenset(said)) in expected(row)
     known = msgspec.to_builtins(report.facts)
-    listed = {name: row[name] for name in FACTS if name in row}
-    if row["file"] in LISTED_UNTURNED:
-        listed["width"], listed["height"] = listed["height"], listed["width"]
+    listed = {name: turned(row)[name] for name in FACTS if name in row}
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in known.items()}
     assert {name: plain[name] for name in listed} == listed
 

@@ -35,8 +35,8 @@ from base.jobs import Job, Outcome, Result, signed
 from base.objects import ObjectAbsent, ObjectStore, Site, Sites, Stored
 from devstack.s3_faults import S3Faults
 from imagecore.jail import Jail
-from tasks.pixel.ingest import STEPS, Ingestor
-from tasks.pixel.worker import Refusal, StepDone
+from tasks.pixel.ingest import Ingestor
+from tasks.pixel.worker import PixelKind, Refusal, StepDone
 from tests.app.conftest import ApiProcess, register
 from tests.conftest import EMPTY
 
@@ -203,7 +203,9 @@ class Bench:
         self.apis, self.faults, self.database, self.services = apis, faults, database, services
         self.buckets = services.settings.buckets
         self._clients = [httpx.AsyncClient(base_url=api.base, timeout=40) for api in apis]
-        self._ingestor = self.usual = Ingestor(services.store, self.buckets, jail)
+        self._usual = Ingestor(services.store, self.buckets, jail)
+        self.pixels: dict[str, PixelKind] = {}
+        self.use_usual()
         self.phones: list[Phone] = []
 
     @contextlib.asynccontextmanager
@@ -217,7 +219,12 @@ class Bench:
 
     def use(self, ingestor: Ingestor) -> None:
         """Let this one ingest from now on; until the next test."""
-        self._ingestor = ingestor
+        self.pixels[ingest.KIND] = ingestor.kind
+
+    def use_usual(self) -> None:
+        """Let photos be ingested as usual, and not be looked at."""
+        self.pixels.clear()
+        self.use(self._usual)
 
     def client(self, api: int) -> httpx.AsyncClient:
         return self._clients[api]
@@ -244,12 +251,12 @@ class Bench:
         while True:
             async with self.services.db.transaction() as tx:
                 rows = await jobs.list_jobs(tx, jobs.JobState.QUEUED, None, 100)
-            rows = [row for row in rows if row.kind == ingest.KIND or row.kind in handled]
+            rows = [row for row in rows if row.kind in self.pixels or row.kind in handled]
             if not rows:
                 return
             for row in rows:
-                if row.kind == ingest.KIND:
-                    if await self._ingest(row, attempt, stop_after):
+                if row.kind in self.pixels:
+                    if await self._pixels(row, attempt, stop_after):
                         return
                 else:
                     await self._record(row)
@@ -260,7 +267,7 @@ class Bench:
         async with self.services.db.transaction() as tx:
             await made.finish(tx)
 
-    async def _ingest(self, row: JobRow, attempt: int, stop_after: str | None) -> bool:
+    async def _pixels(self, row: JobRow, attempt: int, stop_after: str | None) -> bool:
         async with self.services.db.transaction() as tx:
             done = (await jobs.steps_done(tx, [row.id])).get(row.id, ())
         job = Job(
@@ -277,24 +284,25 @@ class Bench:
             done=done,
         )
         try:
-            async with contextlib.aclosing(self._ingestor.run(job)) as steps:  # type: ignore[type-var]
+            async with contextlib.aclosing(self.pixels[row.kind].run(job)) as steps:  # type: ignore[type-var]
                 async for step in steps:
                     if step.step == stop_after:
                         return True
                     await self._apply(row, attempt, step)
         except Refusal as refusal:
-            step = StepDone(step=STEPS[len(done)], body=refusal.body)
+            step = StepDone(step=self.pixels[row.kind].steps[len(done)], body=refusal.body)
             await self._apply(row, attempt, step, refusal.reason)
         return False
 
     async def _apply(self, row: JobRow, attempt: int, done: StepDone, refused: str | None = None) -> None:
+        steps = self.pixels[row.kind].steps
         result = Result(
             job_id=row.id,
             kind=row.kind,
             attempt=attempt,
             step=done.step,
-            index=STEPS.index(done.step),
-            last=done.step == STEPS[-1] or refused is not None,
+            index=steps.index(done.step),
+            last=done.step == steps[-1] or refused is not None,
             outcome=Outcome.OK if refused is None else Outcome.REFUSED,
             reason=refused,
             ms=1,
@@ -405,7 +413,7 @@ async def bench(session_bench: Bench, database_url: str) -> Bench:
     await admin.close()
     session_bench.faults.clear()
     session_bench.phones.clear()
-    session_bench.use(session_bench.usual)
+    session_bench.use_usual()
     for api in session_bench.apis:
         if api.process.poll() is not None:
             await asyncio.to_thread(api.start)
