@@ -16,6 +16,7 @@ BENCHES: Final[dict[str, str]] = {
     "spine": "loadtests.bench.spine",
     "masters": "loadtests.bench.masters",
     "orders": "loadtests.bench.orders",
+    "others": "loadtests.bench.others",
     "stack": "loadtests.bench.stack",
     "webhooks": "loadtests.bench.webhooks",
 }

@@ -104,13 +104,14 @@ def run() -> dict[str, Any]:
         os.sched_setaffinity(0, {1})  # the servers inherit it, and so does the load
         servers = stack.enter_context(running_servers(folder / "data", {}))
         env = {**servers.environment(), **ROOMY}
-        db = asyncio.run(_migrated(env["TIRAGE_DATABASE_URL"]))
-        api, pid = stack.enter_context(_server([Path(sysconfig.get_path("scripts")) / "tirage", "api"], env))
-        bare, _ = stack.enter_context(_server([sys.executable, "-c", BARE], env, port_argument=True))
+        db = asyncio.run(migrated(env["TIRAGE_DATABASE_URL"]))
+        api, pid = stack.enter_context(server([Path(sysconfig.get_path("scripts")) / "tirage", "api"], env))
+        bare, _ = stack.enter_context(server([sys.executable, "-c", BARE], env, port_argument=True))
         return asyncio.run(_measure(db, env, folder, api, pid, bare))
 
 
-async def _migrated(url: str) -> DatabaseSettings:
+async def migrated(url: str) -> DatabaseSettings:
+    """Migrate an empty database; how to reach it."""
     settings = DatabaseSettings(
         url=Secret(url), pool_min=1, pool_max=4, acquire_timeout_s=30, statement_timeout_ms=60_000
     )
@@ -122,7 +123,8 @@ async def _migrated(url: str) -> DatabaseSettings:
 
 
 @contextmanager
-def _server(command: list[Any], env: Mapping[str, str], *, port_argument: bool = False) -> Iterator[tuple[str, int]]:
+def server(command: list[Any], env: Mapping[str, str], *, port_argument: bool = False) -> Iterator[tuple[str, int]]:
+    """A server on core 0 until the end: its address and process."""
     port = _free_port()
     whole = {**os.environ, **env, "TIRAGE_API_PORT": str(port)}
     pinned = ["taskset", "-c", "0", *command, *([str(port)] if port_argument else [])]
