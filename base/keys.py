@@ -7,6 +7,7 @@ changes the bytes behind a key.
 from typing import Final
 
 ANCESTOR: Final = "ancestor.jpg"
+HALF: Final = "half.jpg"
 FACTS: Final = "facts.json"
 
 
@@ -16,8 +17,13 @@ def original(asset: str) -> str:
 
 
 def ancestor(asset: str, engine: str) -> str:
-    """The stored parent of every preview, in the ancestors bucket."""
+    """The stored parent of large previews and of the half, in the ancestors bucket."""
     return f"{asset}/{engine}/{ANCESTOR}"
+
+
+def half(asset: str, engine: str) -> str:
+    """The stored parent of small previews, beside the ancestor."""
+    return f"{asset}/{engine}/{HALF}"
 
 
 def facts(asset: str, engine: str) -> str:

@@ -1,13 +1,14 @@
 """Renditions: from a file to its ancestor and ladder, and from a recipe and a parent's bytes to one picture.
 
-The original is decoded once, into an upright sRGB ancestor of at most 2560 px. Every rung and later preview is made
-from the ancestor's *stored bytes* (its own encoder's losses included), so ingest and an origin a year later give the
-same bytes. What would enlarge the ancestor, or needs colours that it no longer has, comes from the original.
+The original is decoded once, into an upright sRGB ancestor of at most 2560 px, and the ancestor's stored bytes into its
+half. Every rung and later preview is made from the *stored bytes* of one of these two (their own encoder's losses
+included), so ingest and an origin a year later give the same bytes. What would enlarge the ancestor, or needs colours
+that it no longer has, comes from the original.
 
 Sizes are decided by `geometry` before libvips sees a pixel; no encoder option is left to a default.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -20,7 +21,8 @@ from imagecore.jail_wire import Output
 from imagecore.load import load
 from imagecore.recipe import Recipe
 
-Parent = Literal["ancestor", "original"]
+Parent = Literal["half", "ancestor", "original"]
+Parents = Mapping[Parent, bytes]
 
 ANCESTOR_SIDE: Final = 2560
 ANCESTOR_QUALITY: Final = 90
@@ -42,13 +44,6 @@ class Rendered(msgspec.Struct, frozen=True, kw_only=True):
 
     recipe: str
     extension: str
-    width: int
-    height: int
-
-
-class AncestorSize(msgspec.Struct, frozen=True, kw_only=True):
-    """What goes with an ancestor's bytes."""
-
     width: int
     height: int
 
@@ -113,20 +108,32 @@ def ancestor_size(facts: Facts) -> tuple[int, int]:
     return geometry.fit(*_size(facts), ANCESTOR_SIDE, ANCESTOR_SIDE)
 
 
+def half_size(facts: Facts) -> tuple[int, int]:
+    """Width and height of the ancestor's half, rounded down as libvips does; of a line of pixels, the line's own."""
+    width, height = ancestor_size(facts)
+    return (width // 2, height // 2) if min(width, height) > 1 else (width, height)
+
+
 def parent_of(wanted: Recipe, facts: Facts) -> Parent:
     """What a recipe is made from: a pure function, part of the engine's revision (`engine.PARENT_RULE`).
 
-    The ancestor, unless the part would have to be enlarged although the original has more pixels, or unless a wider
-    target than sRGB is asked for and the original's colours may be wider.
+    The ancestor's half where it has half as many pixels again as are wanted (decision 0015), else the ancestor, unless
+    the part would have to be enlarged although the original has more pixels. The original, too, where a wider target
+    than sRGB is asked for and its colours may be wider.
     """
-    decided, small = plan(wanted, facts), ancestor_size(facts)
+    decided, ancestor_has = plan(wanted, facts), ancestor_size(facts)
     is_srgb = facts.profile is not None and facts.profile.is_srgb
     if wanted.target != "srgb" and not is_srgb:
         return "original"
-    if small == decided.source:
-        return "ancestor"
-    part = geometry.rescale(decided.part, *decided.source, *small)
-    return "original" if geometry.enlarges(part, decided.placed.width, decided.placed.height) else "ancestor"
+    width, height = decided.placed.width, decided.placed.height
+    if _covers(half_size(facts), decided, (3 * width + 1) // 2, (3 * height + 1) // 2):
+        return "half"
+    return "ancestor" if ancestor_has == decided.source or _covers(ancestor_has, decided, width, height) else "original"
+
+
+def _covers(stored: tuple[int, int], decided: Plan, width: int, height: int) -> bool:
+    """Whether the wanted part has so many pixels in a picture stored at this size."""
+    return not geometry.enlarges(geometry.rescale(decided.part, *decided.source, *stored), width, height)
 
 
 # --- steps ----------------------------------------------------------------------------------------------------------
@@ -143,12 +150,13 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _read(work: Work, _: Any) -> vips.Image:
-    """The parent's pixels in sRGB, or the recipe's target; a whole ancestor is read at its final size already."""
-    if work.parent == "ancestor":
-        if work.plan.is_whole:
-            return _shrunk(work.raw, work.facts, (work.plan.placed.width, work.plan.placed.height))
-        return vips.open_buffer(work.raw, fail_on="error")
-    return load(work.raw, fail_on="error")
+    """The parent's pixels: a stored one's in sRGB, and a whole one at its final size already."""
+    if work.parent == "original":
+        return load(work.raw, fail_on="error")
+    if work.plan.is_whole:
+        stored = half_size(work.facts) if work.parent == "half" else ancestor_size(work.facts)
+        return _shrunk(work.raw, stored, (work.plan.placed.width, work.plan.placed.height))
+    return vips.open_buffer(work.raw, fail_on="error")
 
 
 def _cut(work: Work, image: vips.Image) -> vips.Image:
@@ -161,8 +169,8 @@ def _cut(work: Work, image: vips.Image) -> vips.Image:
 
 
 def _convert(work: Work, image: vips.Image) -> vips.Image:
-    """The recipe's colours; an ancestor is in sRGB, and stays as it is when that is wanted."""
-    if work.parent == "ancestor" and work.recipe.target == "srgb":
+    """The recipe's colours; a stored parent is in sRGB, and stays as it is when that is wanted."""
+    if work.parent != "original" and work.recipe.target == "srgb":
         return image
     rendering = icc.Rendering(_INTENTS[work.recipe.intent], work.recipe.bpc)
     return colour.convert(image, colour.named(_TARGETS[work.recipe.target]), rendering)
@@ -201,19 +209,22 @@ def _pad(work: Work, image: vips.Image) -> vips.Image:
 STEPS: Final[tuple[Callable[[Work, Any], vips.Image], ...]] = (_read, _cut, _convert, _scale, _flatten, _proof, _pad)
 
 
-def shrink(facts: Facts, size: tuple[int, int]) -> int:
-    """How many times smaller (1, 2, 4 or 8) an ancestor is decoded for this size: half as much again must be left."""
-    room = 2 * max(ancestor_size(facts)) // (3 * max(size))
+def shrink(stored: tuple[int, int], size: tuple[int, int]) -> int:
+    """How many times smaller (1, 2, 4 or 8) a stored parent is decoded for a size: half as much again must be left.
+
+    And a line of pixels at least: libvips decodes nothing to no height.
+    """
+    room = min(2 * max(stored) // (3 * max(size)), *stored)
     return next((factor for factor in (8, 4, 2) if room >= factor), 1)
 
 
-def _shrunk(ancestor: bytes, facts: Facts, size: tuple[int, int]) -> vips.Image:
-    """An ancestor at exactly this size. It is in sRGB, and says so: no profile is named, so nothing is converted.
+def _shrunk(raw: bytes, stored: tuple[int, int], size: tuple[int, int]) -> vips.Image:
+    """A stored parent at exactly this size. It is in sRGB, and says so: no profile is named, so nothing is converted.
 
     Not by libvips' `thumbnail_buffer`, which leaves twice the size or more: four times the pixels at every rung but
     the largest (decision 0013).
     """
-    image = vips.open_jpeg(ancestor, fail_on="error", shrink=shrink(facts, size))
+    image = vips.open_jpeg(raw, fail_on="error", shrink=shrink(stored, size))
     with vips.failures():
         return image.thumbnail_image(size[0], height=size[1], size="force", no_rotate=True)
 
@@ -298,15 +309,16 @@ def encode(image: vips.Image, wanted: Recipe) -> bytes:
 # --- operations -----------------------------------------------------------------------------------------------------
 
 
-def render(wanted: Recipe, facts: Facts, raw: bytes) -> bytes:
-    """One rendition from the bytes of the parent that `parent_of` names.
+def render(wanted: Recipe, facts: Facts, parents: Parents) -> bytes:
+    """One rendition from the parent that `parent_of` names, which has to be among them.
 
     Raises `RevisionRetired` for another engine's recipe, `OutOfBounds` for a crop outside the picture, and
     `PixelFailure`.
     """
     if wanted.engine != engine.revision():
         raise RevisionRetired(wanted.engine)
-    work = Work(recipe=wanted, facts=facts, plan=plan(wanted, facts), parent=parent_of(wanted, facts), raw=raw)
+    parent = parent_of(wanted, facts)
+    work = Work(recipe=wanted, facts=facts, plan=plan(wanted, facts), parent=parent, raw=parents[parent])
     image = None
     for step in STEPS:
         image = step(work, image)
@@ -330,10 +342,23 @@ def ancestor(raw: bytes, extension: str | None = None) -> tuple[Report, bytes]:
     return report, encode_jpeg(flattened(decoded.image), ANCESTOR_QUALITY, "444", optimise=False)
 
 
-def placeholder(parent: bytes, facts: Facts) -> bytes:
-    """ThumbHash of the ancestor's stored bytes."""
-    width, height = geometry.fit(*ancestor_size(facts), thumbhash.MAX_SIDE, thumbhash.MAX_SIDE)
-    image = _shrunk(parent, facts, (width, height))
+def half(ancestor: bytes, facts: Facts) -> bytes:
+    """The ancestor's half, from its stored bytes: the pixels of which small renditions are made, without the rest."""
+    factor = 1 if half_size(facts) == ancestor_size(facts) else 2
+    image = vips.open_jpeg(ancestor, fail_on="error", shrink=factor)
+    return encode_jpeg(image, ANCESTOR_QUALITY, "444", optimise=False)
+
+
+def parents(raw: bytes) -> tuple[Report, Parents]:
+    """The report on an original, and all that its renditions are made from. Raises `Rejected`."""
+    report, made = ancestor(raw)
+    return report, {"original": raw, "ancestor": made, "half": half(made, report.facts)}
+
+
+def placeholder(half: bytes, facts: Facts) -> bytes:
+    """ThumbHash of the half's stored bytes."""
+    width, height = geometry.fit(*half_size(facts), thumbhash.MAX_SIDE, thumbhash.MAX_SIDE)
+    image = _shrunk(half, half_size(facts), (width, height))
     with vips.failures():
         return thumbhash.encode(width, height, bytes(image.write_to_memory()))
 
@@ -352,7 +377,7 @@ class IngestParams(msgspec.Struct, frozen=True, kw_only=True):
 
 class LadderParams(msgspec.Struct, frozen=True, kw_only=True):
     """Parameters of the operation `ladder`: canonical texts, made in this order, the original's facts file, and whether
-    the placeholder is wanted first; input is the ancestor.
+    the placeholder is wanted before them; input is the ancestor.
     """
 
     recipes: tuple[str, ...]
@@ -374,43 +399,50 @@ class FileParams(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ingest(params: bytes, inputs: Sequence[bytes]) -> Iterator[Output]:
-    """The jail's `ingest`: outputs `report`, `facts`, `ancestor`, `thumbhash`, then a `rendition` for each recipe."""
+    """The jail's `ingest`: `report`, `facts`, `ancestor`, `half`, `thumbhash`, and a `rendition` for each recipe."""
     asked = msgspec.msgpack.decode(params, type=IngestParams)
     wanted = tuple(recipe.parse(text) for text in asked.recipes) or ladder()
-    report, parent = ancestor(inputs[0], asked.extension)
+    report, made = ancestor(inputs[0], asked.extension)
     yield Output(name="report", data=encode_report(report))
     yield Output(name="facts", data=canonical(report.facts))
-    width, height = ancestor_size(report.facts)
-    yield Output(name="ancestor", data=parent, facts=msgspec.json.encode(AncestorSize(width=width, height=height)))
-    yield Output(name="thumbhash", data=placeholder(parent, report.facts))
-    for each in wanted:
-        yield _rendition(each, report.facts, parent, inputs[0])
+    yield Output(name="ancestor", data=made)
+    yield from _climb(wanted, report.facts, {"original": inputs[0], "ancestor": made}, with_placeholder=True)
 
 
 def from_ancestor(params: bytes, inputs: Sequence[bytes]) -> Iterator[Output]:
-    """The jail's `ladder`: what `ingest` makes after the ancestor, from its stored bytes; the same bytes come out."""
+    """The jail's `ladder`: outputs `half`, `thumbhash` if it is wanted, and a `rendition` for each recipe.
+
+    The same bytes as at ingest come out.
+    """
     asked = msgspec.msgpack.decode(params, type=LadderParams)
-    facts = parse(asked.facts)
-    if asked.thumbhash:
-        yield Output(name="thumbhash", data=placeholder(inputs[0], facts))
-    for each in asked.recipes:
-        yield _rendition(recipe.parse(each), facts, inputs[0], inputs[0])
+    wanted = [recipe.parse(text) for text in asked.recipes]
+    yield from _climb(wanted, parse(asked.facts), {"ancestor": inputs[0]}, with_placeholder=asked.thumbhash)
 
 
-def _rendition(wanted: Recipe, facts: Facts, parent: bytes, original: bytes) -> Output:
-    raw = parent if parent_of(wanted, facts) == "ancestor" else original
-    return Output(name="rendition", data=render(wanted, facts, raw), facts=msgspec.json.encode(rendered(wanted, facts)))
+def _climb(wanted: Sequence[Recipe], facts: Facts, known: Parents, *, with_placeholder: bool) -> Iterator[Output]:
+    """Everything that is made of an ancestor's stored bytes."""
+    made = half(known["ancestor"], facts)
+    yield Output(name="half", data=made)
+    if with_placeholder:
+        yield Output(name="thumbhash", data=placeholder(made, facts))
+    for each in wanted:
+        yield _rendition(each, facts, {**known, "half": made})
+
+
+def _rendition(wanted: Recipe, facts: Facts, parents: Parents) -> Output:
+    told = msgspec.json.encode(rendered(wanted, facts))
+    return Output(name="rendition", data=render(wanted, facts, parents), facts=told)
 
 
 def operation(params: bytes, inputs: Sequence[bytes]) -> Iterator[Output]:
-    """The jail's `render`: one `rendition` from the parent's bytes (the caller asks `parent_of` which)."""
+    """The jail's `render`: one `rendition` from the bytes of its parent (the caller asks `parent_of` which)."""
     asked = msgspec.msgpack.decode(params, type=RenderParams)
-    facts = parse(asked.facts)
-    yield _rendition(recipe.parse(asked.recipe), facts, inputs[0], inputs[0])
+    wanted, facts = recipe.parse(asked.recipe), parse(asked.facts)
+    yield _rendition(wanted, facts, {parent_of(wanted, facts): inputs[0]})
 
 
 def file_operation(params: bytes, inputs: Sequence[bytes]) -> Iterator[Output]:
-    """The jail's `render_file`: one `rendition` from an original, by way of its ancestor where the rule says so."""
+    """The jail's `render_file`: one `rendition` from an original, by way of what is stored where the rule says so."""
     wanted = recipe.parse(msgspec.msgpack.decode(params, type=FileParams).recipe)
-    report, parent = ancestor(inputs[0])
-    yield _rendition(wanted, report.facts, parent, inputs[0])
+    report, known = parents(inputs[0])
+    yield _rendition(wanted, report.facts, known)

@@ -21,7 +21,7 @@ from tirage.serving import require_free, serve_asgi, serve_metrics
 
 @click.command()
 def origin() -> None:
-    """Render what edges miss (TIRAGE_ORIGIN_PORT), from stored ancestors."""
+    """Render what edges miss (TIRAGE_ORIGIN_PORT), from stored ancestors and their halves."""
     try:
         settings = load(os.environ)
     except SettingsError as error:
@@ -39,9 +39,9 @@ async def _serve_origin(settings: OriginSettings) -> None:
     store, leases = ObjectStore(settings.store), Leases(settings.nats_url.reveal(), settings.region, settings.nats_ca)
     bounds = Bounds(renders=settings.renders, waiting=settings.waiting, deadline_s=settings.deadline_s)
     with Jail.open(slots=settings.renders, preload=("render",)) as jail:
-        render = JailRenderer(jail)
+        renderer = JailRenderer(jail)
         ring, revision = ring_of(settings.keys), engine.revision()
-        app = OriginApp(ring, store, settings.buckets, leases, revision, render, bounds)
+        app = OriginApp(ring, store, settings.buckets, leases, revision, renderer, bounds)
         await serve_asgi(app, settings.host, settings.port)
     await leases.close()
     store.close()

@@ -1,4 +1,4 @@
-"""The origin: renders what an edge misses, once a key in the region, from the stored ancestor. It has no database.
+"""The origin: renders what an edge misses, once a key in the region, from a stored parent. It has no database.
 
 The signed path is the authorisation, verified here once more. Requests inside are bounded by number, renders by their
 predicted cost: beyond either the answer is 503 with Retry-After, long before this process suffers.
@@ -8,8 +8,7 @@ import asyncio
 import base64
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 from prometheus_client import Counter, Gauge
@@ -31,12 +30,6 @@ LOOK_EVERY_S: Final = 0.05
 RENDERS: Final = Counter("tirage_origin_renders_total", "Renditions made, by outcome", ("outcome",))
 RENDERING: Final = Gauge("tirage_origin_rendering", "Renditions being made or waiting for their turn here")
 
-Render = Callable[[recipes.Recipe, bytes, bytes, int], Awaitable[bytes]]
-"""Make a rendition from the ancestor and the facts file within so many seconds.
-
-Raises `Unmakeable`, `NotHere`, `ServiceUnavailable`.
-"""
-
 
 class Unmakeable(Exception):
     """The engine cannot make it from these bytes, now or ever; the code says why."""
@@ -48,6 +41,16 @@ class Unmakeable(Exception):
 
 class NotHere(Exception):
     """An origin cannot make it, others can: the parent is the original itself."""
+
+
+class Renderer(Protocol):
+    """What makes a rendition, in `edge/origin/rendering.py`."""
+
+    def parent_key(self, asset: str, recipe: recipes.Recipe, facts: bytes) -> str:
+        """Where in the ancestors bucket the parent is; raises `Unmakeable`, `NotHere`."""
+
+    async def render(self, recipe: recipes.Recipe, parent: bytes, facts: bytes, deadline_s: int) -> bytes:
+        """The rendition within so many seconds; raises `ServiceUnavailable`."""
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,11 +71,11 @@ class OriginApp:
         buckets: Buckets,
         leases: Leases,
         engine: str,
-        render: Render,
+        renderer: Renderer,
         bounds: Bounds,
     ) -> None:
         self._ring, self._store, self._buckets, self._leases = ring, store, buckets, leases
-        self._engine, self._render, self._bounds = engine, render, bounds
+        self._engine, self._renderer, self._bounds = engine, renderer, bounds
         self._slots = asyncio.Semaphore(bounds.renders)
         self._admission = Admission(bounds.renders, 1000 * bounds.deadline_s)
         self._inside = 0
@@ -128,23 +131,22 @@ class OriginApp:
         # A leader waits for its turn and then renders; if it dies, the next one does.
         deadline = time.monotonic() + LEASE_S + 2 * self._bounds.deadline_s
         while time.monotonic() < deadline:
-            stored = await self._stored(key)
-            if stored is not None:
-                return Found(stored, "bucket")
             lease = await self._leases.take(key)
-            if lease is not None:
-                try:
+            try:
+                # With the lease in hand: the leader before us may have finished a moment ago.
+                stored = await self._stored(key)
+                if stored is not None:
+                    return Found(stored, "bucket")
+                if lease is not None:
                     return Found(await self._lead(key, path, recipe), "render")
-                finally:
+            finally:
+                if lease is not None:
                     await lease.release()
             await asyncio.sleep(LOOK_EVERY_S)
         raise ServiceUnavailable("another renderer does not finish")
 
     async def _lead(self, key: str, path: Verified, recipe: recipes.Recipe) -> bytes:
         with self._admission.take(predicted_ms(recipe)), RENDERING.track_inprogress():
-            stored = await self._stored(key)  # the leader before us may have finished between our two looks
-            if stored is not None:
-                return stored
             async with self._slots:
                 data = await self._rendered(path, recipe)
             try:
@@ -155,9 +157,10 @@ class OriginApp:
             return data
 
     async def _rendered(self, path: Verified, recipe: recipes.Recipe) -> bytes:
-        ancestor, facts = await self._parent(path.asset, recipe)
         try:
-            data = await self._render(recipe, ancestor, facts, self._bounds.deadline_s)
+            facts = await self._kept(keys.facts(path.asset, recipe.engine))
+            parent = await self._kept(self._renderer.parent_key(path.asset, recipe, facts))
+            data = await self._renderer.render(recipe, parent, facts, self._bounds.deadline_s)
         except Unmakeable as unmakeable:
             RENDERS.labels("unmakeable").inc()
             raise Gone(unmakeable.code) from unmakeable
@@ -167,16 +170,11 @@ class OriginApp:
         RENDERS.labels("made").inc()
         return data
 
-    async def _parent(self, asset: str, recipe: recipes.Recipe) -> tuple[bytes, bytes]:
-        bucket = self._buckets.ancestors
+    async def _kept(self, key: str) -> bytes:
         try:
-            ancestor, facts = await asyncio.gather(
-                self._store.get(bucket, keys.ancestor(asset, recipe.engine)),
-                self._store.get(bucket, keys.facts(asset, recipe.engine)),
-            )
+            return await self._store.get(self._buckets.ancestors, key)
         except ObjectAbsent as absent:
             raise Gone("original-gone") from absent
-        return ancestor, facts
 
     async def _stored(self, key: str) -> bytes | None:
         try:

@@ -1,7 +1,8 @@
-"""The origin's renderer: the jail makes a rendition from the ancestor's stored bytes."""
+"""The origin's renderer: which stored parent a rendition is made from, and the jail that makes it."""
 
 import msgspec
 
+from base import keys
 from base.errors import ServiceUnavailable
 from edge.origin.app import NotHere, Unmakeable
 from imagecore import recipe as recipes
@@ -17,17 +18,21 @@ class JailRenderer:
     def __init__(self, jail: Jail) -> None:
         self._jail = jail
 
-    async def __call__(self, recipe: recipes.Recipe, ancestor: bytes, facts: bytes, deadline_s: int) -> bytes:
-        """The rendition's bytes; raises `Unmakeable`, `NotHere`, `ServiceUnavailable`."""
+    def parent_key(self, asset: str, recipe: recipes.Recipe, facts: bytes) -> str:
+        """Where in the ancestors bucket the parent is; raises `Unmakeable`, `NotHere`."""
         try:
             parent = parent_of(recipe, parse(facts))
         except OutOfBounds as error:
             raise Unmakeable("outside-the-picture") from error
-        if parent != "ancestor":
+        if parent == "original":
             raise NotHere("needs-original")
+        return (keys.half if parent == "half" else keys.ancestor)(asset, recipe.engine)
+
+    async def render(self, recipe: recipes.Recipe, parent: bytes, facts: bytes, deadline_s: int) -> bytes:
+        """The rendition's bytes; raises `ServiceUnavailable`."""
         params = msgspec.msgpack.encode({"recipe": recipes.text(recipe), "facts": facts})
         try:
-            outputs = [output async for output in self._jail.arun("render", params, [ancestor], deadline_s)]
+            outputs = [output async for output in self._jail.arun("render", params, [parent], deadline_s)]
         except ImageError as error:
             raise ServiceUnavailable("the renderer failed") from error
         return outputs[0].data

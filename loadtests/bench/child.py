@@ -78,18 +78,20 @@ def resident(operation: str, jobs: list[tuple[bytes, bytes]]) -> dict[str, Any]:
 
 
 def thumbnails() -> dict[str, Any]:
-    """400 px of seven mixed JPEGs of up to 24 MP: from their ancestors, and from the originals (an inspection's)."""
-    wanted = recipe.text(recipe.rung(400, engine.revision()))
+    """400 px of seven mixed JPEGs of up to 24 MP: stored parents, and originals (an inspection's)."""
+    rung = recipe.rung(400, engine.revision())
     raws = [(photos() / name).read_bytes() for name in MIXED]
-    parents = [render.ancestor(raw) for raw in raws]
     encode: Callable[[Any], bytes] = msgspec.msgpack.encode
-    from_ancestors = [
-        (encode(render.RenderParams(recipe=wanted, facts=canonical(report.facts))), parent)
-        for report, parent in parents
+    from_stored = [
+        (
+            encode(render.RenderParams(recipe=recipe.text(rung), facts=canonical(report.facts))),
+            parents[render.parent_of(rung, report.facts)],
+        )
+        for report, parents in map(render.parents, raws)
     ]
     from_originals = [(encode(inspect.Params()), raw) for raw in raws]
     return {
-        "from ancestors": resident("render", from_ancestors),
+        "from what is stored": resident("render", from_stored),
         "from originals": resident("inspect", from_originals),
     }
 

@@ -1,7 +1,7 @@
 """Previews that nobody has asked for yet: our origin against thumbor and ipx, two workers each, taking turns.
 
 Every request is for another width of 200 to 1600 px. The peers read the original from disk; our origin is the real
-one: it verifies the signed path, takes a lease, reads ancestor and facts from the store and writes what it made. Beside
+one: it verifies the signed path, takes a lease, reads facts and parent from the store and writes what it made. Beside
 it the decode children alone, two of them, which is the image core's own share.
 """
 
@@ -41,6 +41,7 @@ from loadtests.bench.peers import install
 ROUNDS: Final = 5
 REQUESTS: Final = 24
 CONCURRENCY: Final = 4
+SLOTS: Final = 2
 PHOTOS: Final = ("large-03-iphone-xs-p3-rotated.jpg", "large-01-mi-a3-dinner.jpg")
 ASSETS: Final = ("ast_01m86bj0xee1ere2xz744049w7", "ast_01m86bj0xee1ere2xz744049w8")
 MASTER: Final = ("u1", bytes(range(32)))
@@ -95,14 +96,14 @@ def ipx(folder: Path) -> Iterator[Callable[[int, int], str]]:
 
 @contextmanager
 def origin(folder: Path) -> Iterator[Callable[[int, int], str]]:
-    """The real origin on a real store and queue, with the photos' ancestors stored."""
+    """The real origin on a real store and queue, with the photos' ancestors and their halves stored."""
     ring = Ring.of_masters([MASTER], "home")
     secrets = {name: derive(MASTER[1], life, "home") for life, name in VARIABLES.items()}
     with running_servers(folder / "stack", {}) as stack:
         port, env = _free_port(), stack.environment()
         env |= {name: f"u1:{base64.b64encode(key).decode()}" for name, key in secrets.items()}
         asyncio.run(_store(env))
-        own = {**env, "TIRAGE_ORIGIN_PORT": str(port), "TIRAGE_ORIGIN_RENDERS": "2", "TIRAGE_REGION": "home"}
+        own = {**env, "TIRAGE_ORIGIN_PORT": str(port), "TIRAGE_ORIGIN_RENDERS": str(SLOTS), "TIRAGE_REGION": "home"}
         argv = [str(Path(sysconfig.get_path("scripts")) / "tirage"), "origin"]
         with serving(argv, port, "/healthz", own) as url:
             yield lambda photo, side: url + ring.sign(Durable(asset=ASSETS[photo], recipe=recipe.text(wanted(side))))
@@ -112,8 +113,9 @@ async def _store(env: dict[str, str]) -> None:
     read = Reader(env)
     store, buckets, revision = ObjectStore(read_store(read, "RECORD")), read_buckets(read), engine.revision()
     for asset, name in zip(ASSETS, PHOTOS, strict=True):
-        report, parent = render.ancestor((photos() / name).read_bytes())
-        await store.put(buckets.ancestors, keys.ancestor(asset, revision), parent, "image/jpeg")
+        report, parents = render.parents((photos() / name).read_bytes())
+        await store.put(buckets.ancestors, keys.ancestor(asset, revision), parents["ancestor"], "image/jpeg")
+        await store.put(buckets.ancestors, keys.half(asset, revision), parents["half"], "image/jpeg")
         await store.put(buckets.ancestors, keys.facts(asset, revision), canonical(report.facts), "application/json")
     store.close()
 
@@ -128,13 +130,17 @@ def over_http(client: httpx.AsyncClient, address: Callable[[int, int], str]) -> 
 
 
 def in_jail(jail: Jail) -> Get:
-    parents = [render.ancestor((photos() / name).read_bytes()) for name in PHOTOS]
+    """Two at once, as an origin asks: with more jobs than slots a jail would start a child for each of the others."""
+    stored = [render.parents((photos() / name).read_bytes()) for name in PHOTOS]
+    slots = asyncio.Semaphore(SLOTS)
 
     async def get(photo: int, side: int) -> int:
-        report, parent = parents[photo]
+        report, parents = stored[photo]
+        parent = parents[render.parent_of(wanted(side), report.facts)]
         params = render.RenderParams(recipe=recipe.text(wanted(side)), facts=canonical(report.facts))
-        outputs = jail.arun("render", msgspec.msgpack.encode(params), [parent], 60)
-        return sum([len(output.data) async for output in outputs])
+        async with slots:
+            outputs = jail.arun("render", msgspec.msgpack.encode(params), [parent], 60)
+            return sum([len(output.data) async for output in outputs])
 
     return get
 
@@ -182,5 +188,5 @@ def run() -> dict[str, Any]:
             shutil.copy(photos() / name, folder / name)
         peers = {"thumbor": thumbor, "ipx": ipx, "origin": origin}
         addresses = {name: stack.enter_context(begin(folder)) for name, begin in peers.items()}
-        jail = stack.enter_context(Jail.open(slots=2, preload=("render",)))
+        jail = stack.enter_context(Jail.open(slots=SLOTS, preload=("render",)))
         return {**asyncio.run(compared(addresses, jail)), "load_average": os.getloadavg()}

@@ -1,8 +1,9 @@
 """Ingest: from an original's bytes to facts, ancestor and previews. The jail decodes; this process fetches and stores.
 
 Three steps: `validate` (hash, inspection, ancestor), `first_previews` (200 and 400 px, placeholder), `previews` (the
-rest). What a step answers is stored before it answers. A retried job makes only what is missing, from the stored
-ancestor: every rung is a function of the ancestor's bytes, so they come out the same. What takes more time or memory
+rest). What a step answers is stored before it answers, and the ancestor's half with the first rendition that is stored.
+A retried job makes only what is missing, from the stored ancestor: its half and every rung are functions of the
+ancestor's bytes, so they come out the same. What takes more time or memory
 than a job may is made lighter, under a key of its own; the wanted key stays empty, and the step says so.
 """
 
@@ -58,7 +59,7 @@ class _Climb:
     def __init__(self, asset: str, wanted: list[recipes.Recipe], first: int, pushes: Pushes) -> None:
         self.asset, self.missing, self._first = asset, wanted, first
         self.is_first = first > 0
-        self.facts = self.parent = self.thumbhash = b""
+        self.facts = self.parent = self.half = self.thumbhash = b""
         self.reason: str | None = None
         self.made: list[Rendition] = []
         self.pushes = pushes
@@ -193,9 +194,13 @@ class Ingestor:
         if output.name == "thumbhash":
             climb.thumbhash = output.data
             return None
+        if output.name == "half":
+            climb.half = output.data
+            return None
         if not climb.is_first:
             await climb.pushes.settle()
-        climb.made.append(await self._keep(climb.asset, output))
+        kept, _ = await asyncio.gather(self._keep(climb.asset, output), self._keep_half(climb))
+        climb.made.append(kept)
         side, climb.missing = climb.missing[0].width, climb.missing[1:]
         climb.pushes.begin(side, climb.made[-1], output.data)
         done = climb.step()
@@ -223,6 +228,13 @@ class Ingestor:
             self._store.put(bucket, keys.ancestor(asset, self._engine), ancestor, "image/jpeg"),
             self._store.put(bucket, keys.facts(asset, self._engine), facts, "application/json"),
         )
+
+    async def _keep_half(self, climb: _Climb) -> None:
+        """Store the half, once an attempt: beside the first rendition, which so waits no longer for it."""
+        if climb.half:
+            key = keys.half(climb.asset, self._engine)
+            await self._store.put(self._buckets.ancestors, key, climb.half, "image/jpeg")
+            climb.half = b""
 
     async def _keep(self, asset: str, output: Output) -> Rendition:
         """Store a rendition once; that it is there already is as good, since its bytes are a function of its key."""

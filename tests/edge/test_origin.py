@@ -36,20 +36,21 @@ def fresh_id(prefix: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def photo() -> tuple[bytes, bytes]:
-    """Ancestor and facts file of a 3000 x 2000 picture with enough in it to take time."""
+def photo() -> tuple[render.Parents, bytes]:
+    """The stored parents and facts file of a 3000 x 2000 picture with enough in it to take time."""
     rows = np.random.default_rng(5).integers(0, 256, (500, 750, 3), dtype=np.uint8)
     image = pyvips.Image.new_from_array(rows).resize(4).copy(interpretation="srgb")
-    report, ancestor = render.ancestor(image.jpegsave_buffer(Q=90))
-    return ancestor, canonical(report.facts)
+    report, parents = render.parents(image.jpegsave_buffer(Q=90))
+    return parents, canonical(report.facts)
 
 
 @pytest.fixture
-async def asset(photo: tuple[bytes, bytes], record_store: ObjectStore, buckets: Buckets) -> str:
-    """An asset whose ancestor is stored."""
+async def asset(photo: tuple[render.Parents, bytes], record_store: ObjectStore, buckets: Buckets) -> str:
+    """An asset whose ancestor and its half are stored."""
     made, revision = fresh_id("ast"), engine.revision()
-    ancestor, facts = photo
-    await record_store.put(buckets.ancestors, keys.ancestor(made, revision), ancestor, "image/jpeg")
+    parents, facts = photo
+    await record_store.put(buckets.ancestors, keys.ancestor(made, revision), parents["ancestor"], "image/jpeg")
+    await record_store.put(buckets.ancestors, keys.half(made, revision), parents["half"], "image/jpeg")
     await record_store.put(buckets.ancestors, keys.facts(made, revision), facts, "application/json")
     return made
 

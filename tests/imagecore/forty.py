@@ -1,4 +1,4 @@
-"""Forty recipes on two made originals: `python forty.py` prints each one's SHA-256 as JSON.
+"""Forty recipes on two made originals: `python forty.py` prints the engine and each one's SHA-256 as JSON.
 
 A program of its own, so that the test can run it in several processes with different settings of libvips.
 """
@@ -57,20 +57,19 @@ def recipes() -> dict[str, tuple[str, Recipe]]:
 
 
 def hashes() -> dict[str, str]:
-    """The SHA-256 of every rendition, and of both ancestors."""
+    """The SHA-256 of every rendition, and of what they are made from."""
     told: dict[str, str] = {}
-    parents: dict[str, tuple[Facts, bytes, bytes]] = {}
+    known: dict[str, tuple[Facts, render.Parents]] = {}
     for name, raw in originals().items():
-        report, ancestor = render.ancestor(raw)
-        parents[name] = (report.facts, ancestor, raw)
-        told[f"{name}/original"] = hashlib.sha256(raw).hexdigest()
-        told[f"{name}/ancestor"] = hashlib.sha256(ancestor).hexdigest()
+        report, parents = render.parents(raw)
+        known[name] = (report.facts, parents)
+        told |= {f"{name}/{parent}": hashlib.sha256(data).hexdigest() for parent, data in parents.items()}
     for label, (name, each) in recipes().items():
-        facts, ancestor, raw = parents[name]
-        parent = ancestor if render.parent_of(each, facts) == "ancestor" else raw
-        told[label] = hashlib.sha256(render.render(each, facts, parent)).hexdigest()
+        told[label] = hashlib.sha256(render.render(each, *known[name])).hexdigest()
     return told
 
 
 if __name__ == "__main__":
-    json.dump(hashes(), sys.stdout, indent=1)
+    parts = sorted(part for part in engine.parts() if not part.startswith("profile"))
+    json.dump({"engine": parts, "hashes": hashes()}, sys.stdout, indent=1)
+    print()

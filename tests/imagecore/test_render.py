@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat
 
-from imagecore import colour, engine, vips
+from imagecore import colour, engine, render, vips
 from imagecore import recipe as recipes
+from imagecore.facts import parse
 from imagecore.icc import Intent, Rendering
 from imagecore.jail import Jail
 from imagecore.jail_wire import Output
@@ -61,24 +62,29 @@ class TestLadder:
     def test_nothing_private_and_a_profile(self, pixel_jail: Jail, photos: Path) -> None:
         outputs = ingest(pixel_jail, (photos / "large-02-pixel-path.jpg").read_bytes())
         for output in outputs:
-            if output.name in ("ancestor", "rendition"):
+            if output.name in ("ancestor", "half", "rendition"):
                 image = Image.open(io.BytesIO(output.data))
                 assert not image.getexif()
                 assert set(image.info) <= {"icc_profile", "jfif", "jfif_version", "jfif_unit", "jfif_density"}
                 assert image.info["icc_profile"]
 
     @pytest.mark.parametrize("name", ["large-03-iphone-xs-p3-rotated.jpg", "heic-two-images.heic", "png-alpha.png"])
-    def test_same_bytes_again_and_from_the_stored_ancestor(self, pixel_jail: Jail, photos: Path, name: str) -> None:
+    def test_same_bytes_again_and_from_what_is_stored(self, pixel_jail: Jail, photos: Path, name: str) -> None:
         raw = (photos / name).read_bytes()
         first, again = ingest(pixel_jail, raw), ingest(pixel_jail, raw)
         assert [o.data for o in first] == [o.data for o in again]
-        ancestor, facts = named(first, "ancestor"), named(first, "facts")
+        facts, texts = named(first, "facts"), list[str]()
         for output in first:
             if output.name == "rendition":
-                text = msgspec.json.decode(output.facts)["recipe"]
-                params = msgspec.msgpack.encode({"recipe": text, "facts": facts})
-                (later,) = pixel_jail.run("render", params, [ancestor], 60)
+                texts.append(msgspec.json.decode(output.facts)["recipe"])
+                parent = named(first, render.parent_of(recipes.parse(texts[-1]), parse(facts)))
+                params = msgspec.msgpack.encode({"recipe": texts[-1], "facts": facts})
+                (later,) = pixel_jail.run("render", params, [parent], 60)
                 assert hashlib.sha256(later.data).digest() == hashlib.sha256(output.data).digest()
+        params = msgspec.msgpack.encode({"recipes": texts, "facts": facts, "thumbhash": True})
+        climbed = list(pixel_jail.run("ladder", params, [named(first, "ancestor")], 60))
+        assert [(o.name, o.data) for o in climbed] == [(o.name, o.data) for o in first[-len(climbed) :]]
+        assert [o.name for o in climbed] == ["half", "thumbhash"] + 4 * ["rendition"]
 
     @pytest.mark.parametrize(("format_", "kind"), [("webp", "WEBP"), ("avif", "AVIF")])
     def test_other_encodings(self, pixel_jail: Jail, photos: Path, format_: recipes.Format, kind: str) -> None:

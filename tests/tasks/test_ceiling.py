@@ -138,6 +138,7 @@ async def test_a_ladder_beyond_its_ceiling_is_finished_lighter(
                 await record_store.get(buckets.derivatives, keys.derivative(asset, recipes.text(wanted), "jpg"))
     assert isinstance(steps[1].body, ingest.Previews)
     assert steps[1].body.thumbhash
+    assert await record_store.get(buckets.ancestors, keys.half(asset, engine))
     assert reads.count == 1
 
 
@@ -150,7 +151,11 @@ async def test_a_retry_redoes_only_what_is_missing_and_decodes_nothing_again(
         whole = [step async for step in ingestor.run(job)]
         assert reads.count == 1
         await record_store.delete(buckets.originals, keys.original(msgspec.json.decode(job.payload)["asset"]))
+        kept = buckets.ancestors, keys.half(msgspec.json.decode(job.payload)["asset"], whole[0].engine or "")
+        half = await record_store.get(*kept)
         for done in (("validate",), ("validate", "first_previews")):
+            await record_store.delete(*kept)
             again = [step async for step in ingestor.run(msgspec.structs.replace(job, done=done, attempt=2))]
             assert again == whole[len(done) :]
+            assert await record_store.get(*kept) == half
     assert reads.count == 1

@@ -47,16 +47,14 @@ async def _original(photo: Photo, place: Place) -> tuple[str, str] | None:
 
 
 async def ancestors_kept(books: Books, place: Place) -> list[Finding]:
-    """Every photo that can be shown has its ancestor and its facts."""
+    """Every photo that can be shown has its ancestor, the ancestor's half and its facts."""
     wanted = [photo for photo in books.photos.values() if photo.state in SEEN]
     bucket = place.buckets.ancestors
 
     async def look(key: str) -> tuple[str, str] | None:
         return await _differs(place.store, bucket, key, None, None)
 
-    every = [
-        key for p in wanted for key in (keys.ancestor(p.name, p.engine or "-"), keys.facts(p.name, p.engine or "-"))
-    ]
+    every = [of(p.name, p.engine or "-") for p in wanted for of in (keys.ancestor, keys.half, keys.facts)]
     return [Finding(check="ancestors-kept", subject=key, detail=d) for key, d in await _each(every, look)]
 
 

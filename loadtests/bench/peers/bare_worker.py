@@ -35,17 +35,19 @@ def decoded(raw: bytes, is_heic: bool) -> Any:
 
 
 def ingest(raw: bytes, job: dict[str, Any]) -> int:
-    """Ancestor from one decode, then everything else from its bytes."""
+    """Ancestor from one decode, its half from its bytes, and each rung from the smaller one that has room for it."""
     width, height = job["ancestor"]
     profiles = BOTH if job["profile"] else {}
     small = decoded(raw, job["heic"]).thumbnail_image(width, height=height, size="force", **profiles).copy_memory()
     ancestor = jpeg(small, 90, "off", False)
-    pyvips.Image.new_from_buffer(ancestor, "", access="sequential", shrink=8).thumbnail_image(100).write_to_memory()
-    return len(ancestor) + sum(rung(ancestor, {"size": size}) for size in job["rungs"])
+    half = jpeg(pyvips.Image.new_from_buffer(ancestor, "", access="sequential", shrink=2), 90, "off", False)
+    pyvips.Image.new_from_buffer(half, "", access="sequential", shrink=8).thumbnail_image(100).write_to_memory()
+    rungs = [rung(half if 3 * max(size) <= max(width, height) else ancestor, {"size": size}) for size in job["rungs"]]
+    return len(ancestor) + len(half) + sum(rungs)
 
 
 def rung(raw: bytes, job: dict[str, Any]) -> int:
-    """One smaller picture from an ancestor's bytes."""
+    """One smaller picture from a stored parent's bytes."""
     width, height = job["size"]
     header = pyvips.Image.new_from_buffer(raw, "", access="sequential")
     room = 2 * max(header.width, header.height) // (3 * max(width, height))

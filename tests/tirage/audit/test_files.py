@@ -57,7 +57,8 @@ class Sample:
     async def fill(self) -> None:
         data = jpeg()
         await self.store.put(self.buckets.originals, self.original, data, "image/jpeg")
-        await self.store.put(self.buckets.ancestors, keys.ancestor(self.asset, "abcd1234"), data, "image/jpeg")
+        for of in (keys.ancestor, keys.half):
+            await self.store.put(self.buckets.ancestors, of(self.asset, "abcd1234"), data, "image/jpeg")
         await self.store.put(self.buckets.ancestors, keys.facts(self.asset, "abcd1234"), b"{}", "application/json")
         await self.store.put(self.buckets.derivatives, self.shown, data, "image/jpeg")
         version = await self.store.put_version(self.buckets.masters, self.master, data, "image/jpeg")
@@ -112,8 +113,8 @@ async def test_lost_and_changed_objects_are_seen(sample: Sample, bucket: str, ke
     assert [one.detail for one in await sample.found(check)] == ["absent"]
 
 
-async def test_a_lost_ancestor_and_lost_facts_are_seen(sample: Sample) -> None:
-    for key in (keys.ancestor(sample.asset, "abcd1234"), keys.facts(sample.asset, "abcd1234")):
+async def test_a_lost_ancestor_its_half_and_lost_facts_are_seen(sample: Sample) -> None:
+    for key in [of(sample.asset, "abcd1234") for of in (keys.ancestor, keys.half, keys.facts)]:
         await sample.store.delete(sample.buckets.ancestors, key)
         assert key in {one.subject for one in await sample.found("ancestors-kept")}
 
