@@ -87,6 +87,15 @@ class Queue:
         except QUEUE_ERRORS as error:
             raise ServiceUnavailable("the queue does not answer") from error
 
+    async def probe(self) -> None:
+        """Ask the region's JetStream whether it is there; raises `ServiceUnavailable`."""
+        if self.js is None:
+            raise ServiceUnavailable("the queue was not reached yet")
+        try:
+            await self.js.account_info()
+        except QUEUE_ERRORS as error:
+            raise ServiceUnavailable("the queue does not answer") from error
+
     async def ensure_jobs(self, lanes: Iterable[Lane] = LANES.values()) -> datetime:
         """Make the jobs stream and its consumers where they are missing; when the stream was made (UTC)."""
         name = jobs_stream(self.region)

@@ -6,6 +6,7 @@ import os
 import click
 
 from app.delivery.denials import read_edge_settings
+from app.kernel.reach import Reach
 from app.services import Services
 from app.settings import load
 from base.clock import SystemClock
@@ -43,7 +44,9 @@ def record(lanes: str | None) -> None:
 
     async def work(stop: asyncio.Event) -> None:
         await when_reachable(services.start)
-        await RecordWorker(services, here, wanted, away=away).run(stop)
+        probes = services.denials.probes() | {f"region:{queue.region}": queue.probe for queue in (here, *away)}
+        worker = RecordWorker(services, here, wanted, away=away)
+        await asyncio.gather(worker.run(stop), Reach(services.db, probes).run(stop))
         for queue in (here, *away):
             await queue.close()
         await services.stop()

@@ -2,10 +2,12 @@
 
 An edge without receipts, a new one say, is told everything; one whose own list is shorter than ours has lost it and is
 told everything again. Ids are never given twice, so the list only grows. An edge serves no share from its start until
-it was told that this is all.
+it was told that this is all: home looks every second (`app/kernel/reach.py`) and tells at once who was not told yet.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -14,6 +16,7 @@ from app.delivery import store
 from app.kernel.db import Database, Transaction
 from app.kernel.events import Recorded
 from app.kernel.jobs import Plan
+from app.kernel.reach import Probe
 from app.kernel.spine import Spine
 from base import telemetry
 from base.edges import EdgeClient, Purge, Receipt
@@ -58,22 +61,35 @@ class Denials:
     async def tell(self) -> None:
         """Tell every edge what it was not told; raises `ServiceUnavailable` when one did not take it.
 
-        An edge that fails does not keep the others from being told.
+        An edge that fails, or is slow, does not keep the others from being told.
         """
-        failed = []
-        for url, client in self._edges.items():
-            try:
-                await self._tell(url, client)
-            except ServiceUnavailable as error:
-                log.warning("edge_not_told", edge=url, detail=str(error))
-                failed.append(url)
-        if failed:
-            raise ServiceUnavailable(f"{len(failed)} of {len(self._edges)} edges were not told")
+        told = await asyncio.gather(*(self._is_told(url) for url in self._edges))
+        if not all(told):
+            raise ServiceUnavailable(f"{told.count(False)} of {len(told)} edges were not told")
 
-    async def _tell(self, url: str, client: EdgeClient) -> None:
+    def probes(self) -> dict[str, Probe]:
+        """By subject, how to ask an edge whether it is there; one that has started since is told everything then."""
+        return {f"edge:{url}": partial(self._look, url) for url in self._edges}
+
+    async def _look(self, url: str) -> None:
+        receipt = await self._edges[url].purge(Purge())
+        if not receipt.listed:
+            log.info("edge_started", edge=url)
+            await self._tell(url, receipt)
+
+    async def _is_told(self, url: str) -> bool:
+        try:
+            await self._tell(url, await self._edges[url].purge(Purge()))
+        except ServiceUnavailable as error:
+            log.warning("edge_not_told", edge=url, detail=str(error))
+            return False
+        return True
+
+    async def _tell(self, url: str, receipt: Receipt) -> None:
+        """Tell one edge, which has just given this receipt, what it was not told."""
+        client = self._edges[url]
         async with self._db.reading() as read:
             wanted = await store.count(read)
-        receipt = await client.purge(Purge())
         receipt = await self._drain(url, client) or receipt
         if receipt.denied < wanted:
             log.warning("edge_lost_its_list", edge=url, has=receipt.denied, wanted=wanted)

@@ -122,6 +122,19 @@ async def test_a_revoked_share(services: Services, edges: list[Any], minter: Any
         assert await tx.value("SELECT count(*) FROM jobs WHERE kind = $1", KIND) == 1
 
 
+async def test_an_edge_that_started_is_told_at_the_next_look(services: Services, start: Any, minter: Any) -> None:
+    edge, asset, share = start("edge"), ids.encode("asset", uuid4()), ids.encode("share", uuid4())
+    revoked = ids.encode("share", uuid4())
+    async with services.db.transaction() as tx:
+        await store.deny(tx, [revoked])
+    await pushed(edge, asset)
+    minted = {one: minter(edge).shared(asset, "lv8187a", one, [400], "jpg")[0].url for one in (share, revoked)}
+    (look,) = Denials(services.db, services.spine, clients([edge])).probes().values()
+    assert httpx.get(minted[share]).status_code == 503, "no share before the list came"
+    await look()
+    assert [httpx.get(minted[one]).status_code for one in (share, revoked)] == [200, 410]
+
+
 async def test_an_empty_call_tells_how_long_the_list_is(edges: list[Any]) -> None:
     (client,) = clients(edges[:1]).values()
     before = (await client.purge(Purge())).denied
