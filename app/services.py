@@ -20,6 +20,7 @@ from app.kernel.persons import PersonKeys
 from app.kernel.spine import Spine
 from app.kinds import KINDS
 from app.orders.checkout import Checkout
+from app.orders.desk import Desk
 from app.orders.mailing import Mailing
 from app.orders.masters import VENDOR, Masters
 from app.orders.service import Orders
@@ -117,6 +118,7 @@ class Services:
             self.clock,
             settings.cancel_window_s,
         )
+        self.desk = Desk(self.checkout, self.payments, self.fulfilments)
 
     def _reconciler(self, settings: AppSettings) -> Reconciler:
         """Above everything that is sold."""

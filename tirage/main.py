@@ -21,7 +21,7 @@ COMMANDS: Final[dict[str, str]] = {
     "jobs": "tirage.work:jobs",
     "master": "tirage.masters:master",
     "migrate": "tirage.database:migrate",
-    "order": "tirage.order:order",
+    "order": "tirage.main:order",
     "origin": "tirage.origin:origin",
     "photos": "tirage.photos:photos",
     "reconcile": "tirage.reconcile:reconcile",
@@ -41,6 +41,13 @@ COMMANDS: Final[dict[str, str]] = {
 WORKERS: Final[dict[str, str]] = {
     "pixel": "tirage.pixels:pixel",
     "record": "tirage.records:record",
+}
+
+
+ORDERS: Final[dict[str, str]] = {
+    "cancel": "tirage.desk:cancel",
+    "refund": "tirage.desk:refund",
+    "show": "tirage.order:show",
 }
 
 
@@ -75,6 +82,11 @@ class LazyGroup(click.Group):
 @click.version_option(package_name="tirage")
 def main() -> None:
     """Tirage: photos in, prints out."""
+
+
+@click.group(cls=LazyGroup, table=ORDERS)
+def order() -> None:
+    """Orders, for operators."""
 
 
 @click.group(cls=LazyGroup, table=SIMULATORS)

@@ -1,4 +1,4 @@
-"""`tirage order`: what an operator asks about one order."""
+"""`tirage order show`: what an operator asks about one order."""
 
 import asyncio
 import os
@@ -18,12 +18,7 @@ from tirage.stack import data_option
 from tirage.trace import of_stack
 
 
-@click.group()
-def order() -> None:
-    """Orders, for operators."""
-
-
-@order.command()
+@click.command()
 @click.argument("name", metavar="ID")
 @data_option
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -50,6 +45,12 @@ def told(story: Story) -> list[str]:
         f"{ids.encode('order', order_.id)}  {shown.state}  {order_.total} {order_.currency} (minor units)  "
         f"to {order_.country}  held for: {', '.join(sorted(story.view.holds)) or 'nothing'}"
     ]
+    for line in story.view.lines:
+        q = line.quantities
+        lines.append(
+            f"line {line.number}: {q.ordered} of {line.sku}  {line.total}  shipped {q.shipped}  cancelled {q.cancelled}"
+            f"  refunded {q.refunded}"
+        )
     for entry in story.entries:
         took = f"{entry.ms} ms" if entry.ms is not None else ""
         due = f"not before {entry.due:%H:%M:%S}" if entry.due else ""

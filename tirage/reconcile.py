@@ -1,27 +1,17 @@
 """`tirage reconcile`: our books against Stripe's and the printers', now; and the cases that wait for a person."""
 
-import asyncio
 import json
-import os
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from app.fulfilment.errors import VendorUnavailable
-from app.payments.errors import ProviderSilent
 from app.reconcile.domain import Finding, Kept
 from app.reconcile.errors import CaseNotFound
 from app.reconcile.service import Report
-from app.services import Services
-from app.settings import load
 from base import ids
-from base.errors import ServiceUnavailable
-from base.settings import SettingsError
-from devstack.stack import Stack
-from tirage.keys import edge_keys
+from tirage.operating import with_services
 from tirage.stack import data_option
 
 
@@ -35,7 +25,9 @@ def reconcile(context: click.Context, data: Path, days: int | None, as_json: boo
     record worker, or --data of a running stack). Again, it does nothing."""
     if context.invoked_subcommand is not None:
         return
-    report: Report = _with(data, lambda services: services.reconciler.run(None if days is None else days * 86_400))
+    report: Report = with_services(
+        data, lambda services: services.reconciler.run(None if days is None else days * 86_400)
+    )
     if as_json:
         click.echo(json.dumps(_plain(report), indent=1))
         return
@@ -51,7 +43,7 @@ def reconcile(context: click.Context, data: Path, days: int | None, as_json: boo
 @click.option("--json", "as_json", is_flag=True, help="One JSON list.")
 def cases(data: Path, as_json: bool) -> None:
     """Differences that no command mends, oldest first."""
-    found: list[Kept] = _with(data, lambda services: services.reconciler.cases())
+    found: list[Kept] = with_services(data, lambda services: services.reconciler.cases())
     if as_json:
         click.echo(json.dumps([_told(one.id, one.finding) for one in found], indent=1))
         return
@@ -66,26 +58,8 @@ def close(data: Path, case: str) -> None:
     """Say that a case is dealt with; the same difference is not told again."""
     try:
         wanted = ids.decode("case", case)
-        _with(data, lambda services: services.reconciler.close(wanted))
+        with_services(data, lambda services: services.reconciler.close(wanted))
     except (CaseNotFound, ids.MalformedId) as error:
-        raise click.ClickException(str(error)) from error
-
-
-def _with(data: Path, use: Callable[[Services], Awaitable[Any]]) -> Any:
-    """What `use` gives with the parts of a record process."""
-
-    async def main() -> Any:
-        own = {} if "TIRAGE_DATABASE_URL" in os.environ else Stack.environment_of(data, os.environ, edge_keys)
-        services = Services(load({**own, **os.environ}, "RECORD"))
-        await services.start()
-        try:
-            return await use(services)
-        finally:
-            await services.stop()
-
-    try:
-        return asyncio.run(main())
-    except (SettingsError, ServiceUnavailable, ProviderSilent, VendorUnavailable) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -177,6 +177,8 @@ MACHINE: Final[Machine[FulfilmentState]] = Machine(
         (_S.PLANNED, _S.FAILED): FulfilmentFailed.type,
         (_S.RENDERING, _S.FAILED): FulfilmentFailed.type,
         (_S.SUBMITTING, _S.FAILED): FulfilmentFailed.type,
+        (_S.FAILED, _S.CANCELLED): FulfilmentCancelled.type,
+        (_S.FAILED, _S.CANCELLING): FulfilmentCancelling.type,  # its sending had begun
         (_S.SUBMITTING, _S.CANCELLING): FulfilmentCancelling.type,
         (_S.SUBMITTED, _S.CANCELLING): FulfilmentCancelling.type,
         (_S.CANCELLING, _S.SUBMITTED): FulfilmentCancelRefused.type,

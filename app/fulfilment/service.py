@@ -158,11 +158,11 @@ class Fulfilments:
         found = await store.lock_living(tx, order_id)
         if found is None:
             return None
-        if found.state in UNSENT and found.begun_at is None:
+        if found.state in (*UNSENT, _S.FAILED) and found.begun_at is None:
             lines = await store.lines(tx, found.id)
             told = FulfilmentCancelled(**_of(found), reason=reason, at_vendor=False, **_counted(lines))
             return (await self._move(tx, found, _S.CANCELLED, told, origin)).state
-        if found.state in (_S.SUBMITTING, _S.SUBMITTED):
+        if found.state in (_S.SUBMITTING, _S.SUBMITTED, _S.FAILED):
             return (await self._ask_to_cancel(tx, found, reason, origin)).state
         return found.state
 

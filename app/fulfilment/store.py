@@ -55,6 +55,7 @@ UPDATE fulfilments SET begun_at = $2, links_until = $3, quoted_cost = $4, quoted
 """
 SENT: Final = "UPDATE fulfilments SET vendor_order_id = $2 WHERE id = $1 AND vendor_order_id IS NULL"
 REASON: Final = "UPDATE fulfilments SET cancel_reason = $2 WHERE id = $1"
+REOPENED: Final = "UPDATE fulfilments SET ended_at = NULL WHERE id = $1"
 ENDED: Final = "UPDATE fulfilments SET ended_at = coalesce(ended_at, now()) WHERE id = $1"
 LOOKED: Final = "UPDATE fulfilments SET looked_at = now() WHERE id = $1"
 FACTS: Final = "SELECT facts::text FROM fulfilments WHERE id = $1"
@@ -126,6 +127,8 @@ async def transition(
     await states.compare_and_set(tx, MACHINE, fulfilment.id, fulfilment.state, new)
     if new in (FulfilmentState.CANCELLED, FulfilmentState.CLOSED, FulfilmentState.FAILED):
         await tx.execute(ENDED, fulfilment.id)
+    elif fulfilment.state is FulfilmentState.FAILED:
+        await tx.execute(REOPENED, fulfilment.id)
     await tell(tx, spine, fulfilment, told, origin)
     return msgspec.structs.replace(fulfilment, state=new)
 

@@ -34,7 +34,8 @@ from app.orders.domain import (
 from app.orders.errors import OrderNotCancellable, OrderNotFound, OrderNotPayable, RecipientDoubtful, RecipientElsewhere
 from app.orders.mailing import Mailing
 from app.orders.masters import Masters
-from app.payments.domain import PaymentState, RefundLine, Started
+from app.orders.owed import owed
+from app.payments.domain import PaymentState, Started
 from app.payments.errors import PaymentCaptured
 from app.payments.service import Payments
 from app.pricing.domain import AcceptedQuote, QuotedLine
@@ -242,19 +243,23 @@ class Checkout:
         """
         if await store.get(tx, order_id, owner_id) is None:
             raise OrderNotFound()
+        await self.end(tx, order_id, "requested", OWNER)
+
+    async def end(self, tx: Transaction, order_id: UUID, reason: str, origin: Origin) -> None:
+        """Ask for anybody's order's end; `reason` is a code. Raises `OrderNotFound`, `OrderNotCancellable`."""
         order = await _locked(tx, order_id)
         if order.state in OVER:
             return
         if order.state in UNPAID:
             try:
-                await self._payments.cancel(tx, order.id, "requested")
+                await self._payments.cancel(tx, order.id, reason)
             except PaymentCaptured:
                 raise OrderNotCancellable() from None
             return
         lines = [line.quantities for line in (await store.lines(tx, [order.id]))[order.id]]
         if order.state is OrderState.CLOSED or all(q.shipped + q.cancelled >= q.ordered for q in lines):
             raise OrderNotCancellable()
-        await self._fulfilments.cancel(tx, order.id, reason="requested", origin=OWNER)
+        await self._fulfilments.cancel(tx, order.id, reason=reason, origin=origin)
 
     async def follow(self, tx: Transaction, wanted: OfOrder) -> None:
         """What a printer did, on the order's lines; copies that are not made are refunded.
@@ -278,23 +283,17 @@ class Checkout:
     async def _refund(
         self, tx: Transaction, order: Order, lines: list[Line], lost: list[tuple[Line, int]], wanted: OfOrder
     ) -> None:
-        """The price of the copies that are not made; with the last of them the shipping too, if nothing was sent."""
-        parts = tuple(
-            RefundLine(line_id=line.id, copies=copies, amount=price_of(line, copies))
-            for line, copies in lost
-            if copies > 0
-        )
-        total = sum(part.amount for part in parts)
-        if all(line.quantities.cancelled == line.quantities.ordered for line in lines):
-            total += order.shipping
+        """The price of the copies that are not made, as far as it did not go back by an operator's word."""
+        copies = {line.id: gone for line, gone in lost}
+        back = owed(order, lines, copies, await self._payments.given(tx, order.id))
         money = await self._payments.of_order(tx, order.id)
         left = 0 if money is None else money.left.amount
-        if total > left:  # somebody gave money back by hand
-            name, detail = ids.encode("order", order.id), f"{left} of {total} {order.currency} are left"
+        if back.total > left:  # somebody gave money back at Stripe itself
+            name, detail = ids.encode("order", order.id), f"{left} of {back.total} {order.currency} are left"
             await alerts.alert(tx, "refund-not-covered", Severity.ERROR, name, detail=detail)
-        if amount := min(total, left):
+        if amount := min(back.total, left):
             refund = Money(amount, order.currency)
-            await self._payments.refund(tx, order.id, _refund_id(wanted), refund, parts, "not_made")
+            await self._payments.refund(tx, order.id, _refund_id(wanted), refund, back.parts, "not_made")
 
     async def not_made(self, tx: Transaction, wanted: OfOrder) -> None:
         """A printer will not make it: the order is held, for the person to see and an operator to decide."""
@@ -304,15 +303,6 @@ class Checkout:
     async def refunded(self, tx: Transaction, wanted: OfOrder) -> None:
         """Refunds that succeeded, on the order's lines."""
         await store.save_refunded(tx, await self._payments.refunded_copies(tx, wanted.order_id))
-
-
-def price_of(line: Line, copies: int) -> int:
-    """What the last `copies` cancelled copies of a line cost, in minor units: all copies together cost its total.
-
-    Cumulative shares rounded down, so that no order of partial cancellations gives back more or less than was paid.
-    """
-    gone, ordered = line.quantities.cancelled, line.quantities.ordered
-    return line.total * gone // ordered - line.total * (gone - copies) // ordered
 
 
 def _check(quote: AcceptedQuote, wanted: Placing) -> None:

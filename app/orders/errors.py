@@ -42,3 +42,17 @@ class OrderNotCancellable(DomainError):
 
     code, title, kind = "order-not-cancellable", "This order cannot be cancelled any more", Kind.CONFLICT
     next_step = "Read the order: it says how it stands. A payment that has just gone through can be tried again soon."
+
+
+class LineNotFound(DomainError):
+    """The order has no such line."""
+
+    code, title, kind = "line-not-found", "The order has no such line", Kind.NOT_FOUND
+    next_step = "Read the order; its lines are numbered from 1."
+
+
+class CopiesStillMade(DomainError):
+    """Copies that may still be made are not refunded: the printer is asked to stop first."""
+
+    code, title, kind = "copies-still-made", "These copies are still to be made", Kind.CONFLICT
+    next_step = "Cancel the order, which gives back what is not made; or give their price back as goodwill."

@@ -1,5 +1,7 @@
 """Payments: one live PaymentIntent an order, what Stripe says of it, and refunds."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar, Final
@@ -237,6 +239,14 @@ class RefundLine(msgspec.Struct, frozen=True, kw_only=True):
     amount: int
 
 
+class Given(msgspec.Struct, frozen=True, kw_only=True):
+    """What went back of an order, or is about to: copies by line, and of the shipping, in minor units. Refunds that
+    name no line (made at Stripe by hand) are not in it."""
+
+    copies: Mapping[UUID, int]
+    shipping: int
+
+
 class Refund(msgspec.Struct, frozen=True, kw_only=True):
     """Money back to the person, whole or in part. `stray_intent` is an intent that is not the payment's: what it took
     was paid a second time, so its refund is no part of the payment's sums."""
@@ -256,6 +266,18 @@ class Refund(msgspec.Struct, frozen=True, kw_only=True):
     spoiled_at: datetime | None
     polls: int
     created_at: datetime
+
+
+def given(refunds: Sequence[Refund]) -> Given:
+    """What living refunds give back; what a refund has beyond its lines is shipping."""
+    copies: Counter[UUID] = Counter()
+    shipping = 0
+    for refund in refunds:
+        for line in refund.lines:
+            copies[line.line_id] += line.copies
+        if refund.lines:
+            shipping += max(0, refund.amount.amount - sum(line.amount for line in refund.lines))
+    return Given(copies=copies, shipping=shipping)
 
 
 class RefundFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from app.payments import store
 from app.payments.domain import (
     FINAL,
     OPEN,
+    Given,
     IntentFacts,
     Ledger,
     Payment,
@@ -29,6 +30,7 @@ from app.payments.domain import (
     RefundState,
     Started,
     cancel_key,
+    given,
     outbound_key,
     refund_key,
 )
@@ -238,6 +240,7 @@ class Payments:
         amount: Money,
         lines: tuple[RefundLine, ...],
         reason: str,
+        origin: Origin = SYSTEM,
     ) -> None:
         """Give money back; the same refund asked for again is one refund. `reason` is a code.
 
@@ -252,7 +255,7 @@ class Payments:
         if amount.amount < 1 or (left - amount).amount < 0:
             raise RefundTooLarge()
         await store.insert_refund(tx, refund_id, payment, amount.amount, reason, lines)
-        await self._requested(tx, payment, refund_id, amount, reason)
+        await self._requested(tx, payment, refund_id, amount, reason, origin)
 
     async def give_back_stray(
         self, tx: Transaction, order_id: OrderId, refund_id: RefundId, intent_id: str, amount: Money
@@ -265,15 +268,15 @@ class Payments:
         if await store.refund(tx, refund_id) is not None:
             return
         await store.insert_refund(tx, refund_id, payment, amount.amount, PAID_TWICE, (), stray_intent=intent_id)
-        await self._requested(tx, payment, refund_id, amount, PAID_TWICE)
+        await self._requested(tx, payment, refund_id, amount, PAID_TWICE, SYSTEM)
 
     async def _requested(
-        self, tx: Transaction, payment: Payment, refund_id: RefundId, amount: Money, reason: str
+        self, tx: Transaction, payment: Payment, refund_id: RefundId, amount: Money, reason: str, origin: Origin
     ) -> None:
         told = RefundRequested(
             payment_id=payment.id, order_id=payment.order_id, refund_id=refund_id, amount=amount, reason=reason
         )
-        await store.tell_refund(tx, self._spine, payment, refund_id, told, SYSTEM)
+        await store.tell_refund(tx, self._spine, payment, refund_id, told, origin)
 
     async def _left(self, tx: Readable, payment: Payment) -> tuple[Money, Money]:
         """(captured, still refundable): what Stripe says has gone back counts even when we did not ask for it."""
@@ -340,6 +343,14 @@ class Payments:
     async def refunded_copies(self, tx: Readable, order_id: UUID) -> dict[UUID, int]:
         """How many copies of each order line were given back, as far as refunds succeeded."""
         return await store.refunded_copies(tx, order_id)
+
+    async def given(self, tx: Readable, order_id: UUID) -> Given:
+        """What went back of an order by copies and shipping, or is about to."""
+        return given(await store.given(tx, order_id))
+
+    async def refunds_of(self, tx: Readable, payment_id: UUID) -> list[Refund]:
+        """Every refund of a payment, oldest first."""
+        return await store.refunds_of(tx, payment_id)
 
     async def of_order(self, tx: Readable, order_id: OrderId) -> PaymentView | None:
         """The order's money."""

@@ -74,6 +74,9 @@ VALUES ($1, $2, $3, $4, 'requested', $5, $6, $7, $8::jsonb, $9)
 REFUND: Final = f"SELECT {_R} FROM refunds WHERE id = $1"  # noqa: S608
 LOCK_REFUND: Final = f"{REFUND} FOR UPDATE"
 REFUNDS_OF: Final = f"SELECT {_R} FROM refunds WHERE payment_id = $1 ORDER BY id"  # noqa: S608
+GIVEN: Final = f"""
+SELECT {_R} FROM refunds WHERE order_id = $1 AND state <> 'failed' AND stray_intent IS NULL
+"""  # noqa: S608
 REFUND_ASKED: Final = "UPDATE refunds SET asked_at = $2 WHERE id = $1 AND asked_at IS NULL"
 REFUND_SPOILED: Final = "UPDATE refunds SET spoiled_at = coalesce(spoiled_at, $2) WHERE id = $1"
 REFUND_NEXT_KEY: Final = """
@@ -240,6 +243,12 @@ async def lock_refund(tx: Transaction, refund_id: UUID) -> Refund | None:
 async def refunds_of(db: Readable, payment_id: UUID) -> list[Refund]:
     """Every refund of a payment."""
     found = (_refund(row) for row in await db.fetch(REFUNDS_OF, payment_id))
+    return [one for one in found if one is not None]
+
+
+async def given(db: Readable, order_id: UUID) -> list[Refund]:
+    """Every refund of an order's own payment that has not failed."""
+    found = (_refund(row) for row in await db.fetch(GIVEN, order_id))
     return [one for one in found if one is not None]
 
 

@@ -62,7 +62,13 @@ ROWS: Final[Mapping[str, str]] = {
             'vendor-complete-without-parcel', 'result-forged', 'paid-after-the-end', 'master-changed')""",
     "a line counts what was told of it": """
         SELECT l.id FROM order_lines l
-        WHERE greatest(shipped, cancelled, refunded, in_production) > ordered OR refunded > cancelled""",
+        LEFT JOIN (
+            SELECT part->>'line_id' AS line, sum((part->>'copies')::int) AS copies,
+                sum((part->>'copies')::int) FILTER (WHERE reason <> 'not_made') AS by_hand
+            FROM refunds, jsonb_array_elements(lines) AS part WHERE state <> 'failed' GROUP BY 1
+        ) AS back ON back.line = l.id::text
+        WHERE greatest(shipped, cancelled, refunded, in_production, back.copies) > ordered
+            OR refunded > cancelled + coalesce(back.by_hand, 0)""",
 }
 MACHINES: Final[Mapping[str, Machine[Any]]] = {
     "orders": orders.MACHINE,

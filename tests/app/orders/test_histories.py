@@ -70,6 +70,8 @@ class Histories(RuleBasedStateMachine):
     def do(self, name: str, *doing: Coroutine[Any, Any, Any]) -> None:
         """One step, and what must hold after it."""
         self.steps[name] += 1
+        if (done := self.steps.total()) % 500 == 0:
+            print(f"{done} steps", flush=True)
         self.loop.run(self._done(*doing))
 
     async def _done(self, *doing: Coroutine[Any, Any, Any]) -> None:

@@ -1,13 +1,16 @@
 """Named stories of orders, from the tap to the parcel, with Stripe and a printer that are really asked."""
 
+import asyncio
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from app.orders.service import OrderView
 from base import ids
 from tests.app.orders.invariants import broken
 from tests.app.orders.world import Bought, World
+from tirage.main import main
 
 MOST_S = 600  # the longest time between two looks at the printer, as the world is set
 
@@ -113,4 +116,78 @@ async def test_shipped_after_cancelled_is_a_case_and_loses_nothing(world: World)
         (parcel,) = await world.services.fulfilments.shipments(db, shown.order.id)
     assert (parcel.state, len(parcel.trackings)) == ("shipped", 1)
     assert "vendor-shipped-after-cancelled" in await alerts(world)
+    assert await broken(world) == []
+
+
+async def tirage(world: World, *args: str) -> tuple[int, str]:
+    """What an operator's command says, in a process's own parts."""
+    keep = {"TIRAGE_STRIPE_TIMEOUT": "5", **world.places.env}
+    told = await asyncio.to_thread(CliRunner().invoke, main, ["order", *args], env=keep)
+    return told.exit_code, told.output
+
+
+async def test_an_operator_gives_back_what_was_damaged_and_then_the_rest(world: World) -> None:
+    order = await paid(world, [3, 1])
+    await pass_time(world, 5)
+    damaged = ["refund", order.id, "--line", "1", "--quantity", "2", "--reason", "damaged"]
+    code, said = await tirage(world, *damaged)
+    assert (code, "still to be made" in said) == (1, True), said
+    await pass_time(world, 900, 60, MOST_S, MOST_S)
+    shown = await view(world, order)
+    price = shown.lines[0].total * 2 // 3
+    assert (await tirage(world, *damaged, "--dry-run"))[1].startswith(f"would give back {price} GBP")
+    assert await money(world, order) == (1, order.total, 0)
+    assert (await tirage(world, *damaged))[0] == 0
+    await pass_time(world, 5)
+    assert "asked for before and is succeeded" in (await tirage(world, *damaged))[1]
+    await pass_time(world, 5)
+    assert await money(world, order) == (1, order.total, price)
+    assert (await view(world, order)).lines[0].quantities.refunded == 2
+    code, said = await tirage(world, *damaged, "--reference", "ticket-2")
+    assert (code, "1 copies of line 1 are not refunded yet" in said) == (1, True), said
+    assert (await tirage(world, "refund", order.id, "--all", "--reason", "goodwill"))[0] == 0
+    await pass_time(world, 5)
+    assert await money(world, order) == (1, order.total, order.total)
+    shown = await view(world, order)
+    assert ([x.quantities.refunded for x in shown.lines], shown.shown.state) == ([3, 1], "shipped")
+    code, said = await tirage(world, "refund", order.id, "--all", "--reason", "again")
+    assert (code, "More would be refunded" in said) == (1, True), said
+    story = await world.services.orders.story_for_operators(shown.order.id)
+    assert [one.actor for one in story.entries if one.name == "refund.requested"] == ["operator", "operator"]
+    assert await broken(world) == []
+
+
+async def test_goodwill_is_no_second_refund_of_what_the_printer_does_not_make(world: World) -> None:
+    await world.turn_printer(on_cancel="partial", split=True, ship_s=3_600)
+    order = await paid(world, [1, 2])
+    await pass_time(world, 5, 900, 60)
+    gift = ["refund", order.id, "--line", "1", "--quantity", "1", "--reason", "late", "--goodwill"]
+    assert (await tirage(world, *gift))[0] == 0
+    assert "the printer is asked first" in (await tirage(world, "cancel", order.id, "--reason", "asked"))[1]
+    await pass_time(world, 5, 60, 3_600, MOST_S, MOST_S)
+    gone, left = (await view(world, order)).lines
+    assert (gone.quantities.cancelled, gone.quantities.refunded, left.quantities.refunded) == (1, 1, 0)
+    assert await money(world, order) == (1, order.total, gone.total)
+    assert "refund-not-covered" not in await alerts(world)
+    assert await broken(world) == []
+
+
+async def test_an_operator_ends_what_cannot_be_made(world: World) -> None:
+    order = await paid(world, [1])
+    assert (await tirage(world, "refund", order.id, "--all", "--reason", "asked"))[0] == 1  # nothing is captured yet
+    await pass_time(world, 5)
+    async with world.services.db.transaction() as tx:
+        (found,) = await world.services.fulfilments.of_order(tx, ids.decode("order", order.id))
+        await world.services.fulfilments.fail(tx, found.id, "vendor-refused")
+    await pass_time(world, 1)
+    assert (await view(world, order)).shown.state == "on_hold"
+    end = ["cancel", ids.encode("fulfilment", found.id), "--reason", "not-possible"]
+    assert f"at once, {order.total} GBP" in (await tirage(world, *end, "--dry-run"))[1]
+    assert (await view(world, order)).shown.state == "on_hold"
+    assert (await tirage(world, *end))[0] == 0
+    await pass_time(world, 5, 900)
+    assert (await view(world, order)).shown.state == "cancelled"
+    assert await money(world, order) == (1, order.total, order.total)
+    assert "nothing to do" in (await tirage(world, *end))[1]
+    assert len(world.printer.book.all()) == 0
     assert await broken(world) == []
