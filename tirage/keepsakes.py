@@ -1,8 +1,7 @@
 """What a demo leaves to look at: print files as they were sent to the printer, and how they were shown before."""
 
 import asyncio
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -38,18 +37,20 @@ def save_masters(where: Sources, folder: Path, order: str) -> list[str]:
 
 
 async def _masters(where: Sources, order: str) -> list[tuple[str, bytes]]:
-    """Those that are kept at home: no other region's store is read."""
-    database, store = Database(where.database), ObjectStore(where.store)
+    """Each is read where it is kept."""
+    database = Database(where.database)
+    stores = {name: ObjectStore(site.store) for name, site in where.sites.items()}
     await database.start()
     try:
         read = await books.read(database, 0)
         files = [file for making in read.makings if making.order == order for file in making.files]
-        here = os.environ.get("TIRAGE_REGION", "home")
-        return [
-            (file.line + Path(file.key).suffix, await store.get(where.buckets.masters, file.key, file.version))
-            for file in files
-            if file.region in (None, here)
-        ]
+        return [(file.line + Path(file.key).suffix, await _master(where, stores, file)) for file in files]
     finally:
         await database.stop()
-        store.close()
+        for store in stores.values():
+            store.close()
+
+
+async def _master(where: Sources, stores: Mapping[str, ObjectStore], file: books.File) -> bytes:
+    region = file.region or where.home
+    return await stores[region].get(where.sites[region].buckets.masters, file.key, file.version)

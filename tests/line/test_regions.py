@@ -133,13 +133,17 @@ class Two:
         finally:
             await connection.close()
 
-    def keys(self, region: str, use: str) -> set[str]:
-        """What the names of a region's objects begin with."""
+    def store(self, region: str) -> Any:
+        """A client of a region's store, with the record workers' key."""
         away = "" if region == "home" else f"-{region}"
         folder = self.data if region == "home" else self.data / region
         secrets = json.loads((folder / "secrets.json").read_text())
-        store = client(self.parts[f"s3{away}"]["address"], (secrets["s3_record_access"], secrets["s3_record_secret"]))
-        found = store.list_objects_v2(Bucket=f"{use}-{region}").get("Contents", [])
+        keys = (secrets["s3_record_access"], secrets["s3_record_secret"])
+        return client(self.parts[f"s3{away}"]["address"], keys)
+
+    def keys(self, region: str, use: str) -> set[str]:
+        """What the names of a region's objects begin with."""
+        found = self.store(region).list_objects_v2(Bucket=f"{use}-{region}").get("Contents", [])
         return {entry["Key"].split("/")[0] for entry in found}
 
     async def ingested(self, region: str) -> dict[str, int]:
@@ -334,6 +338,7 @@ async def test_prints_are_made_and_kept_near_their_printer(two: Two) -> None:
     assert run.returncode == 0, run.stderr.decode()
     told = json.loads(run.stdout)
     assert {order["state"] for order in told["orders"]} == {"shipped"}
+    assert all(Path(saved).stat().st_size for order in told["orders"] for saved in order["masters"] or [""])
     lines = await two.rows(
         "SELECT a.region, l.master->>'region' FROM fulfilment_lines l JOIN assets a ON a.id = l.asset_id"
     )
@@ -342,3 +347,41 @@ async def test_prints_are_made_and_kept_near_their_printer(two: Two) -> None:
     assert (len(two.keys("west", "masters")) > 0, two.keys("home", "masters")) == (True, set())
     made = await two.rows("SELECT DISTINCT region, state, attempt FROM jobs WHERE kind = 'print.master'")
     assert made == [("west", "done", 1)]
+
+
+async def audited(two: Two) -> dict[str, list[str]]:
+    """The subjects of what the audit finds, by check; how much it looked at is asserted here."""
+    command = [TIRAGE, "audit", "--json", "--grace-s", "20", "--drain-s", "60", "--data", two.data]
+    run = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, check=False, env={"PATH": os.environ["PATH"]}
+    )
+    told = json.loads(run.stdout)
+    ((photos, masters),) = await two.rows(
+        "SELECT (SELECT count(*) FROM assets), (SELECT count(*) FROM fulfilment_lines WHERE master IS NOT NULL)"
+    )
+    assert (told["counted"]["photos"], told["counted"]["masters"]) == (photos, masters)
+    assert {name for name, state in told["checks"].items() if state == "unchecked"} == {
+        "promises-kept",
+        "nothing-unasked",
+    }
+    found: dict[str, list[str]] = {}
+    for one in told["findings"]:
+        found.setdefault(one["check"], []).append(one["subject"])
+    assert run.returncode == bool(found)
+    return found
+
+
+async def test_the_audit_looks_where_things_are_kept(two: Two, phones: tuple[Phone, Phone]) -> None:
+    """Nothing is wrong in both regions; an original that the west loses, and one that it should not have, is seen."""
+    far = phones[1]
+    lost, kept = await far.send(40), await far.send(41)
+    await far.ready([lost, kept])
+    assert await audited(two) == {}
+    store, key = two.store("west"), f"{lost}/original"
+    body = store.get_object(Bucket="originals-west", Key=key)["Body"].read()
+    store.delete_object(Bucket="originals-west", Key=key)
+    two.store("home").put_object(Bucket="originals-home", Key=key, Body=body)
+    assert await audited(two) == {"originals-kept": [key], "nothing-left-over": [key]}
+    two.store("home").delete_object(Bucket="originals-home", Key=key)
+    store.put_object(Bucket="originals-west", Key=key, Body=body)
+    assert await audited(two) == {}

@@ -19,9 +19,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Photo(msgspec.Struct, frozen=True, kw_only=True):
-    """An asset; `name` is its TypeID, `first` that of the photo whose duplicate it is."""
+    """An asset; `name` is its TypeID, `region` keeps it, `first` is the photo whose duplicate it is."""
 
     name: str
+    region: str
     state: str
     bytes: int
     sha256: str | None
@@ -30,9 +31,10 @@ class Photo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """An upload session that may still have bytes in the store."""
+    """An upload session that may still have bytes in its region's store."""
 
     name: str
+    region: str
     asset: str
     storage_id: str | None
 
@@ -94,6 +96,21 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
     sales: dict[str, Sale]
     lines: frozenset[str]
 
+    def kept_in(self, region: str, home: str) -> "Books":
+        """The same books, of what one region's store has to hold only."""
+        photos = {name: photo for name, photo in self.photos.items() if photo.region == region}
+        makings = [
+            msgspec.structs.replace(one, files=tuple(f for f in one.files if (f.region or home) == region))
+            for one in self.makings
+        ]
+        return msgspec.structs.replace(
+            self,
+            photos=photos,
+            sessions=tuple(one for one in self.sessions if one.region == region),
+            pictures=tuple(one for one in self.pictures if one.asset in photos),
+            makings=tuple(makings),
+        )
+
 
 async def under_way(db: Database) -> int:
     """How many things are not at their end yet; what is only looked at again from time to time does not count."""
@@ -137,8 +154,8 @@ SELECT (SELECT count(*) FROM jobs WHERE state = 'published' OR (state = 'queued'
      + (SELECT count(*) FROM refunds WHERE state = 'requested')
      + (SELECT count(*) FROM uploads WHERE state = 'verifying')
 """
-_PHOTOS: Final = "SELECT id, state, bytes, sha256, engine, duplicate_of FROM assets"
-_UPLOADS: Final = "SELECT id, asset_id, state, storage_id FROM uploads"
+_PHOTOS: Final = "SELECT id, region, state, bytes, sha256, engine, duplicate_of FROM assets"
+_UPLOADS: Final = "SELECT id, region, asset_id, state, storage_id FROM uploads"
 _PICTURES: Final = "SELECT asset_id, recipe, extension, bytes, sha256 FROM renditions"
 _SALES: Final = """
 SELECT o.id, o.quote_id, o.state, o.total, o.currency,
@@ -155,6 +172,7 @@ FROM fulfilments f JOIN fulfilment_lines n ON n.fulfilment_id = f.id ORDER BY f.
 def _photo(row: Any) -> Photo:
     return Photo(
         name=ids.encode("asset", row["id"]),
+        region=row["region"],
         state=row["state"],
         bytes=row["bytes"],
         sha256=row["sha256"],
@@ -165,7 +183,10 @@ def _photo(row: Any) -> Photo:
 
 def _session(row: Any) -> Session:
     return Session(
-        name=ids.encode("upload", row["id"]), asset=ids.encode("asset", row["asset_id"]), storage_id=row["storage_id"]
+        name=ids.encode("upload", row["id"]),
+        region=row["region"],
+        asset=ids.encode("asset", row["asset_id"]),
+        storage_id=row["storage_id"],
     )
 
 

@@ -12,17 +12,18 @@ import httpx
 import msgspec
 
 from app.kernel.db import Database, DatabaseSettings, read_database
-from base.objects import Buckets, ObjectStore, ObjectStoreSettings, read_buckets, read_store
+from base.objects import ObjectStore, SiteSettings, read_site
+from base.regions import read_edges, read_regions
 from base.settings import Reader, SettingsError
 from devstack import state as states
-from devstack.s3 import BUCKETS
+from devstack.stack import Stack
 from tirage.audit import books, files, outside
 from tirage.audit.books import Books, Finding
 from tirage.audit.files import Look, Place
 from tirage.audit.outside import Said
 from tirage.audit.rows import RULES
+from tirage.keys import edge_keys
 from tirage.stack import data_option
-from tirage.trace import of_stack
 
 IN_STORE: Final[dict[str, Look]] = {
     "originals-kept": files.originals_kept,
@@ -40,14 +41,17 @@ CHECKS: Final = (*(rule.name for rule in RULES), *IN_STORE, "edge-private", *AT_
 
 
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
-    """Where to look; `stripe` and `prodigi` are simulators. Checks of what is None are left out."""
+    """Where to look: every region's store and edge by the region's name; `stripe` and `prodigi` are simulators.
+
+    Checks of what is None are left out.
+    """
 
     database: DatabaseSettings
-    store: ObjectStoreSettings
-    buckets: Buckets
+    home: str
+    sites: dict[str, SiteSettings]
     stripe: str | None = None
     prodigi: str | None = None
-    edge: str | None = None
+    edges: dict[str, str] | None = None
     ledger: tuple[Said, ...] | None = None
 
 
@@ -100,30 +104,23 @@ def audit(data: Path, ledger: Path | None, grace_s: int, drain_s: int, as_json: 
 
 def of_folder(folder: Path) -> dict[str, str]:
     """What the audit needs of the stack that is up in a folder."""
-    state = states.read_living(folder)
-    if state is None:
-        return {}
-    secrets, parts = json.loads((folder / "secrets.json").read_text()), state["parts"]
-    found = {**of_stack(folder), "TIRAGE_S3_ENDPOINT": parts["s3"]["address"]}
-    for part in ("access", "secret"):
-        found[f"TIRAGE_S3_RECORD_{part.upper()}_KEY"] = secrets[f"s3_record_{part}"]
-    found |= {f"TIRAGE_BUCKET_{use.upper()}": state["buckets"][use] for use in BUCKETS}
-    found |= {
-        f"TIRAGE_SIMULATED_{name.upper()}": parts[name]["address"] for name in ("stripe", "prodigi") if name in parts
-    }
-    return {**found, "TIRAGE_EDGE_URL": parts["edge"]["address"]}
+    env = Stack.environment_of(folder, os.environ, edge_keys)
+    parts = (states.read_living(folder) or {}).get("parts", {})
+    simulated = {name: parts[name]["address"] for name in ("stripe", "prodigi") if name in parts}
+    return env | {f"TIRAGE_SIMULATED_{name.upper()}": address for name, address in simulated.items()}
 
 
 def sources(env: Mapping[str, str], ledger: tuple[Said, ...] | None) -> Sources:
     """Where to look, from the environment; raises `SettingsError`."""
     read = Reader(env)
+    home, every = read_regions(read)
     found = Sources(
         database=read_database(read),
-        store=read_store(read, "RECORD"),
-        buckets=read_buckets(read),
+        home=home,
+        sites={name: read_site(read if name == home else read.of_region(name), "RECORD") for name in every},
         stripe=env.get("TIRAGE_SIMULATED_STRIPE"),
         prodigi=env.get("TIRAGE_SIMULATED_PRODIGI"),
-        edge=env.get("TIRAGE_EDGE_URL"),
+        edges=read_edges(read, home) or None,
         ledger=ledger,
     )
     read.finish()
@@ -132,18 +129,22 @@ def sources(env: Mapping[str, str], ledger: tuple[Said, ...] | None) -> Sources:
 
 async def made(where: Sources, grace_s: int, drain_s: int = 0) -> Audit:
     """Look at everything, once nothing is under way or `drain_s` seconds are over."""
-    database, store = Database(where.database), ObjectStore(where.store)
+    database = Database(where.database)
     await database.start()
     try:
         await _drained(database, drain_s)
         read = await books.read(database, grace_s)
-        place = Place(store=store, buckets=where.buckets, address=where.store.endpoint)
-        found = [*read.findings]
-        for look in IN_STORE.values():
-            found += await look(read, place)
     finally:
         await database.stop()
-        store.close()
+    found = [*read.findings, *files.out_of_sight(read, where.home, where.sites)]
+    for region, site in where.sites.items():
+        store = ObjectStore(site.store)
+        place = Place(store=store, buckets=site.buckets, address=site.store.endpoint)
+        try:
+            for look in IN_STORE.values():
+                found += await look(read.kept_in(region, where.home), place)
+        finally:
+            store.close()
     more, unchecked = await _outside(where, read)
     return Audit(findings=(*found, *more), unchecked=tuple(unchecked), counted=_counted(read))
 
@@ -170,10 +171,10 @@ async def _outside(where: Sources, read: Books) -> tuple[list[Finding], list[str
             unchecked.append("printed-once")
         else:
             found += outside.printed_once(read, (await client.get(f"{where.prodigi}/_sim/orders")).json())
-        if where.edge is None:
+        if where.edges is None:
             unchecked.append("edge-private")
-        else:
-            found += await outside.edge_private(read, client, where.edge)
+        for name, url in (where.edges or {}).items():
+            found += await outside.edge_private(read.kept_in(name, where.home), client, url)
     if where.ledger is None:
         unchecked += OF_PHONES
     else:

@@ -1,9 +1,12 @@
-"""What must hold between rows and the object store: nothing lost, nothing left over, nothing private inside or open."""
+"""What must hold between rows and the object stores: nothing lost, nothing left over, nothing private inside or open.
+
+Each look is given one region's store and the books of what that store has to hold.
+"""
 
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
@@ -24,7 +27,7 @@ _LINE: Final = re.compile(r"oln_[0-9a-z]{26}")
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """The store as the audit reaches it: with a key, and by its bare address as a stranger would."""
+    """A region's store as the audit reaches it: with a key, and by its bare address as a stranger would."""
 
     store: ObjectStore
     buckets: Buckets
@@ -33,6 +36,18 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 T = TypeVar("T")
 Look = Callable[[Books, Place], Awaitable[list[Finding]]]
+
+
+def out_of_sight(books: Books, home: str, regions: Collection[str]) -> list[Finding]:
+    """Photos and print files of regions whose stores are not looked at: nothing is known of them."""
+    photos = [one.name for one in books.photos.values() if one.state in LIVING and one.region not in regions]
+    files = [f.key for making in books.makings for f in making.files if (f.region or home) not in regions]
+    detail = "in a region that was not looked at"
+    return [
+        Finding(check=check, subject=subject, detail=detail)
+        for check, subjects in (("originals-kept", photos), ("masters-locked", files))
+        for subject in subjects
+    ]
 
 
 async def originals_kept(books: Books, place: Place) -> list[Finding]:

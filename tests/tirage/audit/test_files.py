@@ -63,7 +63,7 @@ class Sample:
         await self.store.put(self.buckets.derivatives, self.shown, data, "image/jpeg")
         version = await self.store.put_version(self.buckets.masters, self.master, data, "image/jpeg")
         size, sha256 = len(data), digest(data)
-        photo = Photo(name=self.asset, state="ready", bytes=size, sha256=sha256, engine="abcd1234")
+        photo = Photo(name=self.asset, region="home", state="ready", bytes=size, sha256=sha256, engine="abcd1234")
         picture = Picture(asset=self.asset, recipe=RECIPE, extension="jpg", bytes=size, sha256=sha256)
         file = File(line=self.line, key=self.master, version=version, bytes=size, sha256=sha256, md5="0" * 32, copies=1)
         self.change(photos={self.asset: photo}, pictures=(picture,), makings=(making(file),))
@@ -150,7 +150,7 @@ async def test_halves_of_no_session_are_seen(sample: Sample) -> None:
     await sample.store.put(sample.buckets.staging, block, b"x", "application/octet-stream")
     half = await sample.store.begin_multipart(sample.buckets.originals, sample.original, "image/jpeg", {})
     assert {one.subject for one in await sample.found("no-halves")} == {block, sample.original}
-    sample.change(sessions=(Session(name=name, asset=sample.asset, storage_id=half),))
+    sample.change(sessions=(Session(name=name, region="home", asset=sample.asset, storage_id=half),))
     assert {one.subject for one in await sample.found("no-halves")} == {block}
     await sample.store.abort_multipart(sample.buckets.originals, sample.original, half)
     await sample.store.delete(sample.buckets.staging, block)
@@ -188,6 +188,26 @@ def open_door() -> Iterator[str]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+async def test_each_region_is_held_to_what_it_keeps(sample: Sample) -> None:
+    """What is another region's is missed there and left over here; what is in no region that was seen is told."""
+    sample.books = sample.books.kept_in("home", "home")
+    assert [found for check in IN_STORE for found in await sample.found(check)] == []
+    photo = msgspec.structs.replace(sample.books.photos[sample.asset], region="west")
+    sample.change(photos={sample.asset: photo})
+    sample.change_file(region="west")
+    whole = sample.books
+    here, there = whole.kept_in("home", "home"), whole.kept_in("west", "home")
+    assert (here.photos, here.pictures, here.makings[0].files) == ({}, (), ())
+    assert there == whole
+    sample.books = here
+    assert {sample.original, sample.shown} <= {one.subject for one in await sample.found("nothing-left-over")}
+    assert files.out_of_sight(whole, "home", {"home", "west"}) == []
+    assert [(one.check, one.subject) for one in files.out_of_sight(whole, "home", {"home"})] == [
+        ("originals-kept", sample.asset),
+        ("masters-locked", sample.master),
+    ]
 
 
 async def test_an_open_bucket_is_seen_in_every_way(sample: Sample, open_door: str) -> None:

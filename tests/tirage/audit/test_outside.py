@@ -15,7 +15,7 @@ FILE = File(line="oln", key="k", version="v", bytes=9, sha256="ab", md5="cd", co
 MAKING = Making(name="ful", order="ord", state="submitted", vendor_order="1", files=(FILE,))
 SALE = Sale(name="ord", quote="quo", state="paid", total=434, currency="GBP", captured=434, refunded=0)
 UNPAID = Sale(name="ord2", quote="quo2", state="placed", total=434, currency="GBP", captured=0, refunded=0)
-PHOTO = Photo(name="ast", state="ready", bytes=9, sha256="ab", engine="e")
+PHOTO = Photo(name="ast", region="home", state="ready", bytes=9, sha256="ab", engine="e")
 BOOKS = Books(
     findings=(),
     photos={"ast": PHOTO},
@@ -108,7 +108,7 @@ def test_every_broken_promise_is_seen(changed: dict[str, Any]) -> None:
 
 
 def test_a_duplicates_bytes_are_those_of_the_first() -> None:
-    twin = Photo(name="ast2", state="duplicate", bytes=9, sha256=None, engine=None, first="ast")
+    twin = Photo(name="ast2", region="home", state="duplicate", bytes=9, sha256=None, engine=None, first="ast")
     books = msgspec.structs.replace(BOOKS, photos={"ast": PHOTO, "ast2": twin}, uploads={"upl2": "ast2"})
     said = Said(what="upload", upload="upl2", asset="ast2", sha256="ab", bytes=9)
     assert outside.promises_kept(books, (said,)) == []
