@@ -1,6 +1,6 @@
 // Signed paths for CloudFront Functions (viewer request, JavaScript runtime 2.0): the same verdicts as
 // imagecore/signing.py, held by vectors.json. Deployment replaces the next line's object: keys as {"e.u1": "<64 hex>"},
-// denied as {"shr_…": 1, "ast_…": 1}. A function without keys refuses everything.
+// denied as {"shr_…": 1, "pic_…": 1, "ast_…": 1}. A function without keys refuses everything.
 const CONFIG = {"keys": {}, "denied": {}}; // deployed
 const crypto = require('crypto');
 
@@ -30,7 +30,13 @@ function verdict(path, now) {
   if (found[3] && Number(found[3]) <= now) {
     return 'expired';
   }
-  return CONFIG.denied[found[5]] || CONFIG.denied[found[7]] ? 'revoked' : 'good';
+  if (found[5] && CONFIG.denied[found[5]]) {
+    return 'revoked';
+  }
+  if (found[6] && CONFIG.denied['pic_' + found[7].slice(4)]) {
+    return 'withdrawn';
+  }
+  return CONFIG.denied[found[7]] ? 'erased' : 'good';
 }
 
 function handler(event) {

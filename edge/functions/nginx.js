@@ -1,8 +1,8 @@
 // Signed paths for nginx (njs 0.7.9 or newer): the same verdicts as imagecore/signing.py, held by vectors.json.
 //
 // Everything that is kept between requests is in nginx.conf's maps (njs begins anew at every request): the key of the
-// path's key id comes in $tirage_hmac, revoked shares and erased assets are looked up there afterwards. A key that is
-// absent or malformed refuses.
+// path's key id comes in $tirage_hmac; revoked shares, withdrawn pictures and erased assets are looked up there
+// afterwards. A key that is absent or malformed refuses.
 
 import crypto from 'crypto';
 
@@ -23,7 +23,8 @@ function equal(one, other) {
   return difference === 0;
 }
 
-// "refused", or "VERDICT|CACHE-CONTROL|ASSET|SHARE|KEY" for edge.conf's maps. Looks at the target's bytes as they came.
+// "refused", or "VERDICT|CACHE-CONTROL|ASSET|SUBJECT|KEY" for nginx.conf's maps: SUBJECT is the share, or the public
+// picture, that can be denied beside the asset. Looks at the target's bytes as they came.
 function verify(r) {
   const target = r.variables.request_uri;
   const found = target.length <= MAX_PATH ? PATH.exec(target) : null;
@@ -45,8 +46,9 @@ function verify(r) {
     s: 'public, max-age=' + SHARE_S,
     d: 'public, max-age=' + YEAR_S + ', immutable',
   }[lifetime];
+  const subject = found[5] || (lifetime === 'd' ? 'pic_' + found[7].slice(4) : '-');
   const verdict = left > 0 ? 'good' : 'expired';
-  return [verdict, kept, found[7], found[5] || '-', found[7] + '/' + found[8] + '.' + found[10]].join('|');
+  return [verdict, kept, found[7], subject, found[7] + '/' + found[8] + '.' + found[10]].join('|');
 }
 
 export default { verify };

@@ -1,5 +1,6 @@
 // Signed paths for a Worker (fetch handler, Web Crypto): the same verdicts as imagecore/signing.py, held by
-// vectors.json. Bindings: KEYS, JSON {"e.u1": "<64 hex>"}; DENIED, JSON {"shr_…": 1, "ast_…": 1}; UPSTREAM, a node's URL.
+// vectors.json. Bindings: KEYS, JSON {"e.u1": "<64 hex>"}; DENIED, JSON {"shr_…": 1, "pic_…": 1, "ast_…": 1}; UPSTREAM, a
+// node's URL.
 // A Worker sees a URL after the platform has parsed it: dot segments are already resolved there, nothing else is.
 
 const PATH = new RegExp(
@@ -27,7 +28,13 @@ export async function verdict(target, now, keys, denied) {
   if (found[3] && Number(found[3]) <= now) {
     return 'expired';
   }
-  return denied[found[5]] || denied[found[7]] ? 'revoked' : 'good';
+  if (found[5] && denied[found[5]]) {
+    return 'revoked';
+  }
+  if (found[6] && denied[`pic_${found[7].slice(4)}`]) {
+    return 'withdrawn';
+  }
+  return denied[found[7]] ? 'erased' : 'good';
 }
 
 export default {

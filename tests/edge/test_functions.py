@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from base import keys
 from imagecore.signing import Durable, Lifetime, Ring
 
 pytestmark = pytest.mark.interop
@@ -22,8 +23,9 @@ pytestmark = pytest.mark.interop
 FUNCTIONS = Path(__file__).parents[2] / "edge" / "functions"
 VECTORS = json.loads((FUNCTIONS / "vectors.json").read_text())
 CASES: list[dict[str, str]] = VECTORS["cases"]
-TOLD = {"good": "good", "refused": "refused", "expired": "gone", "revoked": "gone"}
-STATUS = {"good": 200, "refused": 404, "expired": 410, "revoked": 410}
+GONE = ("expired", "revoked", "withdrawn", "erased")
+TOLD = {"good": "good", "refused": "refused", **dict.fromkeys(GONE, "gone")}
+STATUS = {"good": 200, "refused": 404, **dict.fromkeys(GONE, 410)}
 DATA = b"picture" * 6000
 
 
@@ -37,18 +39,21 @@ def install(*packages: str) -> None:
 
 def ring_of_vectors() -> Ring:
     """The vectors' keys sign as well: the test mints paths of its own."""
-    keys: dict[Lifetime, list[tuple[str, bytes]]] = {}
+    given: dict[Lifetime, list[tuple[str, bytes]]] = {}
     for name, key in VECTORS["keys"].items():
         life, _, kid = name.partition(".")
-        keys.setdefault(Lifetime(life), []).append((kid, bytes.fromhex(key)))
-    return Ring(keys)
+        given.setdefault(Lifetime(life), []).append((kid, bytes.fromhex(key)))
+    return Ring(given)
 
 
 def verdict(ring: Ring, target: str) -> str:
     found = ring.verify(target.encode(), VECTORS["now"])
     if found is None:
         return "refused"
-    return "expired" if found.expired else "revoked" if found.share in VECTORS["denied"] else "good"
+    if found.expired:
+        return "expired"
+    picture = keys.picture(found.asset) if found.lifetime is Lifetime.DURABLE else None
+    return "gone" if {found.share, picture, found.asset} & set(VECTORS["denied"]) else "good"
 
 
 @pytest.fixture(scope="module")
@@ -73,15 +78,15 @@ class TestScripts:
 
     def test_worker_has_the_same_verdicts(self, results: list[dict[str, Any]]) -> None:
         """For the target that its platform hands it, which is the one sent but for dot segments and the like."""
-        ring, same = ring_of_vectors(), 0
+        ring, same, told = ring_of_vectors(), 0, {**TOLD, "gone": "gone"}
         for case, result in zip(CASES, results, strict=True):
             target = result["worker"]["target"]
             same += target == case["path"]
             expected = case["verdict"] if target == case["path"] else verdict(ring, target)
-            assert (target, result["worker"]["status"]) == (target, TOLD[expected])
+            assert (target, result["worker"]["status"]) == (target, told[expected])
         assert same >= 500
 
-    def test_worker_tells_all_four_apart(self, results: list[dict[str, Any]]) -> None:
+    def test_worker_tells_all_apart(self, results: list[dict[str, Any]]) -> None:
         assert [result["verdict"] for result in results] == [case["verdict"] for case in CASES]
 
     def test_without_keys_everything_is_refused(self, results: list[dict[str, Any]]) -> None:
@@ -220,8 +225,13 @@ class TestNginx:
                 wrong.append((case["path"], case["verdict"], status))
         assert wrong == []
         assert len(sendable) >= 500
-        renditions = {path.split("/")[-2] for path in (c["path"] for c in sendable if c["verdict"] == "good")}
+        renditions = {tuple(path.split("/")[-3:-1]) for path in (c["path"] for c in sendable if c["verdict"] == "good")}
         assert sum(upstream.asked.values()) - before <= len(renditions)
+
+    def test_it_says_why_a_path_is_gone(self, nginx: Nginx) -> None:
+        gone = [(case["path"], case["verdict"]) for case in CASES if case["verdict"] in GONE]
+        assert {verdict for _, verdict in gone} == set(GONE)
+        assert [(path, nginx.ask(path)[2].decode()) for path, _ in gone] == [(path, f"{why}\n") for path, why in gone]
 
     def test_an_empty_query_is_another_spelling(self, nginx: Nginx) -> None:
         assert [nginx.ask(self.good("d") + more)[0] for more in ("", "?", "#", "?a")] == [200, 404, 404, 404]

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import json
 import os
 import random
 from pathlib import Path
@@ -27,6 +28,10 @@ NOW = 1_795_500_000
 RING = Ring.of_masters([("u2", bytes(range(32, 64))), ("u1", bytes(range(32)))], "home")
 DATA = random.Random(1).randbytes(700_000)
 GOOD = RING.sign(Ephemeral(asset=ASSET, recipe=RECIPE, expires=NOW + 100))
+
+
+VECTORS = json.loads((Path(__file__).parents[2] / "edge" / "functions" / "vectors.json").read_text())
+CODES = {"not-found\n": "refused"}
 
 
 class Counting:
@@ -101,6 +106,15 @@ class TestSpelling:
         assert list(tmp_path.rglob("*")) == []
         assert (await ask(edge, GOOD)).status == 200
         assert source.asked == 1
+
+    def test_same_verdicts_as_the_scripts_for_other_edges(self, tmp_path: Path) -> None:
+        """Decided from memory alone; a good path is one that has to be looked for."""
+        edge = node(tmp_path, denied=set(VECTORS["denied"]))
+        told = []
+        for case in VECTORS["cases"]:
+            reply = edge.at_once("GET", case["path"].encode(), [])
+            told.append("good" if reply is None else CODES.get(reply.body.decode(), reply.body.decode().strip()))
+        assert told == [case["verdict"] for case in VECTORS["cases"]]
 
     async def test_expired_and_revoked_are_gone_without_io(self, tmp_path: Path) -> None:
         source = Counting()

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
+from base import keys
 from imagecore import recipe as recipes
 from imagecore.signing import DAY_S, HOUR_S, Durable, Ephemeral, Lifetime, NoKeys, Ring, Share, derive, expiry
 
@@ -20,6 +21,9 @@ VECTORS = Path(__file__).parents[2] / "edge" / "functions" / "vectors.json"
 ASSET = "ast_01m86bj0xee1ere2xz744049w7"
 SHARE = "shr_01m86bj0xee1ere2xz744049w7"
 DENIED = "shr_01m86bj0xee1ere2xz74404000"
+ERASED = "ast_01m86bj0xee1ere2xz74404001"
+WITHDRAWN = "ast_01m86bj0xee1ere2xz74404002"
+DENIALS = (DENIED, ERASED, keys.picture(WITHDRAWN))
 RECIPE = recipes.text(recipes.rung(400, "lv8187a"))
 OLD, NEW = ("u1", bytes(range(32))), ("u2", bytes(range(32, 64)))
 NOW = 1_795_500_000
@@ -63,6 +67,17 @@ def mutations(path: str, random_: random.Random, count: int) -> list[str]:
     return list(others)
 
 
+def denied(wanted: Ephemeral | Share | Durable) -> str:
+    """The verdict on a path of an asset that is erased, or whose public picture is withdrawn."""
+    if isinstance(wanted, Ephemeral) and wanted.expires <= NOW:
+        return "expired"
+    if isinstance(wanted, Share) and wanted.share == DENIED:
+        return "revoked"
+    if wanted.asset == ERASED:
+        return "erased"
+    return "withdrawn" if isinstance(wanted, Durable) else "good"
+
+
 def vectors() -> dict[str, object]:
     """Good, expired and refused paths with the keys of one region, from a fixed seed."""
     random_ = random.Random(20261124)
@@ -88,21 +103,36 @@ def vectors() -> dict[str, object]:
     for path in random_.sample(good, 12):
         for changed in mutations(path, random_, 40):
             cases.append({"path": changed, "verdict": "refused"})
+    for asset in (ERASED, WITHDRAWN):
+        for wanted in (
+            Ephemeral(asset=asset, recipe=RECIPE, expires=NOW + 1000),
+            Ephemeral(asset=asset, recipe=RECIPE, expires=NOW),
+            Share(asset=asset, recipe=RECIPE, share=SHARE),
+            Share(asset=asset, recipe=RECIPE, share=DENIED),
+            Durable(asset=asset, recipe=RECIPE),
+        ):
+            cases.append({"path": RING.sign(wanted), "verdict": denied(wanted)})
     elsewhere, unknown = Ring.of_masters([NEW], "us"), Ring.of_masters([("u3", OLD[1])], "home")
     crossed = Ring({Lifetime.DURABLE: [("u2", derive(NEW[1], Lifetime.EPHEMERAL, "home"))]})
     for ring in (elsewhere, unknown, crossed):
         cases.append({"path": ring.sign(Durable(asset=ASSET, recipe=RECIPE)), "verdict": "refused"})
-    keys = {
+    derived = {
         f"{life.value}.{kid}": derive(master, life, "home").hex() for life in Lifetime for kid, master in (NEW, OLD)
     }
-    return {"now": NOW, "denied": [DENIED], "keys": keys, "cases": cases}
+    return {"now": NOW, "denied": list(DENIALS), "keys": derived, "cases": cases}
 
 
 def verdict(path: str, now: int, ring: Ring = RING) -> str:
     found = ring.verify(path.encode(), now)
     if found is None:
         return "refused"
-    return "expired" if found.expired else "revoked" if found.share == DENIED else "good"
+    if found.expired:
+        return "expired"
+    if found.share == DENIED:
+        return "revoked"
+    if found.lifetime is Lifetime.DURABLE and found.asset == WITHDRAWN:
+        return "withdrawn"
+    return "erased" if found.asset == ERASED else "good"
 
 
 class TestVectors:
@@ -112,13 +142,20 @@ class TestVectors:
     def test_every_case_has_its_verdict(self) -> None:
         """The file alone is enough: its keys are all that a verifier in another language gets."""
         read = json.loads(VECTORS.read_text())
-        keys: dict[Lifetime, list[tuple[str, bytes]]] = {}
+        read_keys: dict[Lifetime, list[tuple[str, bytes]]] = {}
         for name, key in read["keys"].items():
             life, _, kid = name.partition(".")
-            keys.setdefault(Lifetime(life), []).append((kid, bytes.fromhex(key)))
-        ring = Ring(keys)
+            read_keys.setdefault(Lifetime(life), []).append((kid, bytes.fromhex(key)))
+        ring = Ring(read_keys)
         assert len(read["cases"]) >= 500
-        assert {c["verdict"] for c in read["cases"]} == {"good", "expired", "revoked", "refused"}
+        assert {c["verdict"] for c in read["cases"]} == {
+            "good",
+            "expired",
+            "revoked",
+            "withdrawn",
+            "erased",
+            "refused",
+        }
         assert [c for c in read["cases"] if verdict(c["path"], read["now"], ring) != c["verdict"]] == []
 
 
@@ -157,14 +194,14 @@ class TestSign:
         assert derive(OLD[1], lifetime, "home") == hkdf.derive(OLD[1])
 
     def test_no_keys_no_start(self) -> None:
-        for keys in (
+        for without in (
             {},
             {Lifetime.DURABLE: []},
             {Lifetime.DURABLE: [("u1", b"")]},
             {Lifetime.DURABLE: [("u1", bytes(32))]},
         ):
             with pytest.raises(NoKeys):
-                Ring(keys)
+                Ring(without)
 
     @pytest.mark.parametrize(
         "asset", ["", "ast_x", "ast_01M86BJ0XEE1ERE2XZ744049W7", "../../../../etc/passwd", ASSET + "/"]
