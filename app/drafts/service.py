@@ -4,7 +4,7 @@ A draft's row is locked before its photos' rows, and the photos' states are held
 a photo ready in between waits, and then finds the draft to look at again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -157,7 +157,7 @@ class Drafts:
         if draft.version != version:
             raise QuoteStale(f"the draft is version {draft.version} now, the price is for {version}")
         seen = await self._seen(tx, draft, held=True)
-        if draft.state is not DraftState.READY or not checks.is_ready(await self._look(tx, draft, held=True)):
+        if draft.state is not DraftState.READY or not checks.is_ready(await self._judged(tx, draft, seen)):
             raise DraftNotReady()
         items = tuple([await self._frozen(tx, item, seen[item.asset_id]) for item in draft.items])
         told = DraftOrdered(draft_id=draft.id, draft_version=draft.version)
@@ -268,7 +268,10 @@ class Drafts:
         return await self._assets.seen(db, draft.owner_id, sorted({i.asset_id for i in draft.items}), held=held)
 
     async def _look(self, db: Readable, draft: Draft, *, held: bool) -> list[Looked]:
-        seen, offer = await self._seen(db, draft, held=held), await self._catalog.current(db)
+        return await self._judged(db, draft, await self._seen(db, draft, held=held))
+
+    async def _judged(self, db: Readable, draft: Draft, seen: Mapping[UUID, Seen]) -> list[Looked]:
+        offer = await self._catalog.current(db)
         return [checks.look(i, seen.get(i.asset_id), offer.variants.get(i.sku)) for i in draft.items]
 
     async def _frozen(self, tx: Transaction, item: Item, seen: Seen) -> FrozenItem:

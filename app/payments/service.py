@@ -70,11 +70,8 @@ class Payments:
         living = await store.lock_live(tx, order_id)
         if living is not None:
             return living
-        payment_id = PaymentId(ids.new_id())
-        attempt = await store.insert(tx, payment_id, order_id, owner_id, amount)
-        made = await store.lock(tx, payment_id)
-        assert made is not None
-        told = PaymentOpened(payment_id=payment_id, order_id=order_id, amount=amount, attempt=attempt)
+        made = await store.insert(tx, PaymentId(ids.new_id()), order_id, owner_id, amount)
+        told = PaymentOpened(payment_id=made.id, order_id=order_id, amount=amount, attempt=made.attempt)
         await store.record(tx, self._spine, made, told, Origin(actor="owner"))
         return made
 

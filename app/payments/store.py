@@ -32,11 +32,11 @@ _R: Final = """id, payment_id, order_id, owner_id, state, amount, currency, reas
     stray_intent, key_number, asked_at, spoiled_at, polls, created_at"""
 _LIVE: Final = f"SELECT {_P} FROM payments WHERE order_id = $1 AND state <> 'cancelled'"  # noqa: S608
 
-INSERT: Final = """
+INSERT: Final = f"""
 INSERT INTO payments (id, order_id, owner_id, state, attempt, amount, currency)
 SELECT $1, $2, $3, 'created', 1 + count(*), $4, $5 FROM payments WHERE order_id = $2
-RETURNING attempt
-"""
+RETURNING {_P}
+"""  # noqa: S608
 GET: Final = f"SELECT {_P} FROM payments WHERE id = $1"  # noqa: S608
 LOCK: Final = f"{GET} FOR UPDATE"
 LOCK_LIVE: Final = f"{_LIVE} FOR UPDATE"
@@ -121,9 +121,11 @@ FROM refunds, jsonb_array_elements(lines) AS part WHERE order_id = $1 AND state 
 """
 
 
-async def insert(tx: Transaction, payment_id: UUID, order_id: UUID, owner_id: UUID, amount: Money) -> int:
-    """Write a new payment; its attempt."""
-    return int(await tx.value(INSERT, payment_id, order_id, owner_id, amount.amount, amount.currency))
+async def insert(tx: Transaction, payment_id: UUID, order_id: UUID, owner_id: UUID, amount: Money) -> Payment:
+    """Write a new payment."""
+    made = _payment(await tx.one(INSERT, payment_id, order_id, owner_id, amount.amount, amount.currency))
+    assert made is not None
+    return made
 
 
 async def get(db: Readable, payment_id: UUID) -> Payment | None:

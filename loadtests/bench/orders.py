@@ -14,8 +14,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+import asyncpg
+import msgspec
+
 from app.catalog.service import Catalog, read_files
 from app.drafts.domain import Wish
+from app.kernel.db import Transaction, connect_arguments
 from app.kernel.migrate import migrate
 from app.machines import MACHINES
 from app.orders.checkout import Placing
@@ -49,7 +53,7 @@ LEGS: Final = (
 
 
 def run() -> dict[str, Any]:
-    """`ratio` is the whole call to the time that the driver spent in the same statements, BEGIN and COMMIT included."""
+    """`ratio` is the whole call to the same statements with the same parameters in bare asyncpg, in turn."""
     with tempfile.TemporaryDirectory() as folder:
         with running_servers(Path(folder) / "servers", {}) as stack:
             env = {**edge_keys(stack.environment()), **stack.environment(), "TIRAGE_DATABASE_POOL_MAX": "2"}
@@ -58,28 +62,42 @@ def run() -> dict[str, Any]:
 
 
 class Watch:
-    """What the driver was asked and how long it took, over every connection of a pool."""
+    """What the driver was asked, with which parameters, over every connection of a pool."""
 
     def __init__(self) -> None:
-        self.statements, self.driver_s = 0, 0.0
+        self.asked: list[tuple[str, Any]] = []
 
     async def attach(self, services: Services) -> None:
         """Listen on all connections."""
         held = [await services.db.acquire() for _ in range(2)]
         for connection in held:
-            connection._con.add_query_logger(self._logged)
+            connection._con.add_query_logger(lambda record: self.asked.append((record.query, record.args)))
             await services.db.pool.release(connection)
 
-    def _logged(self, record: Any) -> None:
-        self.statements += 1
-        self.driver_s += record.elapsed
+    async def of(self, work: Callable[[], Awaitable[Any]]) -> list[tuple[str, Any]]:
+        """The statements of a use case, BEGIN and the end of the transaction included."""
+        self.asked = []
+        with contextlib.suppress(_Undone):
+            await work()
+        return self.asked
 
-    async def of(self, work: Callable[[], Awaitable[Any]]) -> tuple[int, float, float, Any]:
-        """Statements, seconds, and the driver's part of them."""
-        self.statements, self.driver_s = 0, 0.0
-        begun = time.perf_counter()
-        done = await work()
-        return self.statements, time.perf_counter() - begun, self.driver_s, done
+
+class _Undone(Exception):
+    """Ends a transaction whose statements are to be known and not kept."""
+
+
+class Case(msgspec.Struct, frozen=True):
+    """A use case in a transaction of its own; `keep` says whether it stays."""
+
+    services: Services
+    work: Callable[[Transaction], Awaitable[Any]]
+
+    async def run(self, *, keep: bool) -> Any:
+        async with self.services.db.transaction() as tx:
+            done = await self.work(tx)
+            if not keep:
+                raise _Undone
+        return done
 
 
 async def _costs(env: dict[str, str]) -> dict[str, Any]:
@@ -88,34 +106,59 @@ async def _costs(env: dict[str, str]) -> dict[str, Any]:
     await migrate(services.db, MACHINES)
     await Catalog(services.db).load(read_files(FOLDER), production=False)
     await watch.attach(services)
-    seen: dict[str, list[tuple[int, float, float]]] = {"quote": [], "order": []}
+    bare = await asyncpg.connect(**connect_arguments(env["TIRAGE_DATABASE_URL"]))
+    costs: dict[str, list[tuple[int, float, float]]] = {"quote": [], "order": []}
     for number in range(ROUNDS):
-        owner, ask = await _draft(services, number)
-
-        async def quote(owner: OwnerId = owner, ask: Ask = ask) -> Any:
-            async with services.db.transaction() as tx:
-                return await services.quotes.ask(tx, owner, ask)
-
-        *cost, priced = await watch.of(quote)
-        seen["quote"].append((cost[0], cost[1], cost[2]))
-        placing = Placing(quote_id=priced.id, recipient=Recipient(**HOME), accepted_doubts=frozenset())
-
-        async def place(owner: OwnerId = owner, placing: Placing = placing) -> Any:
-            async with services.db.transaction() as tx:
-                return await services.checkout.place(tx, owner, placing)
-
-        *cost, _ = await watch.of(place)
-        seen["order"].append((cost[0], cost[1], cost[2]))
+        first, second = [await _draft(services, 2 * number + n) for n in range(2)]
+        costs["quote"].append(await _beside(watch, bare, _quoting(services, first), _quoting(services, second)))
+        placing = [_placing(services, one, await _quoting(services, one).run(keep=True)) for one in (first, second)]
+        costs["order"].append(await _beside(watch, bare, *placing))
+    await bare.close()
     await services.stop()
-    return {name: _told(costs[ROUNDS // 6 :]) for name, costs in seen.items()}  # the first ones warm up
+    return {name: _told(seen[ROUNDS // 6 :]) for name, seen in costs.items()}  # the first ones warm up
+
+
+def _quoting(services: Services, draft: tuple[OwnerId, Ask]) -> Case:
+    owner, ask = draft
+    return Case(services, lambda tx: services.quotes.ask(tx, owner, ask))
+
+
+def _placing(services: Services, draft: tuple[OwnerId, Ask], quote: Any) -> Case:
+    placing = Placing(quote_id=quote.id, recipient=Recipient(**HOME), accepted_doubts=frozenset())
+    return Case(services, lambda tx: services.checkout.place(tx, draft[0], placing))
+
+
+async def _beside(watch: Watch, bare: Any, theirs: Case, ours: Case) -> tuple[int, float, float]:
+    """Statements, seconds of ours, and of the same statements with the same parameters in bare asyncpg, both kept.
+
+    What is asked is learnt from a run that is undone; each side then works on a draft of its own, alike in all else.
+    """
+    asked = await watch.of(lambda: theirs.run(keep=False))
+    await watch.of(lambda: ours.run(keep=False))  # so that both have seen their person's key
+    steps = [(sql if sql != "ROLLBACK;" else "COMMIT;", args) for sql, args in asked]
+    begun = time.perf_counter()
+    await _replay(bare, steps)
+    between = time.perf_counter()
+    await ours.run(keep=True)
+    return len(steps), time.perf_counter() - between, between - begun
+
+
+async def _replay(bare: Any, steps: list[tuple[str, Any]]) -> None:
+    for sql, args in steps:
+        if isinstance(args, list):
+            await bare.executemany(sql, args)
+        elif args:
+            await bare.fetch(sql, *args)
+        else:
+            await bare.execute(sql)
 
 
 def _told(costs: list[tuple[int, float, float]]) -> dict[str, float]:
     return {
         "statements": statistics.median(count for count, _, _ in costs),
-        "ms": round(1000 * statistics.median(took for _, took, _ in costs), 2),
-        "driver_ms": round(1000 * statistics.median(driver for _, _, driver in costs), 2),
-        "ratio": round(statistics.median(took / driver for _, took, driver in costs), 2),
+        "ms": round(1000 * statistics.median(ours for _, ours, _ in costs), 2),
+        "bare_ms": round(1000 * statistics.median(bare for _, _, bare in costs), 2),
+        "ratio": round(statistics.median(ours / bare for _, ours, bare in costs), 2),
     }
 
 
