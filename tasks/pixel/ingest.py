@@ -40,6 +40,10 @@ PATIENCE: Final = 2  # attempts after which a file that breaks its child is the 
 
 _CONTENT: Final[Mapping[str, str]] = {"jpg": "image/jpeg", "webp": "image/webp", "avif": "image/avif"}
 BEYOND: Final = (DeadlineExceeded, OutOfMemory, ChildDied, PixelFailure)
+BEYOND_DECODING: Final[Mapping[type[Exception], str]] = {
+    DeadlineExceeded: "needs-too-much-time",
+    ChildDied: "breaks-decoder",
+}
 FALLBACKS: Final = Counter("tirage_ingest_fallbacks_total", "Ladders finished with fallback recipes", ("reason",))
 _INGEST: Final = msgspec.json.Decoder(Ingest)
 
@@ -91,6 +95,8 @@ class Ingestor:
 
     The original is decoded at most once an attempt, and the ladder with it, in `ceiling_s` seconds and the child's
     memory. What of the ladder is beyond either is made once more, from the stored ancestor, by its fallback recipe.
+    The decode itself has no lighter way: a photo that cannot be decoded whole cannot be printed, and is rejected with
+    what it needs too much of (`docs/uploads.md`).
     """
 
     def __init__(
@@ -122,9 +128,9 @@ class Ingestor:
         except OutOfMemory as failure:
             raise Refusal("needs-too-much-memory", Refused(sha256=None, bytes=told.bytes)) from failure
         except (DeadlineExceeded, ChildDied) as failure:
-            if job.attempt < PATIENCE:
+            if job.attempt < PATIENCE:  # the machine may have been busy, or another job broke the child
                 raise
-            raise Refusal("breaks-decoder", Refused(sha256=None, bytes=told.bytes)) from failure
+            raise Refusal(BEYOND_DECODING[type(failure)], Refused(sha256=None, bytes=told.bytes)) from failure
 
     async def _whole(self, told: Ingest) -> AsyncGenerator[StepDone, None]:
         """Every step, from one decode of the original."""

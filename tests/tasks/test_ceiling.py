@@ -13,9 +13,10 @@ from base.jobs import Job
 from base.objects import Buckets, ObjectAbsent, ObjectStore
 from imagecore import recipe as recipes
 from imagecore import vips
+from imagecore.errors import ChildDied, DeadlineExceeded
 from imagecore.jail import Jail
 from tasks.pixel.ingest import Ingestor
-from tasks.pixel.worker import StepDone
+from tasks.pixel.worker import Refusal, StepDone
 from tests.conftest import store_of
 
 TABLE = """
@@ -28,6 +29,8 @@ OPERATIONS = {{"ingest": "jail_table:stuck", "ladder": "imagecore.render:from_an
 def stuck(params, inputs):
     made = 0
     for output in render.ingest(params, inputs):
+        if {after} < 0 and output.name == "ancestor":
+            {deed}
         if output.name == "rendition":
             if made == {after}:
                 {deed}
@@ -140,6 +143,31 @@ async def test_a_ladder_beyond_its_ceiling_is_finished_lighter(
     assert steps[1].body.thumbhash
     assert await record_store.get(buckets.ancestors, keys.half(asset, engine))
     assert reads.count == 1
+
+
+@pytest.mark.parametrize(
+    ("deed", "patience", "reason"),
+    [("memory", 1, "needs-too-much-memory"), ("death", 2, "breaks-decoder"), ("time", 2, "needs-too-much-time")],
+)
+async def test_a_decode_beyond_its_ceiling_is_a_rejection_that_says_so(
+    misbehaving: Open, reads: Reads, record_store: ObjectStore, buckets: Buckets, raw: bytes, deed: str, patience: int,
+    reason: str,
+) -> None:  # fmt: skip
+    """Whose fault it is, is asked once more where a busy machine could be to blame; then nothing is left of it."""
+    ingestor = Ingestor(reads, buckets, misbehaving(-1, deed), ceiling_s=1 if deed == "time" else 30)  # type: ignore[arg-type]
+    job = await planned(record_store, buckets, raw)
+    for attempt in range(1, patience):
+        with pytest.raises((DeadlineExceeded, ChildDied)):
+            [step async for step in ingestor.run(msgspec.structs.replace(job, attempt=attempt))]
+    with pytest.raises(Refusal) as refused:
+        [step async for step in ingestor.run(msgspec.structs.replace(job, attempt=patience))]
+    assert refused.value.reason == reason
+    asset = msgspec.json.decode(job.payload)["asset"]
+    assert [await record_store.list_keys(bucket, asset) for bucket in (buckets.ancestors, buckets.derivatives)] == [
+        [],
+        [],
+    ]
+    assert reads.count == patience
 
 
 async def test_a_retry_redoes_only_what_is_missing_and_decodes_nothing_again(
