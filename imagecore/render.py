@@ -117,7 +117,7 @@ def half_size(facts: Facts) -> tuple[int, int]:
 def parent_of(wanted: Recipe, facts: Facts) -> Parent:
     """What a recipe is made from: a pure function, part of the engine's revision (`engine.PARENT_RULE`).
 
-    The ancestor's half where it has half as many pixels again as are wanted (decision 0015), else the ancestor, unless
+    The ancestor's half where it has a quarter more pixels than are wanted (decision 0015), else the ancestor, unless
     the part would have to be enlarged although the original has more pixels. The original, too, where a wider target
     than sRGB is asked for and its colours may be wider.
     """
@@ -126,7 +126,7 @@ def parent_of(wanted: Recipe, facts: Facts) -> Parent:
     if wanted.target != "srgb" and not is_srgb:
         return "original"
     width, height = decided.placed.width, decided.placed.height
-    if _covers(half_size(facts), decided, (3 * width + 1) // 2, (3 * height + 1) // 2):
+    if _covers(half_size(facts), decided, (5 * width + 3) // 4, (5 * height + 3) // 4):
         return "half"
     return "ancestor" if ancestor_has == decided.source or _covers(ancestor_has, decided, width, height) else "original"
 

@@ -3,10 +3,14 @@
 Every request is for another width of 200 to 1600 px. The peers read the original from disk; our origin is the real
 one: it verifies the signed path, takes a lease, reads facts and parent from the store and writes what it made. Beside
 it the decode children alone, two of them, which is the image core's own share.
+
+Beside the rates, the processor time that a preview took of every program that had part in it: on a busy machine a rate
+tells who was given the core.
 """
 
 import asyncio
 import base64
+import contextlib
 import os
 import random
 import shutil
@@ -16,6 +20,7 @@ import subprocess
 import sysconfig
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -158,6 +163,23 @@ async def rate(get: Get, sides: list[int]) -> float:
     return len(sides) / (time.monotonic() - start)
 
 
+def spent() -> Counter[str]:
+    """Milliseconds of processor time that our descendants have used so far, by program."""
+    rows: dict[int, list[tuple[int, str, int]]] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            name, _, rest = status.read_text().partition("(")[2].rpartition(")")
+            fields = rest.split()
+            ticks = sum(map(int, fields[11:15]))  # its own and its ended children's
+            rows.setdefault(int(fields[1]), []).append((int(status.parent.name), name, ticks))
+    told, waiting = Counter[str](), [os.getpid()]
+    while waiting:
+        for pid, name, ticks in rows.get(waiting.pop(), []):
+            told[name] += 1000 * ticks // os.sysconf("SC_CLK_TCK")
+            waiting.append(pid)
+    return told
+
+
 async def compared(addresses: dict[str, Callable[[int, int], str]], jail: Jail) -> dict[str, Any]:
     """Rates of all in turn; every round has widths of its own, the same for all."""
     sides = list(range(200, 1601))
@@ -167,14 +189,20 @@ async def compared(addresses: dict[str, Callable[[int, int], str]], jail: Jail) 
         getting["jail"] = in_jail(jail)
         for get in getting.values():
             await rate(get, [sides.pop() for _ in range(4)])
-        rounds = []
+        rounds, used = [], {name: Counter[str]() for name in getting}
         for _ in range(ROUNDS):
-            these = [sides.pop() for _ in range(REQUESTS)]
-            rounds.append({name: await rate(get, these) for name, get in getting.items()})
+            these, rates = [sides.pop() for _ in range(REQUESTS)], dict[str, float]()
+            for name, get in getting.items():
+                before = spent()
+                rates[name] = await rate(get, these)
+                used[name] += spent() - before
+            rounds.append(rates)
     told: dict[str, Any] = {name: round(statistics.median(r[name] for r in rounds), 1) for name in getting}
     for ours in ("origin", "jail"):
         for peer in sorted(set(getting) - {"origin", "jail"}):
             told[f"{ours} to {peer}"] = round(statistics.median(r[ours] / r[peer] for r in rounds), 2)
+    each = ROUNDS * REQUESTS
+    told["cpu_ms"] = {name: {program: round(ms / each, 1) for program, ms in of.items()} for name, of in used.items()}
     return told
 
 

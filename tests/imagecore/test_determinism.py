@@ -122,15 +122,15 @@ class TestParent:
         ("fields", "size", "parent"),
         [
             ({}, (4032, 3024), "half"),
-            ({"width": 853, "height": 853}, (4032, 3024), "half"),  # of 1280 x 960
-            ({"width": 854, "height": 854}, (4032, 3024), "ancestor"),
-            ({"width": 500, "height": 500}, (750, 500), "ancestor"),  # of 750 x 500
-            ({"width": 200, "height": 200}, (750, 500), "half"),  # of 375 x 250
+            ({"width": 1024, "height": 1024}, (4032, 3024), "half"),  # of 1280 x 960
+            ({"width": 1025, "height": 1025}, (4032, 3024), "ancestor"),
+            ({"width": 300, "height": 300}, (750, 500), "half"),  # of 375 x 250
+            ({"width": 301, "height": 301}, (750, 500), "ancestor"),
             ({"width": 1, "height": 1}, (1, 1), "ancestor"),
-            ({"fit": "cover", "width": 640, "height": 640}, (4032, 3024), "half"),  # the middle 960 x 960 of it
-            ({"fit": "cover", "width": 641, "height": 641}, (4032, 3024), "ancestor"),
-            ({"width": 320, "height": 320, "crop": Crop(0, 0, 1512, 1512)}, (4032, 3024), "half"),  # its 480 x 480
-            ({"width": 321, "height": 321, "crop": Crop(0, 0, 1512, 1512)}, (4032, 3024), "ancestor"),
+            ({"fit": "cover", "width": 768, "height": 768}, (4032, 3024), "half"),  # the middle 960 x 960 of it
+            ({"fit": "cover", "width": 769, "height": 769}, (4032, 3024), "ancestor"),
+            ({"width": 384, "height": 384, "crop": Crop(0, 0, 1512, 1512)}, (4032, 3024), "half"),  # its 480 x 480
+            ({"width": 385, "height": 385, "crop": Crop(0, 0, 1512, 1512)}, (4032, 3024), "ancestor"),
             ({"width": 2560, "height": 2560}, (4032, 3024), "ancestor"),
             ({"width": 2561, "height": 2561}, (4032, 3024), "original"),
             ({"width": 9_999, "height": 9_999}, (2560, 100), "ancestor"),  # the original has no more

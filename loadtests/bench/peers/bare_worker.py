@@ -42,7 +42,9 @@ def ingest(raw: bytes, job: dict[str, Any]) -> int:
     ancestor = jpeg(small, 90, "off", False)
     half = jpeg(pyvips.Image.new_from_buffer(ancestor, "", access="sequential", shrink=2), 90, "off", False)
     pyvips.Image.new_from_buffer(half, "", access="sequential", shrink=8).thumbnail_image(100).write_to_memory()
-    rungs = [rung(half if 3 * max(size) <= max(width, height) else ancestor, {"size": size}) for size in job["rungs"]]
+    rungs = [
+        rung(half if 5 * max(size) <= 2 * max(width, height) else ancestor, {"size": size}) for size in job["rungs"]
+    ]
     return len(ancestor) + len(half) + sum(rungs)
 
 
