@@ -152,7 +152,10 @@ ARTIFACTS: Final = (
     Artifact(name="preview", made_from="ancestor", kept="until-erased-or-engine-retired"),
     Artifact(name="master", made_from="original", kept="locked-until-180-days-after-delivery"),
 )
-"""The lifecycle of each class of files. Everything but the original and a locked master can be made again."""
+"""The lifecycle of each class of files; an ancestor's half is kept with it.
+
+Everything but the original and a locked master can be made again.
+"""
 
 _S = AssetState
 MACHINE: Final[Machine[AssetState]] = Machine(
