@@ -249,6 +249,7 @@ HANDLERS: Final[dict[str, Handler]] = {
     "order.settle": counting(Checkout.settle),
     "order.unpaid": counting(Checkout.unpaid),
     "order.follow": counting(Checkout.follow),
+    "order.disputed": counting(Checkout.disputed),
     "order.not_made": counting(Checkout.not_made),
     "order.refunded": counting(Checkout.refunded),
     "orders.expire": expire_orders,

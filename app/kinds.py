@@ -15,6 +15,7 @@ KINDS: Final[dict[str, JobKind]] = {
         JobKind(name="order.settle", lane="checkout", time_limit_s=30, max_attempts=60),
         JobKind(name="order.unpaid", lane="checkout", time_limit_s=30, max_attempts=60),
         JobKind(name="order.follow", lane="record", time_limit_s=30, max_attempts=60),
+        JobKind(name="order.disputed", lane="record", time_limit_s=30, max_attempts=60),
         JobKind(name="order.not_made", lane="record", time_limit_s=30, max_attempts=60),
         JobKind(name="order.refunded", lane="record", time_limit_s=30, max_attempts=60),
         JobKind(name="orders.expire", lane="sweep", time_limit_s=60),

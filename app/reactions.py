@@ -30,6 +30,7 @@ REACTIONS: Final[dict[str, tuple[Reaction, ...]]] = {
     ),
     payments.PaymentSecured.type: (Reaction("order.settle", answering("order.settle")),),
     payments.PaymentCancelled.type: (Reaction("order.unpaid", answering("order.unpaid")),),
+    payments.PaymentDisputed.type: (Reaction("order.disputed", answering("order.disputed")),),
     payments.RefundSucceeded.type: (Reaction("order.refunded", answering("order.refunded")),),
     fulfilments.FulfilmentInProduction.type: (_FOLLOW,),
     fulfilments.FulfilmentShipped.type: (_FOLLOW, Reaction("order.mail", planned_shipping)),

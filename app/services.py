@@ -98,7 +98,15 @@ class Services:
         files = Files(self.sites, settings.fulfilment.link_s)
         recipient = self.mailing.recipient_of
         self.sending = Sending(
-            self.db, self.fulfilments, vendors, files, self.catalog, recipient, self.clock, self.care.is_flagged
+            self.db,
+            self.fulfilments,
+            vendors,
+            files,
+            self.catalog,
+            recipient,
+            self.clock,
+            self.care.is_flagged,
+            self.payments.is_disputed,
         )
         self.watching = Watching(self.db, self.fulfilments, vendors, self.clock, settings.fulfilment)
         listeners: dict[str, Listener] = {STRIPE: StripeListener(self.payments)}
@@ -106,7 +114,12 @@ class Services:
         self.inbox = Inbox(self.db, self.persons, settings.keks, self.clock, listeners)
         near_vendor = settings.policy.of_vendor(VENDOR, settings.region)
         self.masters = Masters(self.fulfilments, self.catalog, self.assets, near_vendor)
-        self.checkout = Checkout(
+        self.checkout = self._checkout(settings.cancel_window_s)
+        self.desk = Desk(self.checkout, self.payments, self.fulfilments)
+
+    def _checkout(self, window_s: int) -> Checkout:
+        """Above everything that an order passes."""
+        return Checkout(
             self.db,
             self.spine,
             self.mailing,
@@ -116,9 +129,8 @@ class Services:
             self.payments,
             self.fulfilments,
             self.clock,
-            settings.cancel_window_s,
+            window_s,
         )
-        self.desk = Desk(self.checkout, self.payments, self.fulfilments)
 
     def _reconciler(self, settings: AppSettings) -> Reconciler:
         """Above everything that is sold."""

@@ -32,8 +32,10 @@ Recipients = Callable[[Transaction, UUID, UUID], Awaitable[Recipient | None]]
 """Who receives an order, by the order's and its owner's id; None when the person was erased."""
 Held = Callable[[Transaction, Sequence[UUID]], Awaitable[bool]]
 """Whether any of these photos was flagged and must wait for a person."""
+Disputed = Callable[[Transaction, UUID], Awaitable[bool]]
+"""Whether a bank may take an order's payment back, or has."""
 HELD_S: Final = 600
-"""How long until a fulfilment with a flagged photo is looked at again."""
+"""How long until a fulfilment that must wait is looked at again."""
 FETCHING_S: Final = 72 * 3600
 """A vendor may try for three days after its pause before links end."""
 
@@ -71,7 +73,9 @@ class Sending:
         recipients: Recipients,
         clock: Clock,
         held: Held | None = None,
+        disputed: Disputed | None = None,
     ) -> None:
+        self._disputed = disputed
         self._db, self._fulfilments, self._vendors, self._held = db, fulfilments, vendors, held
         self._files, self._skus, self._recipients, self._clock = files, skus, recipients, clock
 
@@ -126,11 +130,15 @@ class Sending:
             return None
 
     async def _waits(self, tx: Transaction, found: Fulfilment, lines: Sequence[Line], finish: Finish) -> bool:
-        """Put it off while one of its photos is flagged; what the vendor may have already is not held back."""
-        assets = [line.asset_id for line in lines]
-        if self._held is None or found.begun_at is not None or not await self._held(tx, assets):
+        """Put it off while one of its photos is flagged or its payment is disputed; what the vendor may have already is
+        not held back."""
+        if found.begun_at is not None:
             return False
-        await alerts.alert(tx, "photo-flagged", Severity.WARNING, name_of(found.id))
+        is_flagged = self._held is not None and await self._held(tx, [line.asset_id for line in lines])
+        if is_flagged:
+            await alerts.alert(tx, "photo-flagged", Severity.WARNING, name_of(found.id))
+        elif self._disputed is None or not await self._disputed(tx, found.order_id):
+            return False
         await finish(tx)
         await self._fulfilments.plan_work(tx, found.id, "submit", after_s=HELD_S)
         return True

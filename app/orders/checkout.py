@@ -37,7 +37,7 @@ from app.orders.masters import Masters
 from app.orders.owed import owed
 from app.payments.domain import PaymentState, Started
 from app.payments.errors import PaymentCaptured
-from app.payments.service import Payments
+from app.payments.service import Payments, disputed
 from app.pricing.domain import AcceptedQuote, QuotedLine
 from app.pricing.errors import QuoteUsed
 from app.pricing.service import Quotes
@@ -203,13 +203,11 @@ class Checkout:
 
     async def _give_back(self, tx: Transaction, order: Order, wanted: OfOrder) -> None:
         money = await self._payments.of_order(tx, order.id)
-        if money is None or money.state is not PaymentState.CAPTURED:
+        if money is None or money.state is not PaymentState.CAPTURED or not money.left.amount:
             return
         name = ids.encode("order", order.id)
         await alerts.alert(tx, "paid-after-the-end", Severity.ERROR, name, detail="the money goes back")
-        await self._payments.refund(
-            tx, order.id, _refund_id(wanted), Money(order.total, order.currency), (), "order_not_living"
-        )
+        await self._payments.refund(tx, order.id, _refund_id(wanted), money.left, (), "order_not_living")
 
     async def unpaid(self, tx: Transaction, wanted: OfOrder) -> None:
         """Stripe says that nothing can be paid any more: the order ends, its draft is free again."""
@@ -288,12 +286,28 @@ class Checkout:
         back = owed(order, lines, copies, await self._payments.given(tx, order.id))
         money = await self._payments.of_order(tx, order.id)
         left = 0 if money is None else money.left.amount
-        if back.total > left:  # somebody gave money back at Stripe itself
+        at_bank = 0 if money is None else money.lost.amount
+        if back.total > left + at_bank:  # somebody gave money back at Stripe itself
             name, detail = ids.encode("order", order.id), f"{left} of {back.total} {order.currency} are left"
             await alerts.alert(tx, "refund-not-covered", Severity.ERROR, name, detail=detail)
         if amount := min(back.total, left):
             refund = Money(amount, order.currency)
             await self._payments.refund(tx, order.id, _refund_id(wanted), refund, back.parts, "not_made")
+
+    async def disputed(self, tx: Transaction, wanted: OfOrder) -> None:
+        """A bank's dispute has moved on: once it is won, what waited for that is sent; once it is lost, nothing more is
+        made. The money that a bank took is not refunded beside it."""
+        order = await _locked(tx, wanted.order_id)
+        if order.state is not OrderState.PAID:
+            return
+        banks, now = await disputed(tx, [order.id]), self._clock.now()
+        if order.id in banks.lost:
+            origin = Origin(actor="system", cause=wanted.event_id)
+            await self._fulfilments.cancel(tx, order.id, reason="dispute-lost", origin=origin)
+        elif order.id not in banks.open:
+            for found in await self._fulfilments.of_order(tx, order.id):
+                if found.state is State.SUBMITTING and found.not_before <= now:
+                    await self._fulfilments.resume(tx, found.id)
 
     async def not_made(self, tx: Transaction, wanted: OfOrder) -> None:
         """A printer will not make it: the order is held, for the person to see and an operator to decide."""

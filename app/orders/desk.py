@@ -16,8 +16,8 @@ from app.orders.domain import Line, Order, OrderState
 from app.orders.errors import CopiesStillMade, LineNotFound, OrderNotCancellable, OrderNotFound
 from app.orders.owed import Owed, owed
 from app.payments.domain import PaymentState, PaymentView, RefundState
-from app.payments.errors import PaymentNotCaptured, RefundTooLarge
-from app.payments.service import Payments
+from app.payments.errors import PaymentInDispute, PaymentNotCaptured, RefundTooLarge
+from app.payments.service import Payments, disputed
 from base.ids import RefundId
 from base.money import Money
 
@@ -84,12 +84,15 @@ class Desk:
     async def promise(self, db: Readable, order_id: UUID, wanted: Wanted) -> Promised:
         """What would be given back.
 
-        Raises `OrderNotFound`, `LineNotFound`, `PaymentNotCaptured`, `CopiesStillMade`, `RefundTooLarge`.
+        Raises `OrderNotFound`, `LineNotFound`, `PaymentNotCaptured`, `PaymentInDispute`, `CopiesStillMade`,
+        `RefundTooLarge`.
         """
         order, lines = await _order(db, order_id)
         money = await self._payments.of_order(db, order.id)
         if money is None or money.state is not PaymentState.CAPTURED:
             raise PaymentNotCaptured()
+        if order.id in (await disputed(db, [order.id])).open:
+            raise PaymentInDispute()
         known = {one.id: one for one in await self._payments.refunds_of(db, money.payment_id)}
         tries = (_named(order, wanted, n) for n in range(len(known) + 1))
         refund_id = next(name for name in tries if name not in known or known[name].state is not RefundState.FAILED)

@@ -54,6 +54,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 PHOTO_FLAGGED: Final = "photo_flagged"
 """One of its photos waits for a person. What the printer makes already, this does not hold back."""
+DISPUTED: Final = "payment_disputed"
+"""A bank may take the money back, or has: nothing is sent to the printer meanwhile."""
 
 
 def fold(facts: Facts, now: datetime) -> Shown:
@@ -65,7 +67,7 @@ def fold(facts: Facts, now: datetime) -> Shown:
     if order.state in (OrderState.PLACED, OrderState.AWAITING_PAYMENT):
         return Shown(state=Visible.PRICED, next=Next.PAYMENT, by=order.expires_at, change_until=order.expires_at)
     made = _made(facts.lines)
-    holds = facts.holds if made is Visible.PAID else facts.holds - {PHOTO_FLAGGED}
+    holds = facts.holds if made is Visible.PAID else facts.holds - {PHOTO_FLAGGED, DISPUTED}
     if holds and made not in (Visible.SHIPPED, Visible.DELIVERED, Visible.CANCELLED):
         return Shown(state=Visible.ON_HOLD, next=Next.RESOLUTION, by=None, change_until=_open(order, now))
     return Shown(

@@ -11,8 +11,9 @@ from app.kernel.db import Database, Readable
 from app.orders import store, timeline
 from app.orders.domain import Line, Order
 from app.orders.errors import OrderNotFound
-from app.orders.fold import PHOTO_FLAGGED, Facts, Shown, fold
+from app.orders.fold import DISPUTED, PHOTO_FLAGGED, Facts, Shown, fold
 from app.orders.timeline import Entry, Milestone, Waiting
+from app.payments.service import disputed
 from base.clock import Clock
 from base.ids import AssetId, OwnerId
 
@@ -86,6 +87,9 @@ class Orders:
         lines, holds = await store.lines(db, wanted), await store.holds(db, wanted)
         found = await flagged(db, [line.asset_id for order in orders for line in lines[order.id]])
         waiting = {hold.asset_id for hold in found}
+        banks = await disputed(db, wanted)
+        for order_id in banks.open | banks.lost:
+            holds[order_id] |= {DISPUTED}
         return [_viewed(order, lines[order.id], holds[order.id], waiting, now) for order in orders]
 
 

@@ -190,6 +190,8 @@ STATE_OF: Final[dict[str, PaymentState]] = {
 
 FINAL: Final = frozenset({"succeeded", "canceled"})
 DISPUTES_OVER: Final = frozenset({"won", "lost", "warning_closed"})
+DISPUTES_WON: Final = frozenset({"won", "warning_closed"})
+LOST: Final = "lost"
 REFUND_STATE_OF: Final[dict[str, RefundState]] = {
     "succeeded": _R.SUCCEEDED,
     "failed": _R.FAILED,
@@ -328,7 +330,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
 
 class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
     """What the rest of the house needs to know of an order's money: `refunded` has succeeded, `refunding` not yet;
-    `left` can still go back, whoever gave back the rest."""
+    `left` can still go back, whoever gave back the rest; `lost` the bank took back after a dispute."""
 
     payment_id: PaymentId
     state: PaymentState
@@ -337,8 +339,16 @@ class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
     refunded: Money
     refunding: Money
     left: Money
+    lost: Money
     intent_id: str | None
     cancelling: bool
+
+
+class Disputed(msgspec.Struct, frozen=True, kw_only=True):
+    """Orders whose payment a bank may take back (`open`), or has (`lost`)."""
+
+    open: frozenset[UUID]
+    lost: frozenset[UUID]
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):

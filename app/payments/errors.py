@@ -31,6 +31,13 @@ class PaymentNotCaptured(DomainError):
     next_step = "Read the order; refund only what is paid."
 
 
+class PaymentInDispute(DomainError):
+    """A bank decides about the money: Stripe refunds nothing meanwhile."""
+
+    code, title, kind = "payment-in-dispute", "The payment is disputed", Kind.CONFLICT
+    next_step = "Answer the dispute in Stripe, or accept it there; refund when it is over."
+
+
 class RefundTooLarge(DomainError):
     """More would go back than was paid."""
 

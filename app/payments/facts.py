@@ -16,6 +16,7 @@ from app.payments import store
 from app.payments.domain import (
     CANCELLABLE,
     DISPUTES_OVER,
+    DISPUTES_WON,
     FINAL,
     MACHINE,
     OPEN,
@@ -191,7 +192,7 @@ class Facts:
             )
             await store.record(tx, self._spine, payment, told, STRIPE)
             subject = ids.encode("order", payment.order_id)
-            if facts.status == "won":
+            if facts.status in DISPUTES_WON:
                 await alerts.settle(tx, "payment-disputed", subject)
                 continue
             due = "" if facts.due_by is None else f", evidence by {facts.due_by:%Y-%m-%d %H:%M}"

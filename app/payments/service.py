@@ -13,8 +13,11 @@ from app.kernel.jobs import Plan
 from app.kernel.spine import Spine
 from app.payments import store
 from app.payments.domain import (
+    DISPUTES_OVER,
     FINAL,
+    LOST,
     OPEN,
+    Disputed,
     Given,
     IntentFacts,
     Ledger,
@@ -276,13 +279,15 @@ class Payments:
         await store.tell_refund(tx, self._spine, payment, refund_id, told, origin)
 
     async def _left(self, tx: Readable, payment: Payment) -> tuple[Money, Money]:
-        """(captured, still refundable): what Stripe says has gone back counts even when we did not ask for it."""
+        """(captured, still refundable): what Stripe says has gone back counts even when we did not ask for it, and what
+        a bank took back is gone as well."""
         refunded, refunding = await store.sums(tx, payment.id)
         known = None if payment.intent_id is None else await store.known(tx, payment.intent_id)
         gone = max(refunded + refunding, 0 if known is None else known.refunded)
+        gone += await store.lost_to_bank(tx, payment.id)
         captured = payment.amount.amount if payment.state is PaymentState.CAPTURED else 0
         currency = payment.amount.currency
-        return Money(captured, currency), Money(captured - gone, currency)
+        return Money(captured, currency), Money(max(0, captured - gone), currency)
 
     async def ask_refund(self, refund_id: UUID) -> None:
         """Make a refund at Stripe, or read what became of it; reads first. Raises `ProviderSilent`."""
@@ -345,6 +350,11 @@ class Payments:
         """What went back of an order by copies and shipping, or is about to."""
         return given(await store.given(tx, order_id))
 
+    async def is_disputed(self, tx: Readable, order_id: UUID) -> bool:
+        """Whether a bank may take an order's payment back, or has."""
+        banks = await disputed(tx, [order_id])
+        return bool(banks.open | banks.lost)
+
     async def refunds_of(self, tx: Readable, payment_id: UUID) -> list[Refund]:
         """Every refund of a payment, oldest first."""
         return await store.refunds_of(tx, payment_id)
@@ -364,9 +374,19 @@ class Payments:
             refunded=Money(refunded, payment.amount.currency),
             refunding=Money(refunding, payment.amount.currency),
             left=left,
+            lost=Money(await store.lost_to_bank(tx, payment.id), payment.amount.currency),
             intent_id=payment.intent_id,
             cancelling=payment.cancel_reason is not None,
         )
+
+
+async def disputed(db: Readable, orders: Sequence[UUID]) -> Disputed:
+    """Which of the orders have a dispute that is not won."""
+    every = await store.disputes_of(db, orders)
+    return Disputed(
+        open=frozenset(order for order, status in every if status not in DISPUTES_OVER),
+        lost=frozenset(order for order, status in every if status == LOST),
+    )
 
 
 async def planned_refund(tx: Transaction, happened: Recorded) -> Plan | None:

@@ -95,6 +95,12 @@ SELECT {_P} FROM payments WHERE intent_id = ANY ($1) OR id = ANY ($2) OR order_i
 LEDGER_REFUNDS: Final = f"SELECT {_R} FROM refunds WHERE created_at >= $1 OR payment_id = ANY ($2)"  # noqa: S608
 DISPUTED: Final = "SELECT DISTINCT payment_id FROM payment_disputes WHERE payment_id = ANY ($1)"
 DISPUTE_STATUS: Final = "SELECT status FROM payment_disputes WHERE id = $1"
+LOST_TO_BANK: Final = """
+SELECT coalesce(sum(amount), 0)::bigint FROM payment_disputes WHERE payment_id = $1 AND status = 'lost'
+"""
+DISPUTES_OF: Final = """
+SELECT p.order_id, d.status FROM payments p JOIN payment_disputes d ON d.payment_id = p.id WHERE p.order_id = ANY ($1)
+"""
 KEEP_DISPUTE: Final = """
 INSERT INTO payment_disputes (id, payment_id, amount, currency, reason, status, due_by)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -338,6 +344,16 @@ async def dispute_status(db: Readable, name: str) -> str | None:
     """Where a dispute was when it was last read; None for a new one."""
     found: str | None = await db.value(DISPUTE_STATUS, name)
     return found
+
+
+async def lost_to_bank(db: Readable, payment_id: UUID) -> int:
+    """What banks took back of a payment, in minor units."""
+    return int(await db.value(LOST_TO_BANK, payment_id))
+
+
+async def disputes_of(db: Readable, orders: Sequence[UUID]) -> list[tuple[UUID, str]]:
+    """(order, status) of every dispute about the payment of one of the orders."""
+    return [(row["order_id"], row["status"]) for row in await db.fetch(DISPUTES_OF, list(orders))]
 
 
 async def keep_dispute(tx: Transaction, payment_id: UUID, facts: DisputeFacts) -> None:

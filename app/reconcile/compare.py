@@ -154,7 +154,11 @@ class Comparison:
         elif order.state in UNPAID:
             settle = SettleOrder(order_id=order.id)
             yield _finding(Drift.PAID_NOT_SUBMITTED, "not-settled", name, order.id, settle)
-        elif order.state in OVER and capture.refunded == 0 and not self._refunds[payment.id]:
+        elif (
+            order.state in OVER
+            and not (capture.refunded or self._refunds[payment.id])
+            and payment.id not in self._books.ledger.disputed  # what a bank took back is not given back beside it
+        ):
             settle = SettleOrder(order_id=order.id)
             yield _finding(Drift.CAPTURED_WITHOUT_ORDER, "order-over", name, order.id, settle)
 

@@ -50,6 +50,7 @@ ROWS: Final[Mapping[str, str]] = {
         SELECT o.id FROM orders o JOIN payments p ON p.order_id = o.id AND p.state = 'captured'
         WHERE o.state IN ('cancelled', 'expired')
           AND NOT EXISTS (SELECT FROM refunds r WHERE r.order_id = o.id)
+          AND NOT EXISTS (SELECT FROM payment_disputes d WHERE d.payment_id = p.id AND d.status = 'lost')
           AND NOT EXISTS (SELECT FROM jobs j WHERE j.kind = 'order.settle' AND j.state IN ('queued', 'published')
                           AND j.payload->>'order_id' = o.id::text)""",
     "a fact is told once (I17)": """

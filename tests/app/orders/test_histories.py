@@ -276,5 +276,6 @@ async def test_some_histories(at: Places) -> None:
 
 @pytest.mark.soak
 async def test_many_histories(at: Places) -> None:
-    told = await histories(at, STEPS // 50, 50, fixed=False)
-    print(f"{sum(told.values())} steps: {dict(told)}")
+    told = await histories(at, STEPS // 35, 50, fixed=False)  # a history ends before its fifty steps now and then
+    print(f"{told.total()} steps: {dict(told)}")
+    assert told.total() >= STEPS

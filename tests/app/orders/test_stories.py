@@ -191,3 +191,46 @@ async def test_an_operator_ends_what_cannot_be_made(world: World) -> None:
     assert "nothing to do" in (await tirage(world, *end))[1]
     assert len(world.printer.book.all()) == 0
     assert await broken(world) == []
+
+
+@pytest.mark.parametrize("end", ["won", "lost"])
+async def test_a_dispute_holds_back_what_is_not_sent(world: World, end: str) -> None:
+    async def says(status: str) -> None:
+        intent = str(order.secret).partition("_secret_")[0]
+        told = {"payment_intent": intent, "status": status}
+        assert (await world.http.post(f"{world.places.stripe.url}/_sim/disputes", json=told)).is_success
+        await world.deliver()
+        await pass_time(world, 1)
+
+    order = await paid(world, [1, 2])
+    await pass_time(world, 5)
+    await says("needs_response")
+    assert (await view(world, order)).shown.state == "on_hold"
+    assert "The payment is disputed" in (await tirage(world, "refund", order.id, "--all", "--reason", "asked"))[1]
+    await pass_time(world, 900, 601, 601)
+    assert (len(world.printer.book.all()), (await view(world, order)).holds) == (0, {"payment_disputed"})
+    await says(end)
+    await pass_time(world, 60, 60)
+    await pass_time(world, MOST_S, MOST_S)
+    shown = await view(world, order)
+    is_lost = end == "lost"
+    assert shown.shown.state == ("cancelled" if is_lost else "shipped")
+    assert len(world.printer.book.all()) == (not is_lost)
+    assert await money(world, order) == (1, order.total, 0)  # what the bank took is no refund of ours
+    assert await alerts(world) == {"payment-disputed"}
+    assert await broken(world) == []
+    story = await world.services.orders.story_for_operators(shown.order.id)
+    assert [entry.name for entry in story.entries].count("payment.disputed") == 2
+
+
+async def test_a_dispute_about_what_is_shipped_changes_nothing_of_it(world: World) -> None:
+    order = await paid(world, [1])
+    await pass_time(world, 5, 900, 60, MOST_S, MOST_S)
+    told = {"payment_intent": str(order.secret).partition("_secret_")[0], "status": "needs_response"}
+    await world.http.post(f"{world.places.stripe.url}/_sim/disputes", json=told)
+    await world.http.post(f"{world.places.stripe.url}/_sim/disputes", json={**told, "status": "lost"})
+    await world.deliver()
+    await pass_time(world, 1, MOST_S)
+    assert (await view(world, order)).shown.state == "shipped"
+    assert await money(world, order) == (1, order.total, 0)
+    assert await broken(world) == []
