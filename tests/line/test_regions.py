@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -41,10 +42,16 @@ prodigi = "west"
 
 
 class Cable:
-    """A TCP relay between the two queues that can be cut; it learns where home listens once that is known."""
+    """A TCP relay between the two queues that can be cut; it learns where home listens once that is known.
+
+    `cut` ends and refuses connections, `silence` lets them stand and carries nothing, until `mend`: what was sent
+    meanwhile arrives then, as TCP sends again what was lost.
+    """
 
     def __init__(self, ports: Path) -> None:
         self._ports, self._is_cut, self._ends = ports, threading.Event(), set[socket.socket]()
+        self._flows = threading.Event()
+        self._flows.set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"nats-leaf://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -53,6 +60,7 @@ class Cable:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
+                self._flows.wait()
                 try:
                     if self._is_cut.is_set():
                         raise OSError
@@ -69,6 +77,7 @@ class Cable:
     def _carry(self, a: socket.socket, b: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := a.recv(65_536):
+                self._flows.wait()
                 b.sendall(data)
         for end in (a, b):
             with contextlib.suppress(OSError):
@@ -81,12 +90,17 @@ class Cable:
                 end.shutdown(socket.SHUT_RDWR)
         self._ends.clear()
 
+    def silence(self) -> None:
+        self._flows.clear()
+
     def mend(self) -> None:
         self._is_cut.clear()
+        self._flows.set()
 
     def close(self) -> None:
         self._listener.close()
         self.cut()
+        self._flows.set()
 
 
 class Two:
@@ -132,6 +146,17 @@ class Two:
             return [tuple(row) for row in await connection.fetch(sql, *args)]
         finally:
             await connection.close()
+
+    async def alerted(self, *, when: bool) -> None:
+        """Wait until the alert about the west's queue is there, or gone."""
+        sql = "SELECT 1 FROM alerts WHERE rule = 'out-of-reach' AND subject = 'region:west' AND closed_at IS NULL"
+        async with asyncio.timeout(180):
+            while bool(await self.rows(sql)) != when:
+                await asyncio.sleep(1)
+
+    def kill(self, part: str) -> None:
+        """SIGKILL; the supervisor starts it again."""
+        os.kill(int(self.status()["parts"][part]["pid"]), signal.SIGKILL)
 
     def store(self, region: str) -> Any:
         """A client of a region's store, with the record workers' key."""
@@ -298,8 +323,38 @@ async def test_a_region_that_is_cut_off_loses_and_doubles_nothing(two: Two, phon
     await reckoned(two, {"home": passing, "west": [*flying, *waiting]}, known)
 
 
-async def reckoned(two: Two, sent: dict[str, list[str]], known: dict[str, dict[str, int]]) -> None:
-    """Rows, objects, events and the renderers' own counters say: once each."""
+async def test_a_long_silence_and_a_killed_worker_lose_and_double_nothing(
+    two: Two, phones: tuple[Phone, Phone]
+) -> None:
+    """No packet arrives and no connection ends, for longer than any wait for an answer, until an operator is told.
+
+    The west's worker dies at the beginning, wherever it is with the photos that had come.
+    """
+    near, far = phones
+    before = await far.send(50)
+    await far.ready([before])
+    shown = await far.urls(before)
+    flying = [await far.send(number) for number in range(51, 57)]
+    two.cable.silence()
+    two.kill("pixel-worker-west")
+    waiting = [await far.send(number) for number in range(60, 63)]
+    passing = [await near.send(number) for number in range(70, 73)]
+    await near.ready(passing)
+    await two.alerted(when=True)
+    assert [(await far.http.get(url)).status_code for url in shown] == [200] * 4
+    assert [await far.state(asset) for asset in waiting] == ["processing"] * 3
+    two.cable.mend()
+    await far.ready([*flying, *waiting])
+    await two.alerted(when=False)
+    assert two.status()["parts"]["pixel-worker-west"]["restarts"] > 0
+    await reckoned(two, {"home": passing, "west": [*flying, *waiting]}, None)
+
+
+async def reckoned(two: Two, sent: dict[str, list[str]], known: dict[str, dict[str, int]] | None) -> None:
+    """Rows, objects, events and the renderers' own counters say: once each.
+
+    Without counters a worker died: some of it was made twice, and is there once.
+    """
     every = [asset for assets in sent.values() for asset in assets]
     jobs = await two.rows(
         "SELECT region, state, outcome, attempt, (SELECT count(*) FROM step_runs r WHERE r.job_id = j.id) FROM jobs j "
@@ -319,7 +374,7 @@ async def reckoned(two: Two, sent: dict[str, list[str]], known: dict[str, dict[s
         [ids.decode("asset", asset) for asset in every],
     )
     assert sorted(count for _, count in renditions) == [4] * len(every)
-    for region, assets in sent.items():
+    for region, assets in sent.items() if known else ():
         done = await two.ingested(region)
         assert {step: count - known[region].get(step, 0) for step, count in done.items()} == {
             step: len(assets) for step in ("validate", "first_previews", "previews")
