@@ -25,6 +25,7 @@ from edge.node.settings import ring_of
 from imagecore import recipe as recipes
 from imagecore.signing import Durable, Ephemeral, Lifetime, Ring, Share
 
+pytestmark = pytest.mark.xdist_group("control")  # what the module makes is made once
 RECIPE = recipes.text(recipes.rung(400, "lv8187a"))
 DATA = random.Random(3).randbytes(500_000)
 WRONG = Keys([("p1", Secret(bytes(range(32))))])

@@ -19,6 +19,7 @@ from base.errors import ServiceUnavailable
 from base.settings import Reader
 from imagecore import recipe as recipes
 
+pytestmark = pytest.mark.xdist_group("home")  # what the module makes is made once
 DATA = bytes(range(256)) * 40
 RECIPE = recipes.text(recipes.rung(400, "lv8187a"))
 

@@ -18,6 +18,7 @@ from edge.node.settings import ring_of
 from imagecore import recipe as recipes
 from imagecore.signing import Durable, Ephemeral, Lifetime, Ring, Share
 
+pytestmark = pytest.mark.xdist_group("http")  # what the module makes is made once
 ASSET = "ast_01m86bj0xee1ere2xz744049w7"
 SHARE = "shr_01m86bj0xee1ere2xz744049w7"
 RECIPE = recipes.text(recipes.rung(800, "lv8187a"))

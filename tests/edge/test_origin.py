@@ -28,6 +28,7 @@ from imagecore.facts import canonical
 from imagecore.recipe import Crop, Recipe
 from imagecore.signing import Durable, Lifetime, Ring
 
+pytestmark = pytest.mark.xdist_group("origin")  # what the module makes is made once
 NOWHERE = "nats://127.0.0.1:1"
 
 

@@ -16,6 +16,7 @@ from imagecore.colour import Origin, ProfileUnusable
 from imagecore.icc import Intent, Rendering, Space
 from imagecore.load import load
 
+pytestmark = pytest.mark.xdist_group("colour")  # what the module makes is made once
 HERE = Path(__file__).parent / "colour_reference"
 NAMES = {file: name for name, (file, _) in colour.SHIPPED.items()}
 BOUNDS = {("sRGB.icc", 8): 0.12, ("sRGB.icc", 16): 0.01, ("FOGRA39L.icc", 8): 0.10, ("FOGRA39L.icc", 16): 0.02}

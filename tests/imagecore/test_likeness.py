@@ -19,6 +19,7 @@ import pyvips
 from imagecore import likeness
 from imagecore.likeness import Fingerprint, alike, distance, fingerprint
 
+pytestmark = pytest.mark.xdist_group("likeness")  # what the module makes is made once
 SEED = 20261124
 KERNELS = ("lanczos3", "cubic", "linear", "nearest")
 SAME_MOTIF = ("forest", "koala", "orient-land", "cmyk")

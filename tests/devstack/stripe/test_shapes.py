@@ -1,6 +1,7 @@
 """The simulator's objects and parameters against stripe-python's own typed resources: an oracle made by Stripe."""
 
 import ast
+import functools
 import inspect
 import re
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ ORACLES = {
 }
 
 
+@functools.cache
 def declared(resource: type[Any]) -> dict[str, str]:
     """A resource's fields and their types as the library spells them; nested classes are not the resource's own."""
     tree = ast.parse(inspect.getsource(resource)).body[0]
