@@ -21,6 +21,7 @@ Kind = Literal["own", "vendor", "public", "sample"]
 Mode = Literal["inclusive", "exclusive"]
 Rounding = Literal["half-up", "half-even", "down"]
 ClassName = Literal["standard", "matte", "poster", "square"]
+Condition = Literal["srgb", "adobe", "fogra39"]
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -133,6 +134,16 @@ class Tax(Row, frozen=True, kw_only=True):
     source: str
 
 
+class Printing(Row, frozen=True, kw_only=True):
+    """What a vendor says that it prints a class with, on one paper or on every other: what a soft proof shows. Without
+    a row it is not known."""
+
+    output_class: ClassName
+    paper: str | None = None
+    condition: Condition
+    source: str
+
+
 class VendorRow(Row, frozen=True, kw_only=True):
     """What a vendor calls a variant; `attributes` by paper. The print area in pixels is portrait."""
 
@@ -159,6 +170,7 @@ class Catalogue(Row, frozen=True, kw_only=True):
     zones: tuple[Zone, ...]
     shipping: tuple[Shipping, ...]
     taxes: tuple[Tax, ...]
+    printing: tuple[Printing, ...] = ()
 
 
 class Files(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,6 +228,13 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
         for product in self.catalogue.products:
             yield product, [v for v in self.variants.values() if v.product == product.code]
 
+    def printed_with(self, variant: Variant, paper: str | None) -> Condition | None:
+        """The printing condition that is declared for a variant on a paper; None when nobody has said."""
+        found = {
+            row.paper: row.condition for row in self.catalogue.printing if row.output_class == variant.output_class
+        }
+        return found.get(paper, found.get(None))
+
 
 def offer(version: str, catalogue: Catalogue) -> Offer:
     """Index a catalogue that has no faults."""
@@ -260,7 +279,7 @@ def faults(files: Files, *, production: bool) -> list[str]:
 def _rows(files: Files) -> Iterator[tuple[str, str]]:
     """(what row, its source) of every row that has one."""
     every = files.catalogue
-    for name in ("products", "variants", "prices", "discounts", "currencies", "zones", "shipping", "taxes"):
+    for name in ("products", "variants", "prices", "discounts", "currencies", "zones", "shipping", "taxes", "printing"):
         for number, row in enumerate(getattr(every, name)):
             yield f"{name}[{number}]", row.source
     for number, vendor in enumerate(files.vendors):
@@ -289,6 +308,7 @@ def _keys(files: Files) -> Iterator[str]:
     yield from _doubled("price", ((p.part, p.key, p.currency) for p in every.prices))
     yield from _doubled("country", (c for zone in every.zones for c in zone.countries))
     yield from _doubled("tax", ((t.country, t.region, t.tax_class) for t in every.taxes))
+    yield from _doubled("printing", ((p.output_class, p.paper) for p in every.printing))
     yield from _doubled("shipping", ((s.zone, s.code, s.currency) for s in every.shipping))
     yield from _doubled("vendor sku", ((v.vendor, v.sku) for v in files.vendors))
     if {c.code for c in every.currencies} != set(CURRENCIES):

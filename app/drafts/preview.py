@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from app.assets.domain import Asset, Seen
 from app.assets.service import VIEWABLE
-from app.catalog.domain import Variant
+from app.catalog.domain import Offer, Variant
 from app.delivery.service import Address
 from app.drafts import checks
 from app.drafts.domain import Item
@@ -24,6 +24,13 @@ NOT_VIEWABLE: Final = "not-viewable"
 NOT_PLACED: Final = "not-placed"
 
 
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """The printing condition that a soft proof shows; `declared` by the vendor, else its class's usual one."""
+
+    condition: Print
+    declared: bool
+
+
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
     """An item's paper after cutting, in screen pixels, and where on it the picture at `address` stands.
 
@@ -35,6 +42,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     address: Address | None = None
     paper: tuple[int, int] = (0, 0)
     placed: Placement = Placement(0, 0, 0, 0)
+    proof: Proof | None = None
 
 
 def preview_of(
@@ -43,7 +51,7 @@ def preview_of(
     variant: Variant | None,
     side: int,
     *,
-    proof: bool,
+    proof: Proof | None,
     paper_white: bool,
     address: Callable[[Asset, Recipe], Address],
 ) -> Preview:
@@ -56,9 +64,18 @@ def preview_of(
         return Preview(item_id=item.id, reason=NOT_PLACED)
     sheet = checks.sheet_of(item, variant, size)
     paper, placed = on_screen(sheet, side)
-    condition = named(variant.output_class).proof if proof else None
+    condition = None if proof is None else proof.condition
     recipe = recipe_of(visible_part(sheet), placed, seen.asset.engine, condition, paper_white=paper_white)
-    return Preview(item_id=item.id, reason=None, address=address(seen.asset, recipe), paper=paper, placed=placed)
+    where = address(seen.asset, recipe)
+    return Preview(item_id=item.id, reason=None, address=where, paper=paper, placed=placed, proof=proof)
+
+
+def proof_of(offer: Offer, item: Item, variant: Variant | None) -> Proof | None:
+    """What a soft proof of an item shows."""
+    if variant is None:
+        return None
+    declared = offer.printed_with(variant, item.paper)
+    return Proof(condition=declared or named(variant.output_class).proof, declared=declared is not None)
 
 
 def visible_part(sheet: Sheet) -> Part:

@@ -263,6 +263,16 @@ class PreviewOut(WireOut, frozen=True, kw_only=True):
     paper_width: Annotated[int, Meta(description="The paper after cutting, pixels.")]
     paper_height: Annotated[int, Meta(description="The paper after cutting, pixels.")]
     placed: Annotated[CropOut, Meta(description="Where on the paper the picture stands, pixels.")]
+    proof: Annotated[
+        Literal["srgb", "adobe", "fogra39"] | None, Meta(description="The printing that the picture shows, if a proof.")
+    ]
+    proof_declared: Annotated[
+        bool | None,
+        Meta(
+            description="Whether the printer has said that it prints so. Otherwise the proof shows what is usual for "
+            "this kind of print, and the real one may differ."
+        ),
+    ]
 
     @classmethod
     def of(cls, shown: Preview) -> Self:
@@ -275,6 +285,8 @@ class PreviewOut(WireOut, frozen=True, kw_only=True):
             paper_width=shown.paper[0],
             paper_height=shown.paper[1],
             placed=CropOut.of((*shown.placed,)),
+            proof=None if shown.proof is None else shown.proof.condition,
+            proof_declared=None if shown.proof is None else shown.proof.declared,
         )
 
 

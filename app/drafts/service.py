@@ -45,7 +45,7 @@ from app.drafts.errors import (
     VersionMissing,
     VersionMoved,
 )
-from app.drafts.preview import Preview, preview_of
+from app.drafts.preview import Preview, preview_of, proof_of
 from app.kernel.db import Database, Readable, Transaction
 from app.kernel.events import Origin, Recorded
 from app.kernel.jobs import Plan
@@ -143,7 +143,8 @@ class Drafts:
         for item in draft.items:
             one, variant = seen.get(item.asset_id), offer.variants.get(item.sku)
             address = self._assets.address
-            shown.append(preview_of(item, one, variant, side, proof=proof, paper_white=paper_white, address=address))
+            through = proof_of(offer, item, variant) if proof else None
+            shown.append(preview_of(item, one, variant, side, proof=through, paper_white=paper_white, address=address))
         return draft, shown
 
     # --- for orders ---

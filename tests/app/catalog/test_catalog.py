@@ -7,7 +7,7 @@ import httpx
 import msgspec
 import pytest
 
-from app.catalog.domain import CURRENCIES, Files, Source, faults, version_of
+from app.catalog.domain import CURRENCIES, Files, Printing, Source, faults, offer, version_of
 from app.catalog.errors import CatalogueRefused, NotMadeThere, VariantUnknown
 from app.catalog.service import Catalog, read_files
 from app.kernel.db import Database
@@ -47,6 +47,21 @@ class TestFiles:
         kinds = {source.code: source.kind for source in CATALOGUE.sources}
         unchecked = (*CATALOGUE.prices, *CATALOGUE.shipping, *CATALOGUE.taxes, *FILES.vendors)
         assert {kinds[row.source] for row in unchecked} == {"sample"}
+
+    def test_a_declared_printing_is_of_its_paper_or_of_every_other(self) -> None:
+        rows = (
+            Printing(output_class="matte", condition="adobe", source="own"),
+            Printing(output_class="matte", paper="rag", condition="fogra39", source="own"),
+        )
+        told = offer("v", changed(printing=rows).catalogue)
+        (matte, *_), (poster, *_) = (
+            [v for v in told.variants.values() if v.output_class == name] for name in ("matte", "poster")
+        )
+        assert [told.printed_with(matte, paper) for paper in ("rag", "other", None)] == ["fogra39", "adobe", "adobe"]
+        assert told.printed_with(poster, None) is None
+        assert faults(changed(printing=(*rows, rows[0])), production=False) == [
+            "printing ('matte', None) is listed twice"
+        ]
 
     def test_the_schema_beside_them_is_the_structs(self) -> None:
         assert (FOLDER / "schema.json").read_text() == schema_text()

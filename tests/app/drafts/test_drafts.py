@@ -361,6 +361,8 @@ class TestPreview:
         shown = await shop.call("POST", f"/v1/drafts/{draft}/preview", 200, {"side": 400, **asked})
         recipe = parse(shown["items"][0]["url"].split("/")[7])
         assert (recipe.proof, recipe.white) == (proof, white)
+        told = shown["items"][0]
+        assert (told["proof"], told["proofDeclared"]) == (proof, False if proof else None)  # no printer has said
 
     async def test_what_cannot_be_shown_says_why(self, shop: Shop) -> None:
         coming, done = await shop.photo(), await shop.ready()
