@@ -14,10 +14,10 @@ import msgspec
 from app.kernel.db import Database, DatabaseSettings, read_database
 from base.objects import ObjectStore, SiteSettings, read_site
 from base.regions import read_edges, read_regions
-from base.settings import Reader, SettingsError
+from base.settings import Keys, Reader, SettingsError
 from devstack import state as states
 from devstack.stack import Stack
-from tirage.audit import books, files, outside
+from tirage.audit import books, files, logs, outside
 from tirage.audit.books import Books, Finding
 from tirage.audit.files import Look, Place
 from tirage.audit.outside import Said
@@ -37,13 +37,13 @@ IN_STORE: Final[dict[str, Look]] = {
 }
 AT_SIMULATORS: Final = ("charged-once", "printed-once")
 OF_PHONES: Final = ("promises-kept", "nothing-unasked")
-CHECKS: Final = (*(rule.name for rule in RULES), *IN_STORE, "edge-private", *AT_SIMULATORS, *OF_PHONES)
+CHECKS: Final = (*(rule.name for rule in RULES), *IN_STORE, "edge-private", logs.CHECK, *AT_SIMULATORS, *OF_PHONES)
 
 
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
     """Where to look: every region's store and edge by the region's name; `stripe` and `prodigi` are simulators.
 
-    Checks of what is None are left out.
+    `folder` is where the stack lives, with its logs and secrets. Checks of what is None are left out.
     """
 
     database: DatabaseSettings
@@ -53,6 +53,8 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     prodigi: str | None = None
     edges: dict[str, str] | None = None
     ledger: tuple[Said, ...] | None = None
+    folder: Path | None = None
+    keks: Keys | None = None
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +93,8 @@ def audit(data: Path, ledger: Path | None, grace_s: int, drain_s: int, as_json: 
     env = {**of_folder(data), **os.environ}
     said = tuple(outside.read_ledger(ledger)) if ledger else None
     try:
-        found = asyncio.run(made(sources(env, said), grace_s, drain_s))
+        where = sources(env, said, data if states.read_living(data) else None)
+        found = asyncio.run(made(where, grace_s, drain_s))
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
@@ -110,7 +113,7 @@ def of_folder(folder: Path) -> dict[str, str]:
     return env | {f"TIRAGE_SIMULATED_{name.upper()}": address for name, address in simulated.items()}
 
 
-def sources(env: Mapping[str, str], ledger: tuple[Said, ...] | None) -> Sources:
+def sources(env: Mapping[str, str], ledger: tuple[Said, ...] | None, folder: Path | None = None) -> Sources:
     """Where to look, from the environment; raises `SettingsError`."""
     read = Reader(env)
     home, every = read_regions(read)
@@ -122,6 +125,8 @@ def sources(env: Mapping[str, str], ledger: tuple[Said, ...] | None) -> Sources:
         prodigi=env.get("TIRAGE_SIMULATED_PRODIGI"),
         edges=read_edges(read, home) or None,
         ledger=ledger,
+        folder=folder,
+        keks=read.keys("TIRAGE_KEK") if "TIRAGE_KEK" in env else None,
     )
     read.finish()
     return found
@@ -134,9 +139,10 @@ async def made(where: Sources, grace_s: int, drain_s: int = 0) -> Audit:
     try:
         await _drained(database, drain_s)
         read = await books.read(database, grace_s)
+        logged = await _logged(database, where)
     finally:
         await database.stop()
-    found = [*read.findings, *files.out_of_sight(read, where.home, where.sites)]
+    found = [*read.findings, *(logged or ()), *files.out_of_sight(read, where.home, where.sites)]
     for region, site in where.sites.items():
         store = ObjectStore(site.store)
         place = Place(store=store, buckets=site.buckets, address=site.store.endpoint)
@@ -146,7 +152,15 @@ async def made(where: Sources, grace_s: int, drain_s: int = 0) -> Audit:
         finally:
             store.close()
     more, unchecked = await _outside(where, read)
+    unchecked += [logs.CHECK] if logged is None else []
     return Audit(findings=(*found, *more), unchecked=tuple(unchecked), counted=_counted(read))
+
+
+async def _logged(database: Database, where: Sources) -> list[Finding] | None:
+    if where.folder is None or where.keks is None:
+        return None
+    words = {**await logs.people(database, where.keks), **logs.secrets_of(where.folder)}
+    return list(logs.nothing_private_logged(where.folder, words))
 
 
 async def _drained(database: Database, drain_s: int) -> None:

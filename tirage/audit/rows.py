@@ -91,7 +91,9 @@ HAVING (o.state IN ('paid', 'closed') AND (count(p.id) <> 1 OR sum(p.amount) <> 
     OR (o.state IN ('placed', 'awaiting_payment') AND count(p.id) > 0)
     OR (o.state IN ('cancelled', 'expired') AND count(p.id) > 0 AND sum(p.amount) <> (
         SELECT coalesce(sum(r.amount), 0) FROM refunds r
-        WHERE r.order_id = o.id AND r.state <> 'failed' AND r.stray_intent IS NULL))
+        WHERE r.order_id = o.id AND r.state <> 'failed' AND r.stray_intent IS NULL) + (
+        SELECT coalesce(sum(d.amount), 0) FROM payment_disputes d JOIN payments q ON q.id = d.payment_id
+        WHERE q.order_id = o.id AND d.status = 'lost'))
 """,
     ),
     Rule(
