@@ -12,7 +12,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,23 +72,34 @@ _sinks: list[Sink] = []
 _closers: list[Callable[[], None]] = []
 
 
-@contextlib.contextmanager
-def span(name: str, kind: str = "internal", **attributes: Attribute) -> Iterator[Span]:
+def span(name: str, kind: str = "internal", **attributes: Attribute) -> "_Within":
     """Run something as a child of the current context; what runs inside, jobs planned included, is its child."""
-    current = telemetry.traceparent() or telemetry.new_traceparent()
-    _, trace_id, parent_id, flags = current.split("-")
-    made = Span(name, kind, trace_id, telemetry.new_span_id(), parent_id)
-    made.attributes.update(attributes)
-    before = telemetry.enter(f"00-{trace_id}-{made.span_id}-{flags}")
-    try:
-        yield made
-    except BaseException as error:
-        made.error = made.error or type(error).__name__
-        raise
-    finally:
-        telemetry.leave(before)
+    return _Within(name, kind, attributes)
+
+
+class _Within:
+    """What `span` gives; a class, since every request passes here and generators cost more."""
+
+    __slots__ = ("_attributes", "_before", "_flags", "_kind", "_made", "_name")
+
+    def __init__(self, name: str, kind: str, attributes: dict[str, Attribute]) -> None:
+        self._name, self._kind, self._attributes = name, kind, attributes
+
+    def __enter__(self) -> Span:
+        current = telemetry.traceparent() or telemetry.new_traceparent()
+        _, trace_id, parent_id, self._flags = current.split("-")
+        self._made = made = Span(self._name, self._kind, trace_id, telemetry.new_span_id(), parent_id)
+        made.attributes = self._attributes
+        self._before = telemetry.enter(f"00-{trace_id}-{made.span_id}-{self._flags}")
+        return made
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        made = self._made
+        if kind is not None:
+            made.error = made.error or kind.__name__
+        telemetry.leave(self._before)
         made.ended = time.time_ns()
-        if flags == "01":
+        if self._flags == "01":
             for sink in _sinks:
                 sink(made)
 

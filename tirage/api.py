@@ -16,7 +16,7 @@ from app.settings import load_api
 from app.web.settings import WebSettings
 from base.settings import SettingsError
 from tirage.observing import observe
-from tirage.serving import require_free
+from tirage.serving import leave_to_last, require_free
 
 
 @click.command()
@@ -48,6 +48,7 @@ async def serve(app: Api, settings: WebSettings) -> int:
         ssl_cert=settings.tls_cert,
         ssl_key=settings.tls_key,
     )
+    leave_to_last()
     server.workers_kill_timeout = settings.drain_s + 5
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,7 +1,8 @@
 """What is known of one HTTP call while it runs: made by the frame, filled by the gate, read by dependencies."""
 
 import asyncio
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, Final
 
 from app.kernel.access import Principal, Scope, Unauthenticated
 from app.web.endings import Ending
@@ -17,28 +18,41 @@ class Forbidden(DomainError):
 
 
 class Call:
-    """One request in work: its id, its caller, the limit it ran under, the clock that ends it."""
+    """One request in work: its ids, its caller, the limit it ran under, the loop's time when it is `due`."""
 
-    __slots__ = ("address", "ending", "principal", "rate", "request_id", "secure", "timer")
+    __slots__ = (
+        *("address", "due", "ending", "is_late", "principal", "rate", "request_id", "secure", "task", "trace_id"),
+    )
 
-    def __init__(self, request_id: str, address: str, secure: bool, timer: asyncio.Timeout | None) -> None:
-        self.request_id = request_id
+    def __init__(self, address: str, secure: bool, task: "asyncio.Task[Any] | None", due: float) -> None:
+        self.request_id = self.trace_id = ""
         self.address = address
         self.secure = secure
-        self.timer = timer
+        self.task = task
+        self.due: float | None = due
+        self.is_late = False
         self.principal: Principal | None = None
         self.rate: Verdict | None = None
         self.ending: Ending | None = None
 
     def run_long(self) -> None:
         """Lift the time limit: this call streams."""
-        if self.timer is not None:
-            self.timer.reschedule(None)
+        self.due = None
+
+    def end_late(self) -> None:
+        """End it: its time is over."""
+        self.due, self.is_late = None, True
+        if self.task is not None:
+            self.task.cancel()
 
 
-def require(scope: Any, wanted: Scope) -> Principal:
-    """The caller with this scope; raises `Unauthenticated` or `Forbidden`."""
-    principal = call_of(scope).principal
+CURRENT: Final[ContextVar[Call]] = ContextVar("call")
+"""The call that this task works for: what asks here needs no request, which Litestar would have to hand over."""
+
+
+def require(wanted: Scope) -> Principal:
+    """The current caller, who has this scope; raises `Unauthenticated` or `Forbidden`."""
+    principal = CURRENT.get().principal
     if principal is None:
         raise Unauthenticated()
     if principal.scope is not wanted:

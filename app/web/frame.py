@@ -12,7 +12,7 @@ import msgspec
 from prometheus_client import Counter, Gauge, Histogram
 
 from app.web import problems, rates
-from app.web.call import Call
+from app.web.call import CURRENT, Call
 from app.web.proxies import client_address
 from app.web.settings import WebSettings
 from app.web.slow import TimeLimit
@@ -27,6 +27,8 @@ SECONDS: Final = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
 IN_WORK: Final = Gauge("tirage_http_requests_in_work", "Requests in work, open streams included")
+LOOKS: Final = 20
+"""How many times in the time limit the clock is looked at for all calls: a timer for each would cost more."""
 TIMED_OUT: Final = Counter("tirage_http_timeouts_total", "Requests ended by the time limit", ("route",))
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -42,6 +44,9 @@ class Frame:
         self._proxies = settings.proxies
         self._hsts = b"max-age=%d; includeSubDomains" % settings.hsts_s if settings.hsts_s else b""
         self._observers: dict[tuple[str, str, int], Any] = {}
+        self._calls: set[Call] = set()
+        self._looking: asyncio.TimerHandle | None = None
+        IN_WORK.set_function(lambda: len(self._calls))
 
     async def __call__(self, app: App, scope: Any, receive: Any, send: Any) -> None:
         """Serve one HTTP request."""
@@ -51,21 +56,39 @@ class Frame:
         client = scope.get("client") or ("", 0)
         address, trusted = client_address(client[0], forwarded, self._proxies)
         secure = (proto if trusted and proto else scope.get("scheme", "http")) == "https"
-        call = Call("", address, secure, None)
+        call = self._watched(address, secure)
         scope.setdefault("state", {})["call"] = call
         answer = _Answer(send, call, self._hsts if secure else b"")
-        IN_WORK.inc()
         with tracing.span("http", "server") as span:
-            call.request_id = span.span_id
+            call.request_id, call.trace_id = span.span_id, span.trace_id
             try:
-                async with asyncio.timeout(self._limit_s) as call.timer:
-                    await app(scope, receive, answer)
-            except TimeoutError:
+                await app(scope, receive, answer)
+            except asyncio.CancelledError:
+                if not call.is_late or call.task is None or call.task.uncancel():
+                    raise
                 await self._too_slow(scope, answer)
             finally:
-                IN_WORK.dec()
+                self._calls.discard(call)
                 route = self._observe(scope, answer.status, (answer.began or time.perf_counter()) - began)
                 _describe(span, scope["method"], route, answer.status)
+
+    def _watched(self, address: str, secure: bool) -> Call:
+        loop = asyncio.get_running_loop()
+        call = Call(address, secure, asyncio.current_task(), loop.time() + self._limit_s)
+        self._calls.add(call)
+        CURRENT.set(call)
+        if self._looking is None:
+            self._looking = loop.call_later(self._limit_s / LOOKS, self._look)
+        return call
+
+    def _look(self) -> None:
+        """End the calls whose time is over; look again as long as there are any."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for call in self._calls:
+            if call.due is not None and call.due <= now:
+                call.end_late()
+        self._looking = loop.call_later(self._limit_s / LOOKS, self._look) if self._calls else None
 
     async def _too_slow(self, scope: Any, answer: "_Answer") -> None:
         route = scope.get("path_template", "(none)")
@@ -113,10 +136,11 @@ class _Answer:
         await self._send(message)
 
     def _extra(self, present: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        headers = [(b"x-request-id", self.call.request_id.encode()), (b"x-content-type-options", b"nosniff")]
-        trace = telemetry.trace_id()
-        if trace:
-            headers.append((b"x-trace-id", trace.encode()))
+        headers = [
+            (b"x-request-id", self.call.request_id.encode()),
+            (b"x-content-type-options", b"nosniff"),
+            (b"x-trace-id", self.call.trace_id.encode()),
+        ]
         if not any(name == b"cache-control" for name, _ in present):
             headers.append((b"cache-control", b"no-store"))
         if self._hsts:

@@ -68,7 +68,7 @@ class Gate:
         if not opt.get("raw"):
             _refuse_other_bodies(connection)
         if "scope" in opt:
-            require(connection.scope, opt["scope"])
+            require(opt["scope"])
 
     def _authenticate(self, connection: ASGIConnection[Any, Any, Any, Any], call: Call) -> None:
         found = [value for name, value in connection.scope["headers"] if name == b"authorization"]
@@ -114,17 +114,17 @@ def _refuse_other_bodies(connection: ASGIConnection[Any, Any, Any, Any]) -> None
         raise HTTPException(status_code=415, detail="the body must be application/json")
 
 
-def provide_customer(request: Request[Any, Any, Any]) -> Customer:
+def provide_customer() -> Customer:
     """The dependency behind `who: Customer`."""
-    principal = require(request.scope, Scope.CUSTOMER)
+    principal = require(Scope.CUSTOMER)
     assert principal.owner_id is not None
     assert principal.device_id is not None
     return Customer(owner_id=principal.owner_id, device_id=principal.device_id)
 
 
-def provide_operator(request: Request[Any, Any, Any]) -> Operator:
+def provide_operator() -> Operator:
     """The dependency behind `who: Operator`."""
-    return Operator(name=require(request.scope, Scope.OPERATOR).name)
+    return Operator(name=require(Scope.OPERATOR).name)
 
 
 class PublicController(Controller):

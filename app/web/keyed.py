@@ -46,7 +46,7 @@ async def provide_call(request: Request[Any, Any, Any]) -> KeyedCall:
 
     The quoted spelling of draft-ietf-httpapi-idempotency-key-header is read as well.
     """
-    principal = require(request.scope, Scope.CUSTOMER)
+    principal = require(Scope.CUSTOMER)
     assert principal.owner_id is not None
     operation = operation_of(request.method, request.scope["path_template"])
     assert operation in KEYED, operation
