@@ -19,7 +19,7 @@ from app.kernel.jobs import Applier, JobRow
 from app.orders.checkout import Checkout, OfOrder
 from app.orders.mails import SendMail
 from app.payments.facts import AskRefund, Read
-from app.reconcile.service import Mend
+from app.reconcile.service import Mend, Scheduled
 from app.services import Services
 from app.uploads.planning import Assemble, Clean
 from app.webhooks.writing import Process
@@ -206,7 +206,7 @@ async def expire_orders(services: Services, tx: Transaction, job: JobRow) -> Non
 
 async def reconcile_all(services: Services, attempt: Attempt) -> None:
     """Compare with Stripe and the printers; comparing twice changes nothing, so the job is closed afterwards."""
-    await services.reconciler.run()
+    await services.reconciler.scheduled(msgspec.json.decode(attempt.job.payload, type=Scheduled).number)
 
 
 async def mend_drift(services: Services, attempt: Attempt) -> None:

@@ -58,6 +58,8 @@ SYSTEM: Final = Origin(actor="system")
 OPERATOR: Final = Origin(actor="operator")
 LOOKED_UP: Final = 50
 """Orders at a printer that are asked for one by one in a run, because its list does not have them."""
+WHOLE_EVERY: Final = 24
+"""Of so many scheduled runs one looks the whole window back; the others at what is recent."""
 PATIENCE: Final = 6
 """So many grace times a mending, and what it plans behind everybody else's work, may take before it is a case."""
 _STRAY: Final = UUID("5b1f0d51-8a06-5d39-9f5e-0a6c2b9e7d42")
@@ -69,6 +71,12 @@ class Mend(msgspec.Struct, frozen=True, kw_only=True):
     """The payload of a repair job."""
 
     finding_id: CaseId
+
+
+class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
+    """The payload of a scheduled run: its number, counted from the epoch."""
+
+    number: int
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +124,11 @@ class Reconciler:
         self._db, self._spine, self._clock, self._settings = db, spine, clock, settings
         self._gateway, self._vendors, self._payments = gateway, vendors, payments
         self._fulfilments, self._orders, self._checkout = fulfilments, orders, checkout
+
+    async def scheduled(self, number: int) -> Report:
+        """The run of a period; raises what `run` raises."""
+        is_whole = number % WHOLE_EVERY == 0
+        return await self.run(self._settings.window_s if is_whole else self._settings.recent_s)
 
     async def run(self, window_s: int | None = None) -> Report:
         """Compare once, keep what is new, plan its repairs. Raises `ProviderSilent`, `VendorUnavailable`: what is not

@@ -11,7 +11,7 @@ from app.orders.domain import OrderState
 from app.orders.fold import Visible
 from app.reconcile.domain import RULES, Drift, FindingState
 from app.reconcile.errors import CaseNotFound
-from app.reconcile.service import PATIENCE
+from app.reconcile.service import PATIENCE, WHOLE_EVERY
 from base import ids
 from base.ids import OrderId, RefundId
 from base.money import Money
@@ -275,6 +275,16 @@ async def test_what_is_young_is_not_judged(world: World) -> None:
     await a_capture_that_nobody_heard_of(world)
     await a_second_intent_for_a_paid_order(world)
     assert (await world.reconcile()).seen == ()
+
+
+async def test_most_scheduled_runs_look_a_day_back_and_some_a_week(world: World) -> None:
+    await a_capture_that_nobody_heard_of(world)
+    await world.lose(*LOOKS)
+    await world.later(86_400 + 60)
+    recent = await world.services.reconciler.scheduled(WHOLE_EVERY + 1)
+    assert (recent.looked_at["captures"], recent.seen) == (0, ())
+    whole = await world.services.reconciler.scheduled(WHOLE_EVERY)
+    assert (whole.looked_at["captures"], len(whole.seen)) == (1, 1)
 
 
 async def test_a_repair_that_does_not_help_becomes_a_case_which_a_person_closes(world: World) -> None:
