@@ -23,6 +23,10 @@ from edge.node.headers import Headers
 log = telemetry.logger(__name__)
 
 MAX_HEAD: Final = 16 * 1024
+"""Bytes of a head; also of what may come between two pieces of a body (chunk extensions) and after it (trailers)."""
+MAX_FIELDS: Final = 100
+SLICE: Final = 16 * 1024
+"""Bytes parsed before the bounds are looked at again: one read may hold thousands of requests."""
 QUEUED: Final = 16
 """Requests of one connection that may wait for the one before them."""
 UNREAD: Final = 256 * 1024
@@ -52,6 +56,10 @@ class _Request:
         self.target = b""
         self.headers: Headers = []
         self.has_body = self.is_whole = self.keeps = False
+        self.is_coded = self.is_garbled = False
+        """Whether there is a Transfer-Encoding, and one that is not just `chunked`."""
+        self.is_awaited = self.is_told = False
+        """Whether the client waits for 100 Continue; whether the whole answer was given."""
         self.hosts = self.size = 0
         self.body: deque[bytes] = deque()
         self.unread = 0
@@ -67,7 +75,8 @@ class Connection(asyncio.Protocol):
         self._queue: deque[_Request] = deque()
         self._request = _Request()
         self._head = 0
-        self._in_head = self._closing = self._paused = False
+        self._rest: deque[memoryview] = deque()
+        self._in_head = self._closing = self._paused = self._deaf = False
         self._task: asyncio.Task[None] | None = None
         self._drained = asyncio.Event()
         self._drained.set()
@@ -90,19 +99,33 @@ class Connection(asyncio.Protocol):
             self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        if self._closing:
-            return
+        self._rest.append(memoryview(data))
+        self._parse()
+
+    def _parse(self) -> None:
+        """Parse what came, as far as the bounds allow; nothing after a request that is the last one."""
+        while self._rest and not (self._paused or self._closing or self._deaf):
+            data = self._rest.popleft()
+            if len(data) > SLICE:
+                self._rest.appendleft(data[SLICE:])
+                data = data[:SLICE]
+            self._feed(data)
+        if self._closing or self._deaf:
+            self._rest.clear()
+
+    def _feed(self, data: memoryview) -> None:
         self._head += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse(501)
+            self._deaf = True  # answered as if nothing had been asked (RFC 9110 section 7.8), and then closed
         except httptools.HttpParserInvalidURLError:
             self._refuse(404)  # in no form of RFC 9112 section 3.2: nothing has such an address
         except httptools.HttpParserError:
-            self._refuse(400)
+            if not self._deaf:
+                self._refuse(400)
         else:
-            if self._in_head and self._head > MAX_HEAD:
+            if self._head > MAX_HEAD:
                 self._refuse(431)
 
     # llhttp's callbacks
@@ -117,23 +140,35 @@ class Connection(asyncio.Protocol):
         self._request.size += len(part)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        request = self._request
+        if not self._in_head:
+            return  # a trailer is no header (RFC 9110 section 6.5.1)
         name = name.lower()
-        self._request.headers.append((name, value))
-        self._request.size += len(name) + len(value)
-        if name in (b"content-length", b"transfer-encoding") and value != b"0":
-            self._request.has_body = True
-        elif name == b"host":
-            self._request.hosts += 1
+        request.headers.append((name, value))
+        request.size += len(name) + len(value)
+        if name == b"host":
+            request.hosts += 1
+        elif name == b"transfer-encoding":
+            request.is_garbled = request.is_coded or value.lower() != b"chunked"
+            request.has_body = request.is_coded = True
+        elif name == b"content-length" and value != b"0":
+            request.has_body = True
 
     def on_headers_complete(self) -> None:
         request, self._in_head, self._head = self._request, False, 0
         request.method = self._parser.get_method().decode("latin-1")
-        request.keeps = self._parser.should_keep_alive()
-        if request.size > MAX_HEAD:
+        request.keeps = self._parser.should_keep_alive() and not self._parser.should_upgrade()
+        version = self._parser.get_http_version()
+        if request.size > MAX_HEAD or len(request.headers) > MAX_FIELDS:
             self._refuse(431)
-        elif request.hosts != 1 and (request.hosts or self._parser.get_http_version() != "1.0"):
+        elif version not in ("1.0", "1.1"):
+            self._refuse(505)
+        elif request.hosts != 1 and (request.hosts or version != "1.0"):
             self._refuse(400)  # RFC 9112 section 3.2
+        elif request.is_garbled or (request.is_coded and version == "1.0"):
+            self._refuse(400)  # RFC 9112 section 6.1; after 1.0 somebody before us did not understand it
         elif request.has_body:
+            request.is_awaited = version == "1.1" and _expects(request.headers)
             self._take(request)
 
     def on_body(self, data: bytes) -> None:
@@ -146,7 +181,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         request = self._request
-        request.is_whole = True
+        request.is_whole, self._head = True, 0
+        self._deaf = self._deaf or not request.keeps
         request.came.set()
         if not request.has_body:
             self._take(request)
@@ -187,6 +223,8 @@ class Connection(asyncio.Protocol):
                 request = self._queue[0]
                 await self._drained.wait()
                 await self._run(request)
+                if not request.is_told:
+                    raise ConnectionResetError
                 self._queue.popleft()
                 self.since = self._server.loop.time()
                 if not request.keeps or not request.is_whole:
@@ -203,8 +241,6 @@ class Connection(asyncio.Protocol):
             self._task = self._server.loop.create_task(self._work())
 
     async def _run(self, request: _Request) -> None:
-        if _wants_continue(request):
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         scope = {
             "type": "http",
             "method": request.method,
@@ -215,6 +251,9 @@ class Connection(asyncio.Protocol):
         await self._app(scope, lambda: self._receive(request), lambda message: self._send(request, message))
 
     async def _receive(self, request: _Request) -> dict[str, Any]:
+        if request.is_awaited and not request.unread and not request.is_whole:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.is_awaited = False
         while not request.body and not request.is_whole:
             request.came.clear()
             await request.came.wait()
@@ -230,6 +269,7 @@ class Connection(asyncio.Protocol):
             self.transport.write(self._head_of(message["status"], lines_of(message["headers"]), keeps))
         elif request.method != "HEAD" and message.get("body"):
             self.transport.write(message["body"])
+        request.is_told = message["type"] == "http.response.body" and not message.get("more_body")
         self.since = self._server.loop.time()
         await self._drained.wait()
         if self.transport.is_closing():
@@ -248,6 +288,8 @@ class Connection(asyncio.Protocol):
         if full != self._paused and not self.transport.is_closing():
             self._paused = full
             (self.transport.pause_reading if full else self.transport.resume_reading)()
+            if not full and self._rest:
+                self._server.loop.call_soon(self._parse)
 
     def _refuse(self, status: int) -> None:
         """Say that this is no HTTP for us, unless an answer is under way, and close."""
@@ -277,8 +319,8 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
 
-def _wants_continue(request: _Request) -> bool:
-    return any(name == b"expect" and value.lower() == b"100-continue" for name, value in request.headers)
+def _expects(headers: Headers) -> bool:
+    return any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)
 
 
 class Server:

@@ -8,7 +8,7 @@ import pytest
 
 from edge.node.answers import Reply
 from edge.node.headers import Headers
-from edge.node.wire import CONNECTIONS, IDLE_S, STALL_S, Server
+from edge.node.wire import CONNECTIONS, IDLE_S, QUEUED, SLICE, STALL_S, Server
 
 LARGE = bytes(8 * 1024 * 1024)
 
@@ -19,6 +19,7 @@ class App:
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.gate.set()
+        self.headers: dict[bytes, Headers] = {}
 
     def at_once(self, method: str, target: bytes, headers: Headers) -> Reply | None:
         if not target.startswith((b"/now", b"/large")):
@@ -32,7 +33,10 @@ class App:
             message = await receive()
             body += message["body"]
             more = message["more_body"]
+        self.headers[scope["raw_path"]] = scope["headers"]
         await self.gate.wait()
+        if scope["raw_path"] == b"/nothing":
+            return
         told: bytes = scope["raw_path"]
         told += b"" if told.startswith(b"/now") else b" %d" % len(body)
         headers = [(b"content-length", b"%d" % len(told))]
@@ -132,7 +136,49 @@ async def test_closes_when_asked(served: Served, request_: bytes) -> None:
         (get("/now", "X: " + "y" * 20_000), 431),
         (b"GET /now HTTP/1.1\r\nHost: edge\r\nX: " + b"y" * 20_000, 431),
         (get("#now"), 404),
+        # What one server reads otherwise than the next is read by nobody (RFC 9112 section 11.2).
+        (get("/now", "Transfer-Encoding: chunked", "Content-Length: 3"), 400),
+        (get("/now", "Content-Length: 3", "Content-Length: 3"), 400),
+        (get("/now", "Content-Length: 3, 3"), 400),
+        (get("/now", "Content-Length: +3"), 400),
+        (get("/now", "Content-Length: -1"), 400),
+        (get("/now", "Content-Length: 0x3"), 400),
+        (get("/now", "Content-Length: "), 400),
+        (get("/now", "Content-Length: 18446744073709551617"), 400),
+        (get("/now", "Content-Length : 3"), 400),
+        (get("/now", "Content-Length\t: 3"), 400),
+        (get("/now", "Transfer-Encoding : chunked"), 400),
+        (get("/now", "Transfer-Encoding: xchunked"), 400),
+        (get("/now", "Transfer-Encoding: identity"), 400),
+        (get("/now", "Transfer-Encoding: chunked, identity"), 400),
+        (get("/now", "Transfer-Encoding: chunked", "Transfer-Encoding: identity"), 400),
+        (get("/now", "Transfer-Encoding:\x0bchunked"), 400),
+        (get("/now", "Transfer-Encoding: chunked", "Connection: keep-alive", version="1.0"), 400),
+        (get("/now", "A: b", " folded: c"), 400),
+        (get("/now", "A: b", "\tfolded"), 400),
+        (get("/now", " First: b"), 400),
+        (get("/now", "A: b\x00c"), 400),
+        (get("/now", "A\x00: b"), 400),
+        (get("/now", "A: b\nInner: c"), 400),
+        (get("/now", "A: b\rInner: c"), 400),
+        (get("/now", "A\xe9: b"), 400),
+        (get("/now", ": b"), 400),
+        (get("/now", "no colon"), 400),
+        (get("/now").replace(b"\r\n", b"\n"), 400),
+        (get("/n\x00ow"), 404),
+        (get("/n\tow"), 404),
+        (get("/now", method="get"), 400),
+        (get("/now", method="GET\x00"), 400),
+        (get("/now", method="NONE"), 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        (get("/now", version="2.0"), 505),
+        (get("/now", version="1.2"), 400),
+        (b"GET /now\r\n\r\n", 505),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+        (get("/now", *(f"H{n}: x" for n in range(200))), 431),
+        (b"\r\n" * 9000, 431),
     ],
+    ids=lambda value: repr(value)[:80],
 )
 async def test_what_is_no_request(served: Served, request_: bytes, status: int) -> None:
     answer = await served.say(request_)
@@ -178,3 +224,105 @@ async def test_the_end_waits_for_what_runs(served: Served) -> None:
     served.app.gate.set()
     assert b"/last 0" in await running
     await served.run
+
+
+CHUNKED = "Transfer-Encoding: chunked"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"+3\r\nabc\r\n",
+        b"0x3\r\nabc\r\n",
+        b" 3\r\nabc\r\n",
+        b"-1\r\n",
+        b"3\nabc\n",
+        b"3\r\nabcd\r\n",
+        b"F" * 17 + b"\r\n",
+    ],
+)
+async def test_no_chunks(served: Served, body: bytes) -> None:
+    """Sizes that others read otherwise."""
+    answer = await served.say(get("/later", CHUNKED) + body + b"\r\n0\r\n\r\n" + get("/now"))
+    assert answer == b"<closed>"
+    assert not served.server.connections
+
+
+@pytest.mark.parametrize("start", [b"3;", b"3\r\nabc\r\n0\r\nA: ", b"3\r\nabc\r\n0\r\nA: b\r\nB: "])
+async def test_what_stands_beside_a_body_is_bounded(served: Served, start: bytes) -> None:
+    """Extensions of chunks, and trailers."""
+    asked = get("/later", CHUNKED) + start
+    assert await served.say(asked + b"x" * 10_000) == b""
+    assert await served.say(asked + b"x" * 40_000) == b"<closed>"
+
+
+async def test_trailers_are_no_headers(served: Served) -> None:
+    trailer = b"0\r\nAuthorization: stolen\r\nHost: other\r\n\r\n"
+    answer = await served.say(get("/headers", CHUNKED) + b"3;name=value\r\nabc\r\n" + trailer + get("/now"))
+    assert bodies(answer) == [b"/headers 3", b"/now"]
+    assert [name for name, _ in served.app.headers[b"/headers"]] == [b"host", b"transfer-encoding"]
+
+
+async def test_what_follows_the_last_request_is_not_read(served: Served) -> None:
+    for last in (get("/later", "Connection: close"), get("/later", version="1.0"), get("/now", "Connection: close")):
+        answer = await served.say(last + get("/now") + b"nonsense\r\n\r\n")
+        assert answer.endswith(b"<closed>")
+        assert answer.count(b"HTTP/1.1 ") == 1 == answer.count(b"HTTP/1.1 200 ")
+
+
+async def test_an_upgrade_is_not_taken(served: Served) -> None:
+    """One answer, as if nothing had been asked; what follows may be another protocol."""
+    for target in ("/now", "/later"):
+        asked = get(target, "Connection: upgrade", "Upgrade: h2c") + b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+        answer = await served.say(asked)
+        assert answer.count(b"HTTP/1.1 ") == 1 == answer.count(b"HTTP/1.1 200 ")
+        assert answer.endswith(b"<closed>")
+
+
+async def test_a_body_is_asked_for_when_it_is_read(served: Served) -> None:
+    unread = await served.say(get("/unread", "Content-Length: 5", "Expect: 100-continue"))
+    assert unread.startswith(b"HTTP/1.1 200 ")
+    old = get("/c", "Content-Length: 5", "Expect: 100-continue", version="1.0")
+    assert await served.say(old) == b""
+    assert (await served.say(old + b"12345")).endswith(b"/c 5<closed>")
+
+
+async def test_waiting_requests_are_bounded(served: Served) -> None:
+    served.app.gate.clear()
+    asked = [b"/slow%d" % number for number in range(5000)]
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1 << 20)
+    writer.write(b"".join(get(target.decode()) for target in asked))
+    await asyncio.sleep(0.2)
+    (connection,) = served.server.connections
+    assert len(connection._queue) < QUEUED + SLICE // len(get("/slow0"))
+    served.app.gate.set()
+    answer = await reader.readuntil(b"/slow4999 0")
+    assert bodies(answer) == [target + b" 0" for target in asked]
+    writer.close()
+
+
+async def test_a_deaf_client_holds_few_answers(served: Served) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1024)
+    writer.write(get("/large") * 100)
+    await asyncio.sleep(0.2)
+    (connection,) = served.server.connections
+    assert connection.transport.get_write_buffer_size() <= 2 * len(LARGE)
+    writer.close()
+
+
+async def test_a_client_that_goes_ends_its_work(served: Served) -> None:
+    served.app.gate.clear()
+    _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(get("/later"))
+    await asyncio.sleep(0.05)
+    (connection,) = served.server.connections
+    task = connection._task
+    assert task is not None
+    writer.close()
+    await asyncio.sleep(0.1)
+    assert task.cancelled()
+    assert not served.server.connections
+
+
+async def test_an_answer_that_is_not_whole_ends_the_connection(served: Served) -> None:
+    assert await served.say(get("/nothing") + get("/now")) == b"<closed>"
