@@ -39,7 +39,8 @@ def owed(order: Order, lines: Sequence[Line], copies: Mapping[OrderLineId, int],
     for line in lines:
         before, ordered = given.copies.get(line.id, 0), line.quantities.ordered
         wanted = min(copies.get(line.id, 0), ordered - before)
-        is_last = is_last and before + wanted == ordered and not line.quantities.shipped
+        is_unmade = line.quantities.cancelled == ordered or not line.quantities.shipped
+        is_last = is_last and before + wanted == ordered and is_unmade
         if wanted > 0:
             parts.append(RefundLine(line_id=line.id, copies=wanted, amount=price_of(line, before, wanted)))
     return Owed(parts=tuple(parts), shipping=max(0, order.shipping - given.shipping) if is_last else 0)

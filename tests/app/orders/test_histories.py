@@ -3,6 +3,7 @@ or never, and clocks that jump: after every step all invariants hold, and once n
 """
 
 import asyncio
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Coroutine
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from app.orders.domain import OrderState
+from app.orders.errors import CopiesStillMade, LineNotFound, OrderNotCancellable
 from app.orders.fold import Visible
 from app.payments.domain import PaymentState
+from app.payments.errors import PaymentInDispute, PaymentNotCaptured, RefundTooLarge
 from base import ids
 from tests.app.orders.invariants import broken
 from tests.app.orders.world import Bought, Places, World
@@ -29,6 +32,7 @@ COPIES = st.lists(st.integers(1, 3), min_size=1, max_size=2)
 WHICH = st.integers(0, 2)
 MOSTLY = st.sampled_from([0, 0, 500, 1000])
 SHRINKING = (Phase.shrink,) if os.environ.get("TIRAGE_SHRINK") else ()
+NOT_REFUNDED = (PaymentInDispute, PaymentNotCaptured, RefundTooLarge)
 STEPS = int(os.environ.get("TIRAGE_STEPS", "10000"))
 LOST = st.lists(st.sampled_from(["pass", "drop", "lose"]), max_size=4)
 STRIPE_CALLS = ["POST /v1/payment_intents", "POST /v1/payment_intents/*/cancel", "POST /v1/refunds", "GET *", "*"]
@@ -60,6 +64,7 @@ class Histories(RuleBasedStateMachine):
         self.loop.run(self.world.start())
         self.seen: dict[str, tuple[int, ...]] = {}
         self.numbers: set[tuple[str, str]] = set()
+        self.by_hand: Counter[tuple[str, int]] = Counter()
 
     def teardown(self) -> None:
         try:
@@ -124,7 +129,8 @@ class Histories(RuleBasedStateMachine):
         assert fulfilment is not None
         late = [x for x in view.lines if x.quantities.shipped and x.quantities.cancelled]
         assert all(x.quantities.ordered in (x.quantities.shipped, x.quantities.cancelled) for x in view.lines)
-        gone = sum(x.total * x.quantities.cancelled // x.quantities.ordered for x in view.lines)
+        back = {x.id: x.quantities.cancelled + self.by_hand[order.id, x.number] for x in view.lines}
+        gone = sum(x.total * min(back[x.id], x.quantities.ordered) // x.quantities.ordered for x in view.lines)
         is_dead = all(x.quantities.cancelled == x.quantities.ordered for x in view.lines)
         assert view.order.state is (OrderState.CANCELLED if is_dead else OrderState.PAID)
         owed = view.order.total if is_dead else gone
@@ -184,6 +190,28 @@ class Histories(RuleBasedStateMachine):
             await asyncio.gather(self.world.pay(order, 1), self.world.cancel(order))
 
         self.do("pay and cancel", both())
+
+    @rule(which=WHICH, line=st.integers(1, 2), copies=st.integers(1, 2))
+    def an_operator_gives_back(self, which: int, line: int, copies: int) -> None:
+        async def give_back() -> None:
+            with contextlib.suppress(CopiesStillMade, LineNotFound, *NOT_REFUNDED):
+                order = self._order(which)
+                await self.world.give_back(order, line, copies)
+                self.by_hand[order.id, line] += copies
+
+        self.do("give back", give_back())
+
+    @rule(which=WHICH)
+    def an_operator_ends(self, which: int) -> None:
+        async def end() -> None:
+            with contextlib.suppress(OrderNotCancellable):
+                await self.world.end(self._order(which))
+
+        self.do("end", end())
+
+    @rule(which=WHICH, status=st.sampled_from(["needs_response", "under_review", "won"]))
+    def a_bank_disputes(self, which: int, status: str) -> None:
+        self.do("dispute", self.world.dispute(self._order(which), status))
 
     def _order(self, which: int) -> Bought:
         return self.world.orders[which % len(self.world.orders)]

@@ -193,6 +193,18 @@ async def test_an_operator_ends_what_cannot_be_made(world: World) -> None:
     assert await broken(world) == []
 
 
+async def test_one_refused_photo_holds_the_order_though_the_others_are_ready(world: World) -> None:
+    world.unprintable = 1
+    order = await paid(world, [3, 1])
+    await pass_time(world, 5, 900)
+    shown = await view(world, order)
+    assert (shown.shown.state, shown.holds) == ("on_hold", {"master_refused"})
+    await world.cancel(order)
+    await pass_time(world, 5)
+    assert (await view(world, order)).shown.state == "cancelled"
+    assert await money(world, order) == (1, order.total, order.total)
+
+
 @pytest.mark.parametrize("end", ["won", "lost"])
 async def test_a_dispute_holds_back_what_is_not_sent(world: World, end: str) -> None:
     async def says(status: str) -> None:

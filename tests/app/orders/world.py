@@ -21,6 +21,7 @@ from app.handlers import HANDLERS, appliers
 from app.kernel import jobs
 from app.kernel.access import AccessTokens
 from app.main import Api, create_app
+from app.orders.desk import Wanted
 from app.services import Services
 from app.settings import load
 from base import ids
@@ -164,6 +165,7 @@ class World:
         self.errors: Counter[str] = Counter()
         self.kept: dict[str, bytes] = {}
         self.unprintable = 0
+        self.disputed: set[str] = set()
         self.owner, self.asset = OwnerId(ids.new_id()), AssetId(ids.new_id())
         self.stripe: StripeApp
         self.printer: ProdigiApp
@@ -298,6 +300,26 @@ class World:
         """Change one's mind."""
         await self.call("POST", f"/v1/orders/{order.id}/cancel")
 
+    # What an operator, or the person's bank, does.
+
+    async def give_back(self, order: Bought, line: int, copies: int) -> None:
+        """Refund copies that are shipped or cancelled, if there are as many."""
+        wanted = Wanted(reason="damaged", line=line, copies=copies, reference=uuid4().hex)
+        async with self.services.db.transaction() as tx:
+            await self.services.desk.refund(tx, ids.decode("order", order.id), wanted)
+
+    async def end(self, order: Bought) -> None:
+        """End an order, as far as it can be."""
+        async with self.services.db.transaction() as tx:
+            await self.services.desk.end(tx, ids.decode("order", order.id), "not-possible")
+
+    async def dispute(self, order: Bought, status: str) -> None:
+        """A bank's dispute begins or moves on; where nothing is paid there is none."""
+        intent = str(order.secret).partition("_secret_")[0]
+        told = {"payment_intent": intent, "status": status}
+        if (await self.http.post(f"{self.places.stripe.url}/_sim/disputes", json=told)).is_success:
+            self.disputed.add(order.id)
+
     # What the world does.
 
     async def turn_stripe(self, **knobs: Any) -> None:
@@ -409,6 +431,9 @@ class World:
         await self.turn_stripe(faults=[], settle_s=5, webhooks={"duplicate": 0, "drop": 0, "shuffle": False})
         await self.turn_printer(faults=[], outage=False)
         self.unprintable = 0
+        for order in self.orders:
+            if order.id in self.disputed:
+                await self.dispute(order, "won")
 
     async def settle(self) -> None:
         """Everybody behaves, and time passes until every order has come to its end."""
