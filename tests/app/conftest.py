@@ -130,7 +130,7 @@ class ApiProcess:
         with self.log.open("ab") as out:
             command = [Path(sys.executable).with_name("tirage"), "api"]
             self.process = subprocess.Popen(command, env=self.env, stdout=out, stderr=out)
-        for _ in range(300):
+        for _ in range(6000):
             with contextlib.suppress(httpx.TransportError):
                 if httpx.get(f"{self.base}/healthz").status_code == 200:
                     return
