@@ -67,7 +67,7 @@ class Services:
         self.idempotency = Idempotency(self.db, self.persons)
         minter = None if minting is None else Minter(minting, settings.region, self.clock)
         self.assets = Assets(self.db, self.spine, minter)
-        clients = {url: EdgeClient(url, edges.purge_keys) for url in edges.urls} if edges else {}
+        clients = {url: EdgeClient(url, edges.purge_keys, edges.ca) for url in edges.urls} if edges else {}
         self._edges = tuple(clients.values())
         self.denials = Denials(self.db, self.spine, clients)
         self.shares = Shares(self.db, self.spine, self.assets, self.denials, minter)

@@ -7,6 +7,7 @@ over method, path, time and the body's SHA-256. Every call may be sent again: th
 import hashlib
 import hmac
 import re
+import ssl
 import time
 from base64 import b64encode
 from typing import Final
@@ -84,11 +85,15 @@ def repr_digest(sha256: bytes) -> str:
 
 
 class EdgeClient:
-    """Calls to one edge node; raises `ServiceUnavailable` when it does not do what was asked."""
+    """Calls to one edge node; raises `ServiceUnavailable` when it does not do what was asked.
 
-    def __init__(self, url: str, keys: Keys, timeout_s: int = 10) -> None:
+    `ca` is the file of the only authorities that are believed; None: the system's.
+    """
+
+    def __init__(self, url: str, keys: Keys, ca: str | None = None, timeout_s: int = 10) -> None:
         self._keys = keys
-        self._client = httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(timeout_s, connect=2))
+        believed, limits = ssl.create_default_context(cafile=ca), httpx.Timeout(timeout_s, connect=2)
+        self._client = httpx.AsyncClient(base_url=url, timeout=limits, verify=believed)
 
     async def close(self) -> None:
         """Close connections."""

@@ -8,6 +8,7 @@ import base64
 import binascii
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -129,6 +130,13 @@ class Reader:
         if path and not os.access(path, os.R_OK):
             self.fault(f"{name} must be a file that can be read, not {path!r}")
         return path or None
+
+    def certificate(self, name: str) -> tuple[Path, Path] | None:
+        """The files of a server's certificate chain and key (`NAME_CERT`, `NAME_KEY`); None: no TLS."""
+        cert, key = self.file(f"{name}_CERT"), self.file(f"{name}_KEY")
+        if (cert is None) != (key is None):
+            self.fault(f"{name}_CERT and {name}_KEY come together")
+        return None if cert is None or key is None else (Path(cert), Path(key))
 
     def secret(self, name: str) -> Secret[str]:
         """A secret text; empty stops the start."""

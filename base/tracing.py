@@ -33,22 +33,25 @@ Attribute = str | int
 class TraceSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where spans go: files in `folder`, a collector at `otlp` (OTLP over HTTP); neither means that none are made.
 
+    `otlp_ca` is the file of the only authorities that are believed of it; None: the system's.
     `per_mille` of the traces that begin here are sampled; one that came with a decision keeps it.
     """
 
     folder: Path | None
     otlp: str | None
+    otlp_ca: str | None
     per_mille: int
 
 
 def read_tracing(read: Reader) -> TraceSettings:
-    """Settings from `TIRAGE_TRACES`, `TIRAGE_OTLP_ENDPOINT` and `TIRAGE_TRACE_PER_MILLE`."""
+    """Settings from `TIRAGE_TRACES`, `TIRAGE_OTLP_ENDPOINT`, `TIRAGE_OTLP_CA`, `TIRAGE_TRACE_PER_MILLE`."""
     folder, otlp = read.text("TIRAGE_TRACES", "-"), read.text("TIRAGE_OTLP_ENDPOINT", "-")
     if otlp != "-":
         read.url("TIRAGE_OTLP_ENDPOINT", frozenset({"http", "https"}))
     return TraceSettings(
         folder=None if folder == "-" else Path(folder),
         otlp=None if otlp == "-" else otlp,
+        otlp_ca=read.file("TIRAGE_OTLP_CA"),
         per_mille=read.number("TIRAGE_TRACE_PER_MILLE", 1000, 0, 1000),
     )
 
@@ -125,7 +128,7 @@ def configure(process: str, settings: TraceSettings) -> None:
         _sinks.append(files.add)
         _closers.append(files.close)
     if settings.otlp is not None:
-        sink, close = _collector(process, settings.otlp)
+        sink, close = _collector(process, settings.otlp, settings.otlp_ca)
         _sinks.append(sink)
         _closers.append(close)
 
@@ -201,7 +204,8 @@ def forget_old(folder: Path, days: int = KEEP_DAYS) -> None:
                 path.unlink()
 
 
-def _collector(process: str, endpoint: str) -> tuple[Sink, Callable[[], None]]:
+def _collector(process: str, endpoint: str, ca: str | None) -> tuple[Sink, Callable[[], None]]:
+    import requests
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan
@@ -210,7 +214,9 @@ def _collector(process: str, endpoint: str) -> tuple[Sink, Callable[[], None]]:
     from opentelemetry.trace.status import Status, StatusCode
 
     resource = Resource.create({"service.name": f"tirage-{process}", "service.instance.id": str(os.getpid())})
-    batches = BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint))
+    session = requests.Session()
+    session.trust_env = ca is None  # REQUESTS_CA_BUNDLE would be believed instead of `ca`
+    batches = BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, certificate_file=ca, session=session))
     sampled = TraceFlags(TraceFlags.SAMPLED)
 
     def sink(ended: Span) -> None:

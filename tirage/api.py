@@ -45,8 +45,8 @@ async def serve(app: Api, settings: WebSettings) -> int:
         http1_settings=HTTP1Settings(header_read_timeout=10_000),
         log_access=False,
         log_dictconfig={"version": 1, "disable_existing_loggers": False},
-        ssl_cert=settings.tls_cert,
-        ssl_key=settings.tls_key,
+        ssl_cert=settings.tls[0] if settings.tls else None,
+        ssl_key=settings.tls[1] if settings.tls else None,
     )
     leave_to_last()
     server.workers_kill_timeout = settings.drain_s + 5

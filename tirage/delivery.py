@@ -36,6 +36,6 @@ async def _serve(settings: EdgeSettings) -> None:
     control = Control(settings.node, settings.push_keys, settings.purge_keys, cache, denied)
     sources: list[Source] = [Bucket(store, settings.derivatives), origin]
     node = EdgeNode(ring_of(settings.keys), cache, sources, denied, control, is_listed=lambda: denied.complete)
-    await serve_edge(node, settings.host, settings.port)
+    await serve_edge(node, settings.host, settings.port, settings.tls)
     await origin.close()
     store.close()

@@ -42,6 +42,6 @@ async def _serve_origin(settings: OriginSettings) -> None:
         renderer = JailRenderer(jail)
         ring, revision = ring_of(settings.keys), engine.revision()
         app = OriginApp(ring, store, settings.buckets, leases, revision, renderer, bounds)
-        await serve_asgi(app, settings.host, settings.port)
+        await serve_asgi(app, settings.host, settings.port, settings.tls)
     await leases.close()
     store.close()

@@ -78,5 +78,5 @@ def _pushes(settings: PixelSettings) -> list[PushTo]:
     """The edges of the policy, and what each wants."""
     if settings.push_keys is None:
         return []
-    keys = settings.push_keys
-    return [PushTo(EdgeClient(url, keys), frozenset(sides)) for url, sides in settings.pushes.items()]
+    keys, ca = settings.push_keys, settings.edge_ca
+    return [PushTo(EdgeClient(url, keys, ca), frozenset(sides)) for url, sides in settings.pushes.items()]

@@ -4,6 +4,8 @@ import asyncio
 import gc
 import signal
 import socket
+import ssl
+from pathlib import Path
 from typing import Any
 
 import click
@@ -47,15 +49,24 @@ def serve_metrics(host: str, port: int) -> None:
         start_http_server(port, host)
 
 
-async def serve_edge(app: Application, host: str, port: int) -> None:
+Certificate = tuple[Path, Path]
+"""The files of a certificate chain and its key."""
+
+
+async def serve_edge(app: Application, host: str, port: int, tls: Certificate | None = None) -> None:
     """Serve an edge node on its own wire until SIGTERM or SIGINT; running answers are finished."""
+    context = None
+    if tls is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*tls)
+        context.set_alpn_protocols(["http/1.1"])
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await Server(app).run(host, port, stop)
+    await Server(app).run(host, port, stop, context)
 
 
-async def serve_asgi(app: Any, host: str, port: int) -> None:
+async def serve_asgi(app: Any, host: str, port: int, tls: Certificate | None = None) -> None:
     """Serve until SIGTERM or SIGINT; running answers are finished."""
     server = Granian(
         app,
@@ -68,6 +79,8 @@ async def serve_asgi(app: Any, host: str, port: int) -> None:
         backpressure=1024,
         log_access=False,
         log_dictconfig={"version": 1, "disable_existing_loggers": False},
+        ssl_cert=tls[0] if tls else None,
+        ssl_key=tls[1] if tls else None,
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

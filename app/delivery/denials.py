@@ -35,12 +35,17 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     urls: tuple[str, ...]
     purge_keys: Keys
+    ca: str | None
 
 
 def read_edge_settings(read: Reader) -> EdgeSettings:
     """Every edge that is named, and the purge keys."""
     here, _ = read_regions(read)
-    return EdgeSettings(urls=tuple(read_edges(read, here).values()), purge_keys=read.keys("TIRAGE_EDGE_PURGE_KEYS"))
+    return EdgeSettings(
+        urls=tuple(read_edges(read, here).values()),
+        purge_keys=read.keys("TIRAGE_EDGE_PURGE_KEYS"),
+        ca=read.file("TIRAGE_EDGE_CA"),
+    )
 
 
 class ToldEverything(msgspec.Struct, frozen=True, kw_only=True):

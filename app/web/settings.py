@@ -51,15 +51,11 @@ class WebSettings(msgspec.Struct, frozen=True, kw_only=True):
     hsts_s: int
     drain_s: int
     heartbeat_s: int
-    tls_cert: Path | None
-    tls_key: Path | None
+    tls: tuple[Path, Path] | None
 
 
 def read_web(read: Reader) -> WebSettings:
     """The settings in `TIRAGE_API_*` and `TIRAGE_TOKEN_*`."""
-    cert, key = read.text("TIRAGE_API_TLS_CERT", "-"), read.text("TIRAGE_API_TLS_KEY", "-")
-    if (cert == "-") != (key == "-"):
-        read.fault("TIRAGE_API_TLS_CERT and TIRAGE_API_TLS_KEY come together")
     return WebSettings(
         host=read.text("TIRAGE_API_HOST", "127.0.0.1"),
         port=read.number("TIRAGE_API_PORT", 8000, 1, 65_535),
@@ -73,8 +69,7 @@ def read_web(read: Reader) -> WebSettings:
         hsts_s=read.number("TIRAGE_API_HSTS", 31_536_000, 0, 63_072_000),
         heartbeat_s=read.number("TIRAGE_API_HEARTBEAT", 15, 1, 60),
         drain_s=read.number("TIRAGE_API_DRAIN", 25, 1, 600),
-        tls_cert=None if cert == "-" else Path(cert),
-        tls_key=None if key == "-" else Path(key),
+        tls=read.certificate("TIRAGE_API_TLS"),
     )
 
 

@@ -29,6 +29,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     region: str
     host: str
     port: int
+    tls: tuple[Path, Path] | None
     keys: dict[Lifetime, Keys]
     store: ObjectStoreSettings
     derivatives: str
@@ -62,6 +63,7 @@ def load(env: Mapping[str, str]) -> EdgeSettings:
         region=region,
         host=read.text("TIRAGE_EDGE_HOST", "127.0.0.1"),
         port=port,
+        tls=read.certificate("TIRAGE_EDGE_TLS"),
         keys=read_ring_keys(read),
         store=read_store(read, "EDGE"),
         derivatives=read.text("TIRAGE_BUCKET_DERIVATIVES"),

@@ -7,6 +7,7 @@ where its bytes arrived, without a task; all else runs as ASGI. RFC 9110, RFC 91
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -340,9 +341,12 @@ class Server:
             self._date = (now, f"date: {formatdate(now, usegmt=True)}\r\n".encode())
         return self._date[1]
 
-    async def run(self, host: str, port: int, stop: asyncio.Event) -> None:
+    async def run(self, host: str, port: int, stop: asyncio.Event, tls: ssl.SSLContext | None = None) -> None:
         """Serve until `stop`; what runs is finished, for at most `GRACE_S` seconds."""
-        server = await self.loop.create_server(lambda: Connection(self), host, port, backlog=1024)
+        shaking = HEAD_S if tls else None
+        server = await self.loop.create_server(
+            lambda: Connection(self), host, port, backlog=1024, ssl=tls, ssl_handshake_timeout=shaking
+        )
         with self._sweeping():
             await stop.wait()
             self.is_stopping = True

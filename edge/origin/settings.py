@@ -1,6 +1,7 @@
 """Settings of an origin: keys to verify the path once more, its store key, the queue for leases, its bounds."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import msgspec
 
@@ -20,6 +21,7 @@ class OriginSettings(msgspec.Struct, frozen=True, kw_only=True):
     region: str
     host: str
     port: int
+    tls: tuple[Path, Path] | None
     keys: dict[Lifetime, Keys]
     nats_url: Secret[str]
     nats_ca: str | None
@@ -38,6 +40,7 @@ def load(env: Mapping[str, str]) -> OriginSettings:
         region=read.text("TIRAGE_REGION", "home"),
         host=read.text("TIRAGE_ORIGIN_HOST", "127.0.0.1"),
         port=read.number("TIRAGE_ORIGIN_PORT", 8002, 1, 65_535),
+        tls=read.certificate("TIRAGE_ORIGIN_TLS"),
         keys=read_ring_keys(read),
         nats_url=Secret(read.url("TIRAGE_NATS_URL", frozenset({"nats", "tls"}))),
         nats_ca=read.file("TIRAGE_NATS_CA"),

@@ -26,6 +26,7 @@ class PixelSettings(msgspec.Struct, frozen=True, kw_only=True):
     result_key: Secret[bytes]
     pushes: dict[str, tuple[int, ...]]
     push_keys: Keys | None
+    edge_ca: str | None
     metrics_port: int
 
 
@@ -48,6 +49,7 @@ def load(env: Mapping[str, str]) -> PixelSettings:
         result_key=read.key("TIRAGE_RESULT_KEY"),
         pushes={edges[push.edge]: push.sides for push in wanted if push.edge in edges},
         push_keys=read.keys("TIRAGE_EDGE_PUSH_KEYS") if edges else None,
+        edge_ca=read.file("TIRAGE_EDGE_CA"),
         metrics_port=read.number("TIRAGE_PIXEL_METRICS_PORT", 0, 0, 65_535),
     )
     read.finish()

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import datetime
+import gzip
 import hashlib
 import ipaddress
 import os
@@ -18,6 +19,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 import msgspec
@@ -28,14 +30,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from app.kernel.db import Database
+from base import tracing
+from base.edges import EdgeClient, Purge
 from base.errors import ServiceUnavailable
+from base.ids import encode, new_id
 from base.objects import ObjectStore, ObjectStoreSettings
 from base.settings import Reader, Secret
+from base.tracing import TraceSettings
 from devstack.child import Child
 from devstack.servers import _program
 from devstack.stack import Stack
 from edge.node.sources import Origin
 from edge.origin.leases import Leases
+from imagecore import recipe as recipes
 from tasks.queue import Queue
 from tests.conftest import OwnStack, database_settings
 
@@ -252,6 +259,83 @@ def test_the_api(env: dict[str, str], db: Database, authority: Authority, strang
             httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=30)
 
 
+def tirage(name: str) -> list[str]:
+    return [str(Path(sys.executable).with_name("tirage")), name]
+
+
+async def test_an_edge(stack_env: dict[str, str], authority: Authority, stranger: Authority, tmp_path: Path) -> None:
+    cert, key = authority.server()
+    port, own = free_port(), {"PATH": os.environ["PATH"], "TIRAGE_EDGE_CACHE": str(tmp_path / "cache")}
+    given = {"TIRAGE_EDGE_PORT": str(port), "TIRAGE_EDGE_TLS_CERT": str(cert), "TIRAGE_EDGE_TLS_KEY": str(key)}
+    url, read = f"https://127.0.0.1:{port}", Reader(stack_env)
+    asset, recipe = encode("asset", new_id()), recipes.text(recipes.rung(400, "lv8187a"))
+    with serving(tirage("edge"), port, {**stack_env, **own, **given}):
+        worker = EdgeClient(url, read.keys("TIRAGE_EDGE_PUSH_KEYS"), str(authority.file))
+        assert await worker.push(asset, recipe, "jpg", bytes(3_000_000))
+        await worker.close()
+        home = EdgeClient(url, read.keys("TIRAGE_EDGE_PURGE_KEYS"), str(authority.file))
+        receipt = await home.purge(Purge(assets=(asset,)))
+        assert [(gone.asset, gone.files, gone.bytes) for gone in receipt.assets] == [(asset, 1, 3_000_000)]
+        await home.close()
+        for address, ca in ((url, str(stranger.file)), (url, None), (url.replace("https", "http"), None)):
+            fooled = EdgeClient(address, read.keys("TIRAGE_EDGE_PURGE_KEYS"), ca)
+            with pytest.raises(ServiceUnavailable):
+                await fooled.purge(Purge(assets=(asset,)))
+            await fooled.close()
+
+
+def test_an_origin_process(stack_env: dict[str, str], authority: Authority, stranger: Authority) -> None:
+    cert, key = authority.server()
+    port, path = free_port(), {"PATH": os.environ["PATH"]}
+    given = {"TIRAGE_ORIGIN_PORT": str(port), "TIRAGE_ORIGIN_TLS_CERT": str(cert), "TIRAGE_ORIGIN_TLS_KEY": str(key)}
+    with serving(tirage("origin"), port, {**stack_env, **path, **given}):
+        url = f"https://127.0.0.1:{port}/healthz"
+        assert httpx.get(url, verify=believing(authority), timeout=30).status_code == 200
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            httpx.get(url, verify=believing(stranger), timeout=30)
+
+
+class Collected(BaseHTTPRequestHandler):
+    """A collector that keeps what it is told."""
+
+    bodies: ClassVar[list[bytes]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.bodies.append(gzip.decompress(body) if self.headers["content-encoding"] == "gzip" else body)
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        """Quiet."""
+
+
+@contextlib.contextmanager
+def https(handler: type[BaseHTTPRequestHandler], authority: Authority) -> Iterator[str]:
+    """A server in this process: its URL."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.server())
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"https://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("is_ours", [False, True])
+def test_the_collector(authority: Authority, stranger: Authority, is_ours: bool) -> None:
+    Collected.bodies.clear()
+    with https(Collected, authority) as url:
+        ca = str((authority if is_ours else stranger).file)
+        tracing.configure("tls", TraceSettings(folder=None, otlp=f"{url}/v1/traces", otlp_ca=ca, per_mille=1000))
+        with tracing.span("over-tls"):
+            pass
+        tracing.close()
+    assert [b"over-tls" in body for body in Collected.bodies] == ([True] if is_ours else [])
+
+
 class Rendition(BaseHTTPRequestHandler):
     """An origin's answer."""
 
@@ -268,19 +352,12 @@ class Rendition(BaseHTTPRequestHandler):
 
 
 async def test_the_origin(authority: Authority, stranger: Authority) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Rendition)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*authority.server())
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"https://127.0.0.1:{server.server_port}"
-    believed = Origin(url, str(authority.file))
-    assert await believed.get("key", "/path") == b"bytes"
-    await believed.close()
-    for ca in (str(stranger.file), None):
-        fooled = Origin(url, ca)
-        with pytest.raises(ServiceUnavailable):
-            await fooled.get("key", "/path")
-        await fooled.close()
-    server.shutdown()
-    server.server_close()
+    with https(Rendition, authority) as url:
+        believed = Origin(url, str(authority.file))
+        assert await believed.get("key", "/path") == b"bytes"
+        await believed.close()
+        for ca in (str(stranger.file), None):
+            fooled = Origin(url, ca)
+            with pytest.raises(ServiceUnavailable):
+                await fooled.get("key", "/path")
+            await fooled.close()

@@ -144,7 +144,7 @@ class TestLimits:
 
     async def test_streams_must_leave_room(self, env: dict[str, str]) -> None:
         with pytest.raises(SettingsError) as refused:
-            api_settings(env, TIRAGE_API_STREAMS="2048", TIRAGE_API_SLOTS="2050", TIRAGE_API_TLS_CERT="/x")
+            api_settings(env, TIRAGE_API_STREAMS="2048", TIRAGE_API_SLOTS="2050", TIRAGE_API_TLS_CERT=__file__)
         assert len(refused.value.faults) == 2
 
 
