@@ -35,11 +35,11 @@ INSERT_LINE: Final = """
 INSERT INTO fulfilment_lines (fulfilment_id, line_id, number, asset_id, sku, copies, draft_digest, paper, print)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb)
 """
-LOCK: Final = f"SELECT {_FIELDS} FROM fulfilments WHERE id = $1 FOR UPDATE"  # noqa: S608
+LOCK: Final = f"SELECT {_FIELDS} FROM fulfilments WHERE id = $1 FOR NO KEY UPDATE"  # noqa: S608
 GET: Final = f"SELECT {_FIELDS} FROM fulfilments WHERE id = $1"  # noqa: S608
 LOCK_LIVING: Final = f"""
 SELECT {_FIELDS} FROM fulfilments WHERE order_id = $1 ORDER BY state IN ('cancelled', 'failed'), id DESC LIMIT 1
-FOR UPDATE
+FOR NO KEY UPDATE
 """  # noqa: S608
 OF_ORDER: Final = f"SELECT {_FIELDS} FROM fulfilments WHERE order_id = $1 ORDER BY id"  # noqa: S608
 BY_VENDOR: Final = "SELECT id FROM fulfilments WHERE vendor = $1 AND vendor_order_id = $2"

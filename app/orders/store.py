@@ -30,7 +30,8 @@ FIND: Final = f"""
 SELECT {_FIELDS} FROM orders
 WHERE id = coalesce((SELECT order_id FROM events WHERE aggregate_id = $1 AND order_id IS NOT NULL LIMIT 1), $1)
 """  # noqa: S608
-LOCK: Final = f"SELECT {_FIELDS} FROM orders WHERE id = $1 FOR UPDATE"  # noqa: S608
+# NO KEY: what points at an order may be written meanwhile, which the second update of a row in a transaction asks for.
+LOCK: Final = f"SELECT {_FIELDS} FROM orders WHERE id = $1 FOR NO KEY UPDATE"  # noqa: S608
 PAGE: Final = f"""
 SELECT {_FIELDS} FROM orders WHERE owner_id = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3
 """  # noqa: S608
@@ -76,11 +77,11 @@ BY_QUOTE: Final = f"""
 SELECT {_FIELDS} FROM orders WHERE owner_id = $1 AND quote_id = $2 AND state NOT IN ('cancelled', 'expired')
 """  # noqa: S608
 LOCK_BY_LINE: Final = f"""
-SELECT {_FIELDS} FROM orders WHERE id = (SELECT order_id FROM order_lines WHERE id = $1) FOR UPDATE
+SELECT {_FIELDS} FROM orders WHERE id = (SELECT order_id FROM order_lines WHERE id = $1) FOR NO KEY UPDATE
 """  # noqa: S608
 OVERDUE: Final = f"""
 SELECT {_FIELDS} FROM orders WHERE state IN ('placed', 'awaiting_payment') AND expires_at < $1
-ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
+ORDER BY expires_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
 """  # noqa: S608
 WINDOW: Final = "UPDATE orders SET cancellable_until = $2 WHERE id = $1"
 COUNTED: Final = """

@@ -38,8 +38,8 @@ SELECT $1, $2, $3, 'created', 1 + count(*), $4, $5 FROM payments WHERE order_id 
 RETURNING {_P}
 """  # noqa: S608
 GET: Final = f"SELECT {_P} FROM payments WHERE id = $1"  # noqa: S608
-LOCK: Final = f"{GET} FOR UPDATE"
-LOCK_LIVE: Final = f"{_LIVE} FOR UPDATE"
+LOCK: Final = f"{GET} FOR NO KEY UPDATE"
+LOCK_LIVE: Final = f"{_LIVE} FOR NO KEY UPDATE"
 LATEST: Final = f"SELECT {_P} FROM payments WHERE order_id = $1 ORDER BY attempt DESC LIMIT 1"  # noqa: S608
 BY_INTENT: Final = "SELECT id FROM payments WHERE intent_id = $1"
 ASK: Final = "UPDATE payments SET asked_at = coalesce(asked_at, $2) WHERE id = $1 AND state <> 'cancelled'"
@@ -72,7 +72,7 @@ INSERT INTO refunds (id, payment_id, order_id, owner_id, state, amount, currency
 VALUES ($1, $2, $3, $4, 'requested', $5, $6, $7, $8::jsonb, $9)
 """
 REFUND: Final = f"SELECT {_R} FROM refunds WHERE id = $1"  # noqa: S608
-LOCK_REFUND: Final = f"{REFUND} FOR UPDATE"
+LOCK_REFUND: Final = f"{REFUND} FOR NO KEY UPDATE"
 REFUNDS_OF: Final = f"SELECT {_R} FROM refunds WHERE payment_id = $1 ORDER BY id"  # noqa: S608
 GIVEN: Final = f"""
 SELECT {_R} FROM refunds WHERE order_id = $1 AND state <> 'failed' AND stray_intent IS NULL

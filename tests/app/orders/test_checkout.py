@@ -10,11 +10,13 @@ import pytest
 from app.drafts.domain import Wish
 from app.handlers import HANDLERS, Attempt
 from app.kernel import jobs
+from app.orders import store as orders
 from app.orders.checkout import PAYABLE_FOR, Placing
 from app.orders.domain import Line, OrderState, Quantities
 from app.orders.errors import OrderNotFound, OrderNotPayable, RecipientDoubtful, RecipientElsewhere
 from app.orders.fold import Visible
 from app.orders.owed import price_of
+from app.payments import store as payments
 from app.pricing.errors import QuoteNotFound
 from app.pricing.service import Ask
 from base import ids
@@ -223,6 +225,23 @@ class TestUnpaid:
         assert (await counter.state(owner, order))[0] is OrderState.AWAITING_PAYMENT
         await counter.work()
         assert (await counter.state(owner, order))[0] is OrderState.EXPIRED
+
+    async def test_a_payment_is_written_while_its_order_is_locked(self, counter: Counter) -> None:
+        """Else two at once wait for each other: cancelling has the order first, reading a payment the payment."""
+        owner = await counter.owner()
+        order = await counter.place(owner, await counter.quote(owner))
+        db = counter.services.db
+        async with db.transaction(readonly=True) as tx:
+            payment = await counter.services.payments.of_order(tx, order)
+        assert payment is not None
+        connection = await db.connect()
+        async with connection.transaction():
+            await connection.fetch(orders.LOCK, order)
+            async with db.transaction() as tx:
+                await tx.execute("SET LOCAL lock_timeout = '2s'")
+                for sql in (payments.POLLED, payments.POLL_AFRESH):  # the second one checks the order's row
+                    await payments.note(tx, sql, payment.payment_id)
+        await connection.close()
 
     async def test_others_cannot_cancel(self, counter: Counter) -> None:
         owner, other = await counter.owner(), await counter.owner()

@@ -71,9 +71,7 @@ async def test_a_run_asks_by_pages_and_never_by_the_order(world: World, monkeypa
         _, master = await sent(world, master)
         if number % 100 == 99:
             print(f"{number + 1} orders after {time.perf_counter() - begun:.0f} s", flush=True)
-    await world.later(1_000)
-    await world.once("fulfilment.poll")
-    await world.work()
+    await world.shop.later(1_000)
     seen, processor, clock = await counted(world, monkeypatch)
     ours = world.services.reconciler
     outside = await ours._read(ours._clock.now().replace(year=2000))
