@@ -14,7 +14,7 @@ from app.fulfilment.domain import Master
 from base.ids import OrderId
 from tests.app.reconcile.conftest import World
 
-ORDERS = int(os.environ.get("TIRAGE_ORDERS", "2000"))
+ORDERS = int(os.environ.get("TIRAGE_ORDERS", "600"))
 
 
 async def sent(world: World, of: Master | None) -> tuple[OrderId, Master]:
