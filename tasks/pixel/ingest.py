@@ -1,10 +1,10 @@
 """Ingest: from an original's bytes to facts, ancestor and previews. The jail decodes; this process fetches and stores.
 
 Three steps: `validate` (hash, inspection, ancestor), `first_previews` (200 and 400 px, placeholder), `previews` (the
-rest). What a step answers is stored before it answers, and the ancestor's half with the first rendition that is stored.
-A retried job makes only what is missing, from the stored ancestor: its half and every rung are functions of the
-ancestor's bytes, so they come out the same. What takes more time or memory
-than a job may is made lighter, under a key of its own; the wanted key stays empty, and the step says so.
+rest). What a step answers is stored before it answers; the ancestor's half is stored with the attempt's first
+rendition. A retried job makes only what is missing, from the stored ancestor: the half and every rung are functions of
+the ancestor's bytes, so they come out the same. What takes more time or memory than a job may is made lighter, under a
+key of its own; the wanted key stays empty, and the step says so.
 """
 
 import asyncio
@@ -236,7 +236,7 @@ class Ingestor:
         )
 
     async def _keep_half(self, climb: _Climb) -> None:
-        """Store the half, once an attempt: beside the first rendition, which so waits no longer for it."""
+        """Store the half, once an attempt; at the same time as the first rendition, so that nothing waits for it."""
         if climb.half:
             key = keys.half(climb.asset, self._engine)
             await self._store.put(self._buckets.ancestors, key, climb.half, "image/jpeg")
