@@ -3,7 +3,7 @@ BIN := .venv/bin
 LOCKS := requirements/build.lock requirements/dev.lock requirements/models.lock
 KERNELS := $(wildcard imagecore/*.pxd) $(patsubst %.pxd,%.py,$(wildcard imagecore/*.pxd))
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
-JOBS ?= 2
+JOBS ?= 3
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 .DEFAULT_GOAL := help
