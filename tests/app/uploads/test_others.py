@@ -12,9 +12,11 @@ import httpx
 import pytest
 
 from app.kernel.db import Database
+from app.main import create_app
 from base import ids
-from tests.app.conftest import Guest
+from tests.app.conftest import Guest, api_settings, running
 from tests.app.uploads.test_routes import create
+from tests.conftest import database_settings
 
 SETTINGS = """
 LOAD 'auto_explain';
@@ -74,6 +76,22 @@ def _work(node: dict[str, Any], blocks: bool) -> Any:
     """What a plan did."""
     told = {name: node[name] for name in (*TOLD, *(READS if blocks else ())) if name in node}
     return told, [_work(child, blocks) for child in node.get("Plans", ())]
+
+
+@pytest.fixture
+async def db(db: Database, database_url: str) -> AsyncIterator[Database]:
+    """Connections of our own: what is set on them ends with them, and no plan of theirs was made before."""
+    made = Database(database_settings(database_url))
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def client(env: dict[str, str], db: Database) -> AsyncIterator[httpx.AsyncClient]:
+    """An API of our own, for the same reason."""
+    async with running(create_app(api_settings(env))) as made:
+        yield made
 
 
 @pytest.fixture
