@@ -247,7 +247,7 @@ class TestLateStart:
         self, jail: Jail, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(jail_module, "_START_S", 0.0)
-        with pytest.raises(JailUnavailable, match="in time|at its deadline"):  # whichever of two clocks is read first
+        with pytest.raises(JailUnavailable, match=r"in time|at its deadline"):  # whichever of two clocks is read first
             jail._spawn()
         monkeypatch.undo()
         assert one(jail, "echo", b"", b"next") == b"next"
