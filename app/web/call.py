@@ -21,7 +21,16 @@ class Call:
     """One request in work: its ids, its caller, the limit it ran under, the loop's time when it is `due`."""
 
     __slots__ = (
-        *("address", "due", "ending", "is_late", "principal", "rate", "request_id", "secure", "task", "trace_id"),
+        "address",
+        "due",
+        "ending",
+        "is_late",
+        "principal",
+        "rate",
+        "request_id",
+        "secure",
+        "task",
+        "trace_id",
     )
 
     def __init__(self, address: str, secure: bool, task: "asyncio.Task[Any] | None", due: float) -> None:
