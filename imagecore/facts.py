@@ -11,6 +11,12 @@ import msgspec
 
 SCHEMA: Final = 1
 
+_SAYS: Final = {
+    "jpg": {"jpeg"}, "jpeg": {"jpeg"}, "jpe": {"jpeg"}, "jfif": {"jpeg"}, "mpo": {"jpeg"}, "png": {"png"},
+    "webp": {"webp"}, "gif": {"gif"}, "tif": {"tiff"}, "tiff": {"tiff"}, "heic": {"heic"}, "hif": {"heic"},
+    "heif": {"heic", "avif"}, "avif": {"avif"},
+}  # fmt: skip
+
 
 class Verdict(StrEnum):
     """Whether we print the file."""
@@ -129,3 +135,11 @@ def encode_report(report: Report) -> bytes:
 def parse_report(raw: bytes) -> Report:
     """The other end of `encode_report`."""
     return _REPORT.decode(raw)
+
+
+def belies(extension: str, format_: str) -> bool:
+    """Whether a name's extension, or the like part of a media type, says another format than the bytes have.
+
+    One that we do not know says nothing.
+    """
+    return format_ not in _SAYS.get(extension, {format_})

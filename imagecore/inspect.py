@@ -14,7 +14,7 @@ import msgspec
 
 from imagecore import colour, containers, exif, geometry, heif, icc, vips
 from imagecore.errors import ImageError, PixelFailure, Reason, Rejected
-from imagecore.facts import Facts, Note, Origin, Profile, Report, Verdict, encode_report
+from imagecore.facts import Facts, Note, Origin, Profile, Report, Verdict, belies, encode_report
 from imagecore.jail_wire import Output
 from imagecore.load import cicp_profile, load
 
@@ -40,11 +40,6 @@ _MAKERS: Final = {
     "heic": containers.heif,
     "avif": containers.heif,
 }
-_EXTENSIONS: Final = {
-    "jpg": {"jpeg"}, "jpeg": {"jpeg"}, "jpe": {"jpeg"}, "jfif": {"jpeg"}, "mpo": {"jpeg"}, "png": {"png"},
-    "webp": {"webp"}, "gif": {"gif"}, "tif": {"tiff"}, "tiff": {"tiff"}, "heic": {"heic"}, "hif": {"heic"},
-    "heif": {"heic", "avif"}, "avif": {"avif"},
-}  # fmt: skip
 
 
 class Params(msgspec.Struct, frozen=True, kw_only=True):
@@ -356,7 +351,7 @@ def notes_on(facts: Facts, decoded: Decoded, tail: bytes, extension: str | None)
         Note.FIRST_FRAME: facts.pages > 1 and facts.format != "tiff",
         Note.FIRST_PAGE: facts.pages > 1 and facts.format == "tiff",
         Note.FLATTEN_ALPHA: decoded.translucent,
-        Note.BY_CONTENT: extension in _EXTENSIONS and facts.format not in _EXTENSIONS[extension or ""],
+        Note.BY_CONTENT: belies(extension or "", facts.format),
         Note.DROP_TRAILING_DATA: bool(tail) and not facts.mpf and containers.is_a_file(tail),
         Note.WARN_DAMAGED: decoded.damaged,
         Note.WARN_LOW_RESOLUTION: (facts.ppi_at_4x6_inches or 0) < LOW_PPI,

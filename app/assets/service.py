@@ -1,6 +1,6 @@
 """Assets: what a person's photos are, and how the answers of pixel workers change them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
@@ -36,24 +36,13 @@ from base.ids import AssetId, OwnerId
 from base.ingest import Previews, Rendition, Validated
 from base.jobs import Outcome, Result
 from imagecore import recipe as recipes
-from imagecore.facts import Note
+from imagecore.facts import Note, belies
 from imagecore.recipe import Format, Recipe
 
 _VALIDATED: Final = msgspec.json.Decoder(Validated)
 _PREVIEWS: Final = msgspec.json.Decoder(Previews)
 VIEWABLE: Final = frozenset({AssetState.PREVIEW_READY, AssetState.READY})
 FALLBACK: Final = "fallback-"
-FORMATS: Final[Mapping[str, frozenset[str]]] = {
-    "image/jpeg": frozenset({"jpeg"}),
-    "image/png": frozenset({"png"}),
-    "image/webp": frozenset({"webp"}),
-    "image/gif": frozenset({"gif"}),
-    "image/tiff": frozenset({"tiff"}),
-    "image/heic": frozenset({"heic"}),
-    "image/heif": frozenset({"heic", "avif"}),
-    "image/avif": frozenset({"avif"}),
-}
-"""What the bytes may be under a declared media type; as inspection's own table of file name extensions."""
 LIVING: Final = frozenset({AssetState.PROCESSING, AssetState.PREVIEW_READY, AssetState.READY})
 
 
@@ -259,7 +248,7 @@ class Assets:
 
 def told_otherwise(declared_type: str, format_: str) -> tuple[str, ...]:
     """The note that a file is not of the declared type: it is read by its content, whatever was said of it."""
-    return () if format_ in FORMATS.get(declared_type, {format_}) else (Note.BY_CONTENT.value,)
+    return (Note.BY_CONTENT.value,) if belies(declared_type.removeprefix("image/"), format_) else ()
 
 
 def noted(notes: Sequence[str], made: Sequence[Rendition]) -> tuple[str, ...]:
