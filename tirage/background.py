@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -65,9 +65,9 @@ def queues(wanted: Collection[str] = ()) -> "list[Queue]":
     return [Queue(url, name, ca_file, None if name == here else name) for name in names]
 
 
-def database_settings() -> DatabaseSettings:
+def database_settings(env: Mapping[str, str]) -> DatabaseSettings:
     """The database of `TIRAGE_DATABASE_URL`."""
-    read = Reader(os.environ)
+    read = Reader(env)
     settings = read_database(read)
     _finish(read)
     return settings
@@ -80,7 +80,7 @@ def dispatcher(regions: tuple[str, ...]) -> None:
     from tasks.dispatcher import Dispatcher
 
     observe("dispatcher")
-    each, db = queues(regions), Database(database_settings())
+    each, db = queues(regions), Database(database_settings(os.environ))
 
     async def work(stop: asyncio.Event) -> None:
         await when_reachable(db.start)

@@ -1,7 +1,6 @@
 """What commands of operators work with: the parts of a record process, for one use."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,14 @@ from app.services import Services
 from app.settings import load
 from base.errors import ServiceUnavailable
 from base.settings import SettingsError
-from devstack.stack import Stack
-from tirage.keys import edge_keys
+from tirage.stack import variables
 
 
 def with_services(data: Path, use: Callable[[Services], Awaitable[Any]]) -> Any:
     """What `use` gives with the parts of a record process (its variables, or those of the stack in `data`)."""
 
     async def main() -> Any:
-        own = {} if "TIRAGE_DATABASE_URL" in os.environ else Stack.environment_of(data, os.environ, edge_keys)
-        services = Services(load({**own, **os.environ}, "RECORD"))
+        services = Services(load(variables(data), "RECORD"))
         await services.start()
         try:
             return await use(services)

@@ -27,12 +27,23 @@ TWO_REGIONS: Final = Path(__file__).parents[1] / "data" / "regions" / "two.toml"
 Command = Callable[..., None]
 
 
+def usual_folder() -> Path:
+    """Where a stack lives unless `--data` says otherwise."""
+    return Path(os.environ.get("TIRAGE_DATA", ".tirage"))
+
+
+def variables(data: Path) -> dict[str, str]:
+    """This process's variables; those of the stack that is up in `data` as well, when it names no database itself."""
+    own = {} if "TIRAGE_DATABASE_URL" in os.environ else Stack.environment_of(data, os.environ, edge_keys)
+    return {**own, **os.environ}
+
+
 def data_option(command: Command) -> Command:
     """The option `--data`, the same for every stack command."""
     option: Callable[[Command], Command] = click.option(
         "--data",
         type=click.Path(file_okay=False, path_type=Path),
-        default=lambda: Path(os.environ.get("TIRAGE_DATA", ".tirage")),
+        default=usual_folder,
         help="The stack's folder (default: .tirage, or TIRAGE_DATA).",
     )
     return option(command)

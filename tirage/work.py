@@ -14,11 +14,12 @@ from app.kernel.jobs import JobState
 from base import ids
 from base.jobs import LANES
 from tirage.background import database_settings
+from tirage.stack import usual_folder, variables
 
 
 def with_database(use: Callable[[Database], Awaitable[Any]]) -> Any:
-    """What `use` gives, with the database of `TIRAGE_DATABASE_URL`."""
-    settings = database_settings()
+    """What `use` gives, with the database of `TIRAGE_DATABASE_URL`, else that of the stack in the usual folder."""
+    settings = database_settings(variables(usual_folder()))
 
     async def main() -> Any:
         database = Database(settings)
@@ -33,7 +34,7 @@ def with_database(use: Callable[[Database], Awaitable[Any]]) -> Any:
 
 @click.group()
 def jobs() -> None:
-    """Look at jobs, run parked ones again, drain lanes (TIRAGE_DATABASE_URL)."""
+    """Jobs: look, run parked ones again, drain lanes (TIRAGE_DATABASE_URL, or the stack in .tirage or TIRAGE_DATA)."""
 
 
 @jobs.command("list")
@@ -110,7 +111,7 @@ def drain(region: str, lane: str, resume: bool, timeout: int) -> None:
 @click.group(invoke_without_command=True)
 @click.pass_context
 def alerts(ctx: click.Context) -> None:
-    """Open alerts, latest first (TIRAGE_DATABASE_URL)."""
+    """Open alerts, latest first (TIRAGE_DATABASE_URL, or the stack in .tirage or TIRAGE_DATA)."""
     if ctx.invoked_subcommand is not None:
         return
 

@@ -94,6 +94,13 @@ def test_status_shows_every_part(data: Path) -> None:
     assert shown.count("laxer than production: ") == len(seen["laxer_than_production"]) > 3
 
 
+@pytest.mark.parametrize("command", [["jobs", "survey"], ["alerts"]], ids=["jobs", "alerts"])
+def test_jobs_and_alerts_are_those_of_the_stack_in_the_folder(data: Path, tmp_path: Path, command: list[str]) -> None:
+    here, nowhere = tirage(*command, TIRAGE_DATA=str(data)), tirage(*command, TIRAGE_DATA=str(tmp_path))
+    assert (here.returncode, here.stderr) == (0, "")
+    assert (nowhere.returncode, "TIRAGE_DATABASE_URL is not set" in nowhere.stderr) == (1, True)
+
+
 def test_no_secret_is_shown_or_logged(data: Path) -> None:
     secrets = json.loads((data / "secrets.json").read_text())
     values = [
