@@ -9,6 +9,7 @@ import hashlib
 import ipaddress
 import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -40,11 +41,15 @@ from base.tracing import TraceSettings
 from devstack.child import Child
 from devstack.servers import _program
 from devstack.stack import Stack
+from edge.node.app import EdgeNode
+from edge.node.cache import DiskCache
 from edge.node.sources import Origin
 from edge.origin.leases import Leases
 from imagecore import recipe as recipes
+from imagecore.signing import Lifetime, Ring
 from tasks.queue import Queue
 from tests.conftest import OwnStack, database_settings
+from tirage import serving as serving_module
 
 pytestmark = pytest.mark.interop
 DAY = datetime.timedelta(days=1)
@@ -282,6 +287,45 @@ async def test_an_edge(stack_env: dict[str, str], authority: Authority, stranger
             with pytest.raises(ServiceUnavailable):
                 await fooled.purge(Purge(assets=(asset,)))
             await fooled.close()
+
+
+async def test_a_renewed_certificate_is_used(
+    authority: Authority, stranger: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A certificate without its key changes nothing; with it, the next connection has it."""
+    monkeypatch.setattr(serving_module, "RENEWED_S", 0.05)
+    tls, port = authority.server(), free_port()
+    node = EdgeNode(Ring({Lifetime.DURABLE: [("k1", os.urandom(32))]}), DiskCache(tls[0].parent / "cache", 1 << 20), [])
+    served = asyncio.create_task(serving_module.serve_edge(node, "127.0.0.1", port, tls))
+    try:
+        await asyncio.sleep(0.1)
+        assert await _answers(port, authority)
+        old_key = tls[1].read_bytes()
+        stranger.server()
+        new_key = tls[1].read_bytes()
+        tls[1].write_bytes(old_key)
+        await asyncio.sleep(0.3)
+        assert await _answers(port, authority)
+        tls[1].write_bytes(new_key)
+        await asyncio.sleep(0.3)
+        assert await _answers(port, stranger)
+        assert not await _answers(port, authority)
+    finally:
+        if not served.done():
+            os.kill(os.getpid(), signal.SIGTERM)
+        await served
+
+
+async def _answers(port: int, authority: Authority) -> bool:
+    """Whether a client that believes this authority gets an answer, on a connection of its own."""
+    async with httpx.AsyncClient(verify=believing(authority)) as client:
+        try:
+            answer = await client.get(f"https://127.0.0.1:{port}/healthz")
+        except httpx.ConnectError as error:
+            if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+                raise
+            return False
+        return answer.status_code == 200
 
 
 def test_an_origin_process(stack_env: dict[str, str], authority: Authority, stranger: Authority) -> None:
