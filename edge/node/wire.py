@@ -34,6 +34,9 @@ UNREAD: Final = 256 * 1024
 IDLE_S: Final = 75
 HEAD_S: Final = 15
 STALL_S: Final = 60
+LINGER_S: Final = 5
+"""What still comes from a client that was told of the end is read for so long and dropped: unread, the system would
+answer it with a reset, and a reset takes the answer with it (RFC 9112 section 9.6)."""
 GRACE_S: Final = 20
 CONNECTIONS: Final = 8192
 _LINES: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
@@ -229,7 +232,7 @@ class Connection(asyncio.Protocol):
                 self._queue.popleft()
                 self.since = self._server.loop.time()
                 if not request.keeps or not request.is_whole:
-                    self._close()
+                    self._close(lingers=not request.is_whole)
                 self._throttle()
         except ConnectionResetError:
             self.transport.abort()
@@ -285,7 +288,8 @@ class Connection(asyncio.Protocol):
         self._drained.set()
 
     def _throttle(self) -> None:
-        full = len(self._queue) >= QUEUED or sum(request.unread for request in self._queue) > UNREAD
+        waits = len(self._queue) >= QUEUED or sum(request.unread for request in self._queue) > UNREAD
+        full = waits and not self._closing
         if full != self._paused and not self.transport.is_closing():
             self._paused = full
             (self.transport.pause_reading if full else self.transport.resume_reading)()
@@ -296,13 +300,18 @@ class Connection(asyncio.Protocol):
         """Say that this is no HTTP for us, unless an answer is under way, and close."""
         if self._task is None:
             self.transport.write(self._head_of(status, b"content-length: 0\r\n", keeps=False))
-            self._close()
+            self._close(lingers=True)
         else:
             self.transport.abort()
 
-    def _close(self) -> None:
+    def _close(self, *, lingers: bool = False) -> None:
         self._closing = True
-        self.transport.close()
+        if not lingers or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self.since = self._server.loop.time()
+        self._throttle()
+        self.transport.write_eof()
 
     @property
     def is_busy(self) -> bool:
@@ -315,7 +324,13 @@ class Connection(asyncio.Protocol):
         if left and left != self._left:
             self.since = now
         self._left = left
-        limit = STALL_S if self.is_busy else HEAD_S if self._in_head else IDLE_S
+        limit = IDLE_S
+        if self.is_busy:
+            limit = STALL_S
+        elif self._closing:
+            limit = LINGER_S
+        elif self._in_head:
+            limit = HEAD_S
         if now - self.since > limit:
             self.transport.abort()
 

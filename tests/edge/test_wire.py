@@ -8,7 +8,7 @@ import pytest
 
 from edge.node.answers import Reply
 from edge.node.headers import Headers
-from edge.node.wire import CONNECTIONS, IDLE_S, QUEUED, SLICE, STALL_S, Server
+from edge.node.wire import CONNECTIONS, IDLE_S, LINGER_S, QUEUED, SLICE, STALL_S, Server
 
 LARGE = bytes(8 * 1024 * 1024)
 
@@ -109,6 +109,25 @@ async def test_bodies(served: Served) -> None:
 async def test_a_body_that_nobody_reads_ends_the_connection(served: Served) -> None:
     answer = await served.say(get("/unread", "Content-Length: 5"))
     assert answer.endswith(b"connection: close\r\n\r\n/unread 0<closed>")
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_the_answer_reaches_who_is_still_sending(served: Served, refused: bool) -> None:
+    """A body of which nothing is read, and what is no request: no reset overtakes the answer."""
+    asked = b"no request\r\n\r\n" if refused else get("/unread", f"Content-Length: {len(LARGE)}")
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(asked)
+    await asyncio.sleep(0.05)
+    for start in range(0, len(LARGE), 1 << 20):
+        writer.write(LARGE[start : start + (1 << 20)])
+        await writer.drain()
+    assert (await reader.read()).startswith(b"HTTP/1.1 400" if refused else b"HTTP/1.1 200")
+    (connection,) = served.server.connections
+    connection.sweep(connection.since + LINGER_S)
+    assert not connection.transport.is_closing()
+    connection.sweep(connection.since + LINGER_S + 1)
+    assert connection.transport.is_closing()
+    writer.close()
 
 
 async def test_head_sends_no_bytes(served: Served) -> None:
