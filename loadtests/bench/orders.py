@@ -9,13 +9,14 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
 import msgspec
+import uvloop
 
 from app.catalog.service import Catalog, read_files
 from app.drafts.domain import Wish
@@ -56,30 +57,9 @@ def run() -> dict[str, Any]:
     """`ratio` is the whole call to the same statements with the same parameters in bare asyncpg, in turn."""
     with tempfile.TemporaryDirectory() as folder:
         with running_servers(Path(folder) / "servers", {}) as stack:
-            env = {**edge_keys(stack.environment()), **stack.environment(), "TIRAGE_DATABASE_POOL_MAX": "2"}
-            costs = asyncio.run(_costs(env))
+            env = {**edge_keys(stack.environment()), **stack.environment(), "TIRAGE_DATABASE_POOL_MAX": "1"}
+            costs = uvloop.run(_costs(env))  # the loop of the API
         return {**costs, "legs_ms": _legs(Path(folder) / "stack"), "load_average": round(os.getloadavg()[0], 1)}
-
-
-class Watch:
-    """What the driver was asked, with which parameters, over every connection of a pool."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, Any]] = []
-
-    async def attach(self, services: Services) -> None:
-        """Listen on all connections."""
-        held = [await services.db.acquire() for _ in range(2)]
-        for connection in held:
-            connection._con.add_query_logger(lambda record: self.asked.append((record.query, record.args)))
-            await services.db.pool.release(connection)
-
-    async def of(self, work: Callable[[], Awaitable[Any]]) -> list[tuple[str, Any]]:
-        """The statements of a use case, BEGIN and the end of the transaction included."""
-        self.asked = []
-        with contextlib.suppress(_Undone):
-            await work()
-        return self.asked
 
 
 class _Undone(Exception):
@@ -99,23 +79,102 @@ class Case(msgspec.Struct, frozen=True):
                 raise _Undone
         return done
 
+    async def asked(self) -> list[tuple[str, Any]]:
+        """The statements and their parameters, BEGIN and COMMIT included, learnt from a run that is undone.
+
+        Nobody listens when it is timed: a listener costs as much as a statement's way through the driver.
+        """
+        steps: list[tuple[str, Any]] = []
+
+        def note(record: Any) -> None:
+            steps.append((record.query, record.args))
+
+        only = await self.services.db.acquire()
+        only._con.add_query_logger(note)
+        await self.services.db.pool.release(only)
+        with contextlib.suppress(_Undone):
+            await self.run(keep=False)
+        await asyncio.sleep(0)  # a listener is called by the loop
+        only = await self.services.db.acquire()
+        only._con.remove_query_logger(note)
+        await self.services.db.pool.release(only)
+        return [(sql if sql != "ROLLBACK;" else "COMMIT;", args) for sql, args in steps]
+
+
+class Took(msgspec.Struct, frozen=True):
+    """Seconds on the clock, and of processor time in this process and in the server's for its connection."""
+
+    clock: float
+    processor: float
+
+
+class Beside(msgspec.Struct, frozen=True):
+    """One use case and its statements alone."""
+
+    statements: int
+    ours: Took
+    bare: Took
+
+
+class Bench:
+    """Ours and a bare connection. What is bought is made by `making`, on a connection of its own: making it empties the
+    cache of plans of its connection, which would have the other side's statements planned anew each time."""
+
+    def __init__(self, services: Services, making: Services, bare: Any, pids: tuple[int, int]) -> None:
+        self.services, self.making = services, making
+        self._bare, self._pids = bare, pids
+
+    async def beside(self, theirs: Case, ours: Case, *, first: bool) -> Beside:
+        """Ours, and the same statements with the same parameters in bare asyncpg, both kept; `first` has ours begin.
+
+        What is asked is learnt from a run that is undone; each side then works on a draft of its own.
+        """
+        steps = await theirs.asked()
+        await ours.asked()  # so that both have seen their person's key
+        if first:
+            mine = await self._timed(lambda: ours.run(keep=True))
+        bare = await self._timed(lambda: _replay(self._bare, steps))
+        if not first:
+            mine = await self._timed(lambda: ours.run(keep=True))
+        return Beside(len(steps), mine, bare)
+
+    async def _timed(self, work: Callable[[], Awaitable[Any]]) -> Took:
+        processor, clock = self._processor(), time.perf_counter()
+        await work()
+        clock = time.perf_counter() - clock
+        return Took(clock, self._processor() - processor)
+
+    def _processor(self) -> float:
+        served = sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in self._pids)
+        return time.process_time() + served / 1e9
+
 
 async def _costs(env: dict[str, str]) -> dict[str, Any]:
-    services, watch = Services(load(env, "RECORD")), Watch()
-    await services.start()
+    services, making = Services(load(env, "RECORD")), Services(load(env, "RECORD"))
+    for one in (services, making):
+        await one.start()
     await migrate(services.db, MACHINES)
     await Catalog(services.db).load(read_files(FOLDER), production=False)
-    await watch.attach(services)
     bare = await asyncpg.connect(**connect_arguments(env["TIRAGE_DATABASE_URL"]))
-    costs: dict[str, list[tuple[int, float, float]]] = {"quote": [], "order": []}
+    async with services.db.transaction() as tx:
+        pids = (int(await tx.value("SELECT pg_backend_pid()")), bare.get_server_pid())
+    bench = Bench(services, making, bare, pids)
+    costs: dict[str, list[Beside]] = {"quote": [], "order": []}
     for number in range(ROUNDS):
-        first, second = [await _draft(services, 2 * number + n) for n in range(2)]
-        costs["quote"].append(await _beside(watch, bare, _quoting(services, first), _quoting(services, second)))
-        placing = [_placing(services, one, await _quoting(services, one).run(keep=True)) for one in (first, second)]
-        costs["order"].append(await _beside(watch, bare, *placing))
+        await _round(bench, number, costs)
     await bare.close()
-    await services.stop()
+    for one in (services, making):
+        await one.stop()
     return {name: _told(seen[ROUNDS // 6 :]) for name, seen in costs.items()}  # the first ones warm up
+
+
+async def _round(bench: Bench, number: int, costs: dict[str, list[Beside]]) -> None:
+    drafts = [await _draft(bench.making, 2 * number + n) for n in range(2)]
+    is_first = number % 2 == 0
+    quoting = [_quoting(bench.services, one) for one in drafts]
+    costs["quote"].append(await bench.beside(*quoting, first=is_first))
+    placing = [_placing(bench.services, one, await _quoting(bench.making, one).run(keep=True)) for one in drafts]
+    costs["order"].append(await bench.beside(*placing, first=is_first))
 
 
 def _quoting(services: Services, draft: tuple[OwnerId, Ask]) -> Case:
@@ -128,21 +187,6 @@ def _placing(services: Services, draft: tuple[OwnerId, Ask], quote: Any) -> Case
     return Case(services, lambda tx: services.checkout.place(tx, draft[0], placing))
 
 
-async def _beside(watch: Watch, bare: Any, theirs: Case, ours: Case) -> tuple[int, float, float]:
-    """Statements, seconds of ours, and of the same statements with the same parameters in bare asyncpg, both kept.
-
-    What is asked is learnt from a run that is undone; each side then works on a draft of its own, alike in all else.
-    """
-    asked = await watch.of(lambda: theirs.run(keep=False))
-    await watch.of(lambda: ours.run(keep=False))  # so that both have seen their person's key
-    steps = [(sql if sql != "ROLLBACK;" else "COMMIT;", args) for sql, args in asked]
-    begun = time.perf_counter()
-    await _replay(bare, steps)
-    between = time.perf_counter()
-    await ours.run(keep=True)
-    return len(steps), time.perf_counter() - between, between - begun
-
-
 async def _replay(bare: Any, steps: list[tuple[str, Any]]) -> None:
     for sql, args in steps:
         if isinstance(args, list):
@@ -153,12 +197,18 @@ async def _replay(bare: Any, steps: list[tuple[str, Any]]) -> None:
             await bare.execute(sql)
 
 
-def _told(costs: list[tuple[int, float, float]]) -> dict[str, float]:
+def _told(seen: Sequence[Beside]) -> dict[str, float]:
+    def median(of: Callable[[Beside], float], digits: int = 2) -> float:
+        return round(statistics.median(of(one) for one in seen), digits)
+
     return {
-        "statements": statistics.median(count for count, _, _ in costs),
-        "ms": round(1000 * statistics.median(ours for _, ours, _ in costs), 2),
-        "bare_ms": round(1000 * statistics.median(bare for _, _, bare in costs), 2),
-        "ratio": round(statistics.median(ours / bare for _, ours, bare in costs), 2),
+        "statements": median(lambda x: x.statements, 0),
+        "ms": median(lambda x: 1000 * x.ours.clock),
+        "bare_ms": median(lambda x: 1000 * x.bare.clock),
+        "ratio": median(lambda x: x.ours.clock / x.bare.clock),
+        "processor_ms": median(lambda x: 1000 * x.ours.processor),
+        "bare_processor_ms": median(lambda x: 1000 * x.bare.processor),
+        "processor_ratio": median(lambda x: x.ours.processor / x.bare.processor),
     }
 
 
