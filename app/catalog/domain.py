@@ -6,6 +6,7 @@ loaded whole and never changed: its version is a hash of what it says.
 
 import functools
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 from uuid import UUID, uuid5
@@ -217,11 +218,16 @@ class VendorSku(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """A catalogue with its version, ready to be asked."""
+    """A catalogue with its version, ready to be asked: `variants` by SKU, `amounts` of prices by (currency, part, key),
+    `zones` by country, `shipping` by (zone, currency), `taxes` by (country, region, tax class)."""
 
     version: str
     catalogue: Catalogue
     variants: dict[str, Variant]
+    amounts: dict[tuple[str, str, str], int]
+    zones: dict[str, Zone]
+    shipping: dict[tuple[str, str], tuple[Shipping, ...]]
+    taxes: dict[tuple[str, str | None, str], Tax]
 
     def products(self) -> Iterator[tuple[Product, list[Variant]]]:
         """Every product with its variants, in the catalogue's order."""
@@ -256,7 +262,18 @@ def offer(version: str, catalogue: Catalogue) -> Offer:
         )
         for row in catalogue.variants
     }
-    return Offer(version=version, catalogue=catalogue, variants=variants)
+    ways: defaultdict[tuple[str, str], tuple[Shipping, ...]] = defaultdict(tuple)
+    for way in catalogue.shipping:
+        ways[way.zone, way.currency] += (way,)
+    return Offer(
+        version=version,
+        catalogue=catalogue,
+        variants=variants,
+        amounts={(p.currency, p.part, p.key): p.amount for p in catalogue.prices},
+        zones={country: zone for zone in catalogue.zones for country in zone.countries},
+        shipping=dict(ways),
+        taxes={(t.country, t.region, t.tax_class): t for t in catalogue.taxes},
+    )
 
 
 def version_of(files: Files) -> str:

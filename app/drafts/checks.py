@@ -76,7 +76,8 @@ class Suggestion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Looked(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found on one item. Effective ppi, share lost and a suggestion where the photo's size is known."""
+    """What was found on one item. Effective ppi and share lost where the photo's size is known, and a suggestion
+    where one was sought."""
 
     item_id: ItemId
     checks: tuple[Check, ...]
@@ -121,8 +122,8 @@ def size_of(asset: Asset) -> tuple[int, int] | None:
     return None if asset.width is None or asset.height is None else (asset.width, asset.height)
 
 
-def look(item: Item, seen: Seen | None, variant: Variant | None) -> Looked:
-    """Everything there is to say of one item."""
+def look(item: Item, seen: Seen | None, variant: Variant | None, *, suggest: bool = False) -> Looked:
+    """Everything there is to say of one item; a crop is sought only for somebody who may take it."""
     found = [*_photo(item, seen), *_product(item, variant)]
     size = None if seen is None else size_of(seen.asset)
     if seen is None or size is None or variant is None or seen.asset.state is AssetState.ERASED:
@@ -137,7 +138,7 @@ def look(item: Item, seen: Seen | None, variant: Variant | None) -> Looked:
         Check(code=f.code.value, severity=Severity(f.level.value), item_id=item.id, value=f.value, limit=f.limit)
         for f in ready.findings
     ]
-    suggestion = _suggestion(size, sheet, class_, trim_of(item, variant, size), analysis)
+    suggestion = _suggestion(size, sheet, class_, trim_of(item, variant, size), analysis) if suggest else None
     return Looked(item_id=item.id, checks=tuple(found), ppi=ready.ppi, lost=ready.lost, suggestion=suggestion)
 
 

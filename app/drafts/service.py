@@ -129,7 +129,7 @@ class Drafts:
         """A draft and what there is to say of each item; raises `DraftNotFound`."""
         async with self._db.reading() as db:
             draft = await self.read(db, owner_id, draft_id)
-            return draft, await self._look(db, draft, held=False)
+            return draft, await self._look(db, draft, held=False, suggest=True)
 
     async def preview(
         self, owner_id: OwnerId, draft_id: UUID, side: int, *, proof: bool, paper_white: bool = False
@@ -152,9 +152,10 @@ class Drafts:
     async def freeze(self, tx: Transaction, owner_id: OwnerId, draft_id: UUID, version: int) -> FrozenDraft:
         """The draft as it is ordered, from now on unchangeable.
 
-        Raises `DraftNotFound`, `QuoteStale` for another version, `DraftClosed`, `DraftNotReady`.
+        `version` is one that the caller has seen, in a quote. Raises `DraftNotFound`, `QuoteStale` for another version,
+        `DraftClosed`, `DraftNotReady`.
         """
-        draft = _changeable(_owned(await store.lock(tx, draft_id), owner_id))
+        draft = _changeable(_owned(await store.lock_seen(tx, draft_id), owner_id))
         if draft.version != version:
             raise QuoteStale(f"the draft is version {draft.version} now, the price is for {version}")
         seen = await self._seen(tx, draft, held=True)
@@ -268,12 +269,14 @@ class Drafts:
     async def _seen(self, db: Readable, draft: Draft, *, held: bool) -> dict[UUID, Seen]:
         return await self._assets.seen(db, draft.owner_id, sorted({i.asset_id for i in draft.items}), held=held)
 
-    async def _look(self, db: Readable, draft: Draft, *, held: bool) -> list[Looked]:
-        return await self._judged(db, draft, await self._seen(db, draft, held=held))
+    async def _look(self, db: Readable, draft: Draft, *, held: bool, suggest: bool = False) -> list[Looked]:
+        return await self._judged(db, draft, await self._seen(db, draft, held=held), suggest=suggest)
 
-    async def _judged(self, db: Readable, draft: Draft, seen: Mapping[UUID, Seen]) -> list[Looked]:
-        offer = await self._catalog.current(db)
-        return [checks.look(i, seen.get(i.asset_id), offer.variants.get(i.sku)) for i in draft.items]
+    async def _judged(
+        self, db: Readable, draft: Draft, seen: Mapping[UUID, Seen], *, suggest: bool = False
+    ) -> list[Looked]:
+        variants = (await self._catalog.current(db)).variants
+        return [checks.look(i, seen.get(i.asset_id), variants.get(i.sku), suggest=suggest) for i in draft.items]
 
     async def _frozen(self, tx: Transaction, item: Item, seen: Seen) -> FrozenItem:
         variant, size = await self._catalog.variant(tx, item.sku), checks.size_of(seen.asset)

@@ -17,13 +17,17 @@ _FIELDS: Final = """id, owner_id, state, draft_id, draft_version, draft_digest, 
     total, shipping, tax, shipping_option, country, promised_by, expires_at, cancellable_until, created_at"""
 _COUNTS: Final = "ordered, in_production, shipped, delivered, cancelled, refunded, returned"
 INSERT: Final = """
-INSERT INTO orders (id, owner_id, state, draft_id, draft_version, draft_digest, quote_id, catalogue_version, currency,
-    total, shipping, tax, shipping_option, country, promised_by, expires_at)
-VALUES ($1, $2, 'placed', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
-"""
-INSERT_LINE: Final = """
-INSERT INTO order_lines (id, order_id, number, item_id, asset_id, sku, print, unit, total, tax, ordered)
-VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8, $9, $10, $11)
+WITH placed AS (
+    INSERT INTO orders (id, owner_id, state, draft_id, draft_version, draft_digest, quote_id, catalogue_version,
+        currency, total, shipping, tax, shipping_option, country, promised_by, expires_at)
+    VALUES ($1, $2, 'placed', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+    RETURNING id
+)
+INSERT INTO order_lines (order_id, id, number, item_id, asset_id, sku, print, unit, total, tax, ordered)
+SELECT placed.id, line.id, number, item_id, asset_id, sku, print::jsonb, unit, total, tax, ordered
+FROM placed, unnest($16::uuid[], $17::int[], $18::uuid[], $19::uuid[], $20::text[], $21::text[], $22::bigint[],
+    $23::bigint[], $24::bigint[], $25::int[])
+    AS line (id, number, item_id, asset_id, sku, print, unit, total, tax, ordered)
 """
 GET: Final = f"SELECT {_FIELDS} FROM orders WHERE id = $1 AND owner_id = $2"  # noqa: S608
 FIND: Final = f"""
@@ -131,24 +135,17 @@ async def insert(tx: Transaction, order: Order, lines: Sequence[Line]) -> None:
         order.country,
         order.promised_by,
         order.expires_at,
+        [line.id for line in lines],
+        [line.number for line in lines],
+        [line.item_id for line in lines],
+        [line.asset_id for line in lines],
+        [line.sku for line in lines],
+        [line.print.decode() for line in lines],
+        [line.unit for line in lines],
+        [line.total for line in lines],
+        [line.tax for line in lines],
+        [line.quantities.ordered for line in lines],
     )
-    rows = [
-        (
-            line.id,
-            order.id,
-            line.number,
-            line.item_id,
-            line.asset_id,
-            line.sku,
-            line.print.decode(),
-            line.unit,
-            line.total,
-            line.tax,
-            line.quantities.ordered,
-        )
-        for line in lines
-    ]
-    await tx.many(INSERT_LINE, rows)
 
 
 async def transition(tx: Transaction, spine: Spine, order: Order, new: OrderState, told: Event, origin: Origin) -> None:

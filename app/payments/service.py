@@ -70,10 +70,11 @@ class Payments:
 
     async def open(self, tx: Transaction, order_id: OrderId, owner_id: OwnerId, amount: Money) -> Payment:
         """The payment of an order: the one that lives, or a new one."""
-        living = await store.lock_live(tx, order_id)
-        if living is not None:
-            return living
         made = await store.insert(tx, PaymentId(ids.new_id()), order_id, owner_id, amount)
+        if made is None:
+            living = await store.lock_live(tx, order_id)
+            assert living is not None, "what is in the way of a new one lives"
+            return living
         told = PaymentOpened(payment_id=made.id, order_id=order_id, amount=amount, attempt=made.attempt)
         await store.record(tx, self._spine, made, told, Origin(actor="owner"))
         return made

@@ -35,6 +35,7 @@ _LIVE: Final = f"SELECT {_P} FROM payments WHERE order_id = $1 AND state <> 'can
 INSERT: Final = f"""
 INSERT INTO payments (id, order_id, owner_id, state, attempt, amount, currency)
 SELECT $1, $2, $3, 'created', 1 + count(*), $4, $5 FROM payments WHERE order_id = $2
+ON CONFLICT (order_id) WHERE state <> 'cancelled' DO NOTHING
 RETURNING {_P}
 """  # noqa: S608
 GET: Final = f"SELECT {_P} FROM payments WHERE id = $1"  # noqa: S608
@@ -127,11 +128,9 @@ FROM refunds, jsonb_array_elements(lines) AS part WHERE order_id = $1 AND state 
 """
 
 
-async def insert(tx: Transaction, payment_id: UUID, order_id: UUID, owner_id: UUID, amount: Money) -> Payment:
-    """Write a new payment."""
-    made = _payment(await tx.one(INSERT, payment_id, order_id, owner_id, amount.amount, amount.currency))
-    assert made is not None
-    return made
+async def insert(tx: Transaction, payment_id: UUID, order_id: UUID, owner_id: UUID, amount: Money) -> Payment | None:
+    """Write a new payment; None when the order has one that lives."""
+    return _payment(await tx.one(INSERT, payment_id, order_id, owner_id, amount.amount, amount.currency))
 
 
 async def get(db: Readable, payment_id: UUID) -> Payment | None:

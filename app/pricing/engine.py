@@ -26,12 +26,10 @@ def rounded(numerator: int, denominator: int, currency: CurrencyRow) -> int:
     """A fraction of minor units as a multiple of the currency's step, by its rule; the numerator is not negative."""
     steps, rest = divmod(numerator, denominator * currency.step)
     twice, whole = 2 * rest, denominator * currency.step
-    up = {
-        "down": False,
-        "half-up": twice >= whole,
-        "half-even": twice > whole or (twice == whole and steps % 2 == 1),
-    }[currency.rounding]
-    return (steps + up) * currency.step
+    is_up = twice > whole or (
+        twice == whole and (currency.rounding == "half-up" or (currency.rounding == "half-even" and steps % 2 == 1))
+    )
+    return (steps + (is_up and currency.rounding != "down")) * currency.step
 
 
 def shared(total: int, weights: Sequence[int]) -> list[int]:
@@ -48,10 +46,11 @@ def shared(total: int, weights: Sequence[int]) -> list[int]:
 
 def working_day(day: date, after: int) -> date:
     """So many working days later (Monday to Friday; holidays are not known)."""
-    while after > 0:
-        day += timedelta(days=1)
-        after -= day.weekday() < SATURDAY
-    return day
+    if after < 1:
+        return day
+    weekday = day.weekday()
+    weeks, rest = divmod(min(weekday, SATURDAY - 1) + after, SATURDAY)  # a weekend counts from its Friday
+    return day + timedelta(days=7 * weeks + rest - weekday)
 
 
 def priced(offer: Offer, taxes: TaxProvider, wish: Inputs) -> Result:
@@ -83,14 +82,12 @@ class _Book:
 
     def __init__(self, offer: Offer, wish: Inputs) -> None:
         every = offer.catalogue
-        self._variants, self._wish = offer.variants, wish
-        mine = [price for price in every.prices if price.currency == wish.currency]
-        self._amounts: dict[tuple[str, str], int] = {(p.part, p.key): p.amount for p in mine}
+        self._variants, self._amounts, self._wish = offer.variants, offer.amounts, wish
         self.currency = next(row for row in every.currencies if row.code == wish.currency)
-        zone = next((z.code for z in every.zones if wish.country in z.countries), None)
+        zone = offer.zones.get(wish.country)
         if zone is None:
             raise CountryNotServed(f"we do not send to {wish.country}")
-        self._ways = [s for s in every.shipping if s.zone == zone and s.currency == wish.currency]
+        self._ways = offer.shipping.get((zone.code, wish.currency), ())
         copies: Counter[str] = Counter()
         for item in wish.items:
             copies[self.variant(item.sku).output_class] += item.copies
@@ -105,7 +102,7 @@ class _Book:
             raise VariantUnknown(f"{sku} is not sold any more")
         return self._variants[sku]
 
-    def ways(self) -> list[Shipping]:
+    def ways(self) -> tuple[Shipping, ...]:
         """Every way to send it there; raises `CountryNotServed` when the one asked for is none."""
         if self._wish.way not in {way.code for way in self._ways}:
             raise CountryNotServed(f"{self._wish.way} is not offered in {self._wish.country}")
@@ -124,7 +121,9 @@ class _Book:
             ("class", variant.output_class),
             ("paper", item.paper if item.paper in variant.papers else variant.papers[0]),
         )
-        parts = tuple(Part(part=part, key=key, amount=self._amounts[part, key]) for part, key in keys)
+        parts = tuple(
+            Part(part=part, key=key, amount=self._amounts[self._wish.currency, part, key]) for part, key in keys
+        )
         unit, off = sum(part.amount for part in parts), self._off[variant.output_class]
         discount = rounded(unit * item.copies * off, PER_MILLE, self.currency)
         amount = unit * item.copies - discount

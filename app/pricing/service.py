@@ -7,10 +7,10 @@ from uuid import UUID
 
 import msgspec
 
-from app.catalog.domain import Catalogue, Offer
+from app.catalog.domain import Offer
 from app.catalog.service import Catalog
 from app.drafts.domain import OPEN
-from app.drafts.errors import DraftClosed, QuoteStale
+from app.drafts.errors import DraftClosed
 from app.drafts.service import Drafts
 from app.kernel.db import Database, Transaction
 from app.kernel.events import Origin
@@ -59,7 +59,7 @@ class Quotes:
         catalog: Catalog,
         drafts: Drafts,
         clock: Clock,
-        taxes: Callable[[Catalogue], TaxProvider] = TaxTable,
+        taxes: Callable[[Offer], TaxProvider] = TaxTable,
     ) -> None:
         self._db, self._spine, self._catalog, self._drafts = db, spine, catalog, drafts
         self._clock, self._taxes = clock, taxes
@@ -91,7 +91,7 @@ class Quotes:
             draft_version=draft.version,
             postcode=wish.postcode,
             inputs=inputs,
-            result=engine.priced(offer, self._taxes(offer.catalogue), inputs),
+            result=engine.priced(offer, self._taxes(offer), inputs),
             created_at=now,
             expires_at=now + timedelta(seconds=offer.catalogue.quote_valid_s),
         )
@@ -114,9 +114,9 @@ class Quotes:
         return msgspec.structs.replace(found, state=found.state_at(self._clock.now()))
 
     async def accept(self, tx: Transaction, owner_id: OwnerId, quote_id: UUID) -> AcceptedQuote:
-        """Take a quote for an order.
+        """Take a quote for an order; that its draft is still of that version, freezing it will see.
 
-        Raises `QuoteNotFound`, `QuoteUsed`, `QuoteOver` and, when the draft is another version by now, `QuoteStale`.
+        Raises `QuoteNotFound`, `QuoteUsed`, `QuoteOver`.
         """
         quote = await store.lock(tx, quote_id, owner_id)
         if quote is None:
@@ -126,9 +126,6 @@ class Quotes:
             raise QuoteUsed()
         if state is QuoteState.EXPIRED:
             raise QuoteOver()
-        draft = await self._drafts.read(tx, owner_id, quote.draft_id)
-        if draft.version != quote.draft_version:
-            raise QuoteStale(f"the draft is version {draft.version} now, the price is for {quote.draft_version}")
         told = QuoteAccepted(quote_id=quote.id, draft_id=quote.draft_id)
         await store.transition(tx, self._spine, quote, QuoteState.ACCEPTED, told, OWNER)
         return accepted(quote)
@@ -148,7 +145,7 @@ class Quotes:
 
 def currency_of(offer: Offer, country: str) -> str:
     """The currency offered first in a country; raises `CountryNotServed`."""
-    for zone in offer.catalogue.zones:
-        if country in zone.countries:
-            return zone.currency
-    raise CountryNotServed(f"we do not send to {country}")
+    zone = offer.zones.get(country)
+    if zone is None:
+        raise CountryNotServed(f"we do not send to {country}")
+    return zone.currency

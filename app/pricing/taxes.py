@@ -4,7 +4,7 @@ from typing import Protocol
 
 import msgspec
 
-from app.catalog.domain import Catalogue, Mode
+from app.catalog.domain import Mode, Offer
 from app.pricing.errors import CountryNotServed
 
 
@@ -26,12 +26,12 @@ class TaxProvider(Protocol):
 class TaxTable:
     """The catalogue's own rates; a region's before its country's."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._rates = {(t.country, t.region, t.tax_class): Rate(t.rate, t.mode) for t in catalogue.taxes}
+    def __init__(self, offer: Offer) -> None:
+        self._taxes = offer.taxes
 
     def rate(self, country: str, region: str | None, tax_class: str) -> Rate:
         """From the table."""
-        found = self._rates.get((country, region, tax_class)) or self._rates.get((country, None, tax_class))
+        found = self._taxes.get((country, region, tax_class)) or self._taxes.get((country, None, tax_class))
         if found is None:
             raise CountryNotServed(f"no tax rate is known for {country}")
-        return found
+        return Rate(found.rate, found.mode)

@@ -198,11 +198,11 @@ async def _replay(bare: Any, steps: list[tuple[str, Any]]) -> None:
 
 
 def _told(seen: Sequence[Beside]) -> dict[str, float]:
-    def median(of: Callable[[Beside], float], digits: int = 2) -> float:
-        return round(statistics.median(of(one) for one in seen), digits)
+    def median(of: Callable[[Beside], float]) -> float:
+        return round(statistics.median(of(one) for one in seen), 2)
 
     return {
-        "statements": median(lambda x: x.statements, 0),
+        "statements": int(median(lambda x: x.statements)),
         "ms": median(lambda x: 1000 * x.ours.clock),
         "bare_ms": median(lambda x: 1000 * x.bare.clock),
         "ratio": median(lambda x: x.ours.clock / x.bare.clock),

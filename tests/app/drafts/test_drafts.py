@@ -19,6 +19,7 @@ from app.assets.domain import (
     Brought,
     Found,
 )
+from app.drafts import store as draft_store
 from app.drafts.domain import MOST_COPIES, DraftState, digest_of
 from app.drafts.errors import DraftClosed, DraftNotReady, QuoteStale
 from app.handlers import HANDLERS, Attempt
@@ -403,6 +404,28 @@ class TestOrders:
             async with shop.services.db.transaction() as tx:
                 await drafts.release(tx, draft_id)
         assert await shop.state(draft["id"]) == "ready_for_checkout"
+
+    async def test_a_change_that_was_first_makes_the_version_stale(self, shop: Shop, db: Database) -> None:
+        """Freezing waits for it, and does not take the items that it had seen before."""
+        draft = await shop.draft(item(await shop.ready()))
+        draft_id, drafts = ids.decode("draft", draft["id"]), shop.services.drafts
+
+        locked = asyncio.Event()
+
+        async def freeze() -> None:
+            await locked.wait()
+            async with shop.services.db.transaction() as tx:
+                await drafts.freeze(tx, shop.owner, draft_id, 1)
+
+        freezing = asyncio.create_task(freeze())
+        async with db.transaction() as tx:
+            await draft_store.lock(tx, draft_id)
+            locked.set()
+            while not await tx.value("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+                await asyncio.sleep(0.01)
+            await draft_store.replace_items(tx, draft_id, [])
+        with pytest.raises(QuoteStale):
+            await freezing
 
     async def test_what_is_not_ready_cannot_be_frozen(self, shop: Shop) -> None:
         draft = await shop.draft(item(await shop.photo()))

@@ -1,7 +1,7 @@
 """Prices are exact: property tests over every currency, tax mode and rounding rule."""
 
 import math
-from datetime import date
+from datetime import date, timedelta
 from fractions import Fraction
 from uuid import UUID
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.catalog.domain import CURRENCIES, Catalogue, CurrencyRow, Offer, offer
+from app.catalog.domain import CURRENCIES, CurrencyRow, offer
 from app.catalog.errors import VariantUnknown
 from app.catalog.service import read_files
 from app.pricing.domain import Inputs, Result, Wanted
@@ -22,7 +22,7 @@ from tirage.catalog import FOLDER
 
 CATALOGUE = read_files(FOLDER).catalogue
 OFFER = offer("v", CATALOGUE)
-TABLE = TaxTable(CATALOGUE)
+TABLE = TaxTable(OFFER)
 MONDAY = date(2026, 11, 23)
 SKUS = sorted(OFFER.variants)
 
@@ -96,9 +96,7 @@ class TestSums:
         self, items: tuple[Wanted, ...], currency: str, rates: list[Rate], rule: str, step: int
     ) -> None:
         rows = tuple(msgspec.structs.replace(c, rounding=rule, step=step) for c in CATALOGUE.currencies)
-        other = Offer(
-            version="v", catalogue=msgspec.structs.replace(CATALOGUE, currencies=rows), variants=OFFER.variants
-        )
+        other = offer("v", msgspec.structs.replace(CATALOGUE, currencies=rows))
         result = priced(other, Mixed(*rates), inputs(*items, currency=currency))
         sums_up(result)
         # A rate group's tax is off the exact one by less than a step, however it was shared out.
@@ -170,11 +168,20 @@ class TestParts:
             (MONDAY, 4, date(2026, 11, 27)),
             (MONDAY, 5, date(2026, 11, 30)),
             (date(2026, 11, 28), 1, date(2026, 11, 30)),
+            (date(2026, 11, 29), 1, date(2026, 11, 30)),
+            (date(2026, 11, 29), 0, date(2026, 11, 29)),
+            (date(2026, 11, 27), 11, date(2026, 12, 14)),
             (date(2026, 12, 31), 1, date(2027, 1, 1)),
         ],
     )
     def test_weekends_do_not_count(self, day: date, after: int, then: date) -> None:
         assert working_day(day, after) == then
+
+    @given(st.dates(date(2000, 1, 1), date(2100, 1, 1)), st.integers(0, 60))
+    def test_a_working_day_later_is_one_more(self, day: date, after: int) -> None:
+        later = working_day(day, after + 1)
+        between = [working_day(day, after) + timedelta(days=n) for n in range(1, 4)]
+        assert later == next(one for one in between if one.weekday() < 5)
 
 
 class TestRefusals:
@@ -186,6 +193,6 @@ class TestRefusals:
         unknown = msgspec.structs.replace(item(1, SKUS[0], 1), sku="x")
         with pytest.raises(VariantUnknown):
             priced(OFFER, TABLE, inputs(unknown))
-        untaxed: Catalogue = msgspec.structs.replace(CATALOGUE, taxes=())
+        untaxed = offer("v", msgspec.structs.replace(CATALOGUE, taxes=()))
         with pytest.raises(CountryNotServed, match="tax"):
             priced(OFFER, TaxTable(untaxed), inputs(item(1, SKUS[0], 1)))

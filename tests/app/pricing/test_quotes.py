@@ -146,8 +146,10 @@ class TestAccepting:
     async def test_another_version_is_stale(self, desk: Desk) -> None:
         quote = await desk.ask()
         await desk.change(1, copies=11)
-        with pytest.raises(QuoteStale):
-            await desk.accept(quote["id"])
+        async with desk.services.db.transaction() as tx:
+            taken = await desk.quotes.accept(tx, desk.owner, ids.decode("quote", quote["id"]))
+            with pytest.raises(QuoteStale):
+                await desk.services.drafts.freeze(tx, desk.owner, taken.draft_id, taken.draft_version)
 
     async def test_late_is_too_late_and_is_written_down(self, desk: Desk, db: Database) -> None:
         async with desk.services.db.transaction() as tx:
