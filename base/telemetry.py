@@ -1,6 +1,5 @@
 """Logs and traces: structured JSON lines without bodies, addresses or tokens, tied together by W3C trace ids."""
 
-import contextlib
 import logging
 import random
 import sys
@@ -8,9 +7,22 @@ import traceback
 from contextvars import ContextVar, Token
 from typing import Any, Final
 
+import msgspec
 import structlog
 
-_traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
+
+class Place(msgspec.Struct, frozen=True, gc=False):
+    """Where in which trace something runs: the parts of a `traceparent`, which is its text."""
+
+    trace_id: str
+    span_id: str
+    flags: str
+
+    def __str__(self) -> str:
+        return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
+
+
+_place: ContextVar[Place | None] = ContextVar("place", default=None)
 _per_mille = 1000
 _random = random.Random()
 
@@ -19,8 +31,13 @@ HIDDEN: Final = frozenset({"authorization", "token", "secret", "password", "addr
 
 def new_traceparent() -> str:
     """A W3C `traceparent` (Trace Context level 1) with a random trace and span id, sampled as `sample` says."""
+    return str(new_place())
+
+
+def new_place() -> Place:
+    """The beginning of a new trace."""
     sampled = _per_mille >= 1000 or _random.randrange(1000) < _per_mille
-    return f"00-{_random.getrandbits(128) or 1:032x}-{new_span_id()}-{'01' if sampled else '00'}"
+    return Place(f"{_random.getrandbits(128) or 1:032x}", new_span_id(), "01" if sampled else "00")
 
 
 def new_span_id() -> str:
@@ -34,38 +51,49 @@ def sample(per_mille: int) -> None:
     _per_mille = per_mille
 
 
-def enter(traceparent: str) -> Token[str | None]:
-    """Make `traceparent` the current one until `leave` is given what this returns."""
-    return _traceparent.set(traceparent)
+def place() -> Place | None:
+    """Where this task is."""
+    return _place.get()
 
 
-def leave(before: Token[str | None]) -> None:
-    """Go back to what was current before `enter`; in another task than that one there is nothing to go back to."""
-    with contextlib.suppress(ValueError):
-        _traceparent.reset(before)
+def enter(place: Place) -> Token[Place | None]:
+    """Be at `place` until `leave` is given what this returns."""
+    return _place.set(place)
+
+
+def leave(before: Token[Place | None]) -> None:
+    """Go back to where this was before `enter`; in another task than that one there is nothing to go back to."""
+    try:
+        _place.reset(before)
+    except ValueError:
+        return
 
 
 def follow(traceparent: str | None) -> None:
     """Continue the given trace in this task, or begin a new one when it is absent or malformed."""
-    _traceparent.set(traceparent if traceparent and _is_traceparent(traceparent) else new_traceparent())
+    given = _read(traceparent) if traceparent else None
+    _place.set(given or new_place())
 
 
 def traceparent() -> str | None:
     """The current `traceparent`, to be handed on."""
-    return _traceparent.get()
+    current = _place.get()
+    return None if current is None else str(current)
 
 
 def trace_id() -> str | None:
     """The current trace id: 32 lower-case hex digits."""
-    current = _traceparent.get()
-    return current.split("-")[1] if current else None
+    current = _place.get()
+    return None if current is None else current.trace_id
 
 
-def _is_traceparent(text: str) -> bool:
+def _read(text: str) -> Place | None:
     parts = text.split("-")
     if [len(p) for p in parts] != [2, 32, 16, 2] or parts[0] != "00":
-        return False
-    return all(set(p) <= set("0123456789abcdef") for p in parts) and any(c != "0" for c in parts[1])
+        return None
+    if not all(set(p) <= set("0123456789abcdef") for p in parts) or not any(c != "0" for c in parts[1]):
+        return None
+    return Place(*parts[1:])
 
 
 def _trace(_: Any, __: str, entry: dict[str, Any]) -> dict[str, Any]:

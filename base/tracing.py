@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -26,6 +26,7 @@ FLUSH_S: Final = 0.3
 KEEP_DAYS: Final = 7
 LOOK_S: Final = 3600
 PENDING: Final = 10_000
+SAMPLED: Final = "01"
 
 Attribute = str | int
 
@@ -56,18 +57,22 @@ def read_tracing(read: Reader) -> TraceSettings:
     )
 
 
-class Span:
-    """A span in work; set `name`, `attributes` and `error` before it ends."""
+class Span(msgspec.Struct):
+    """A span in work; set `name`, `attributes` and `error` before it ends. Encoded, it is a line of a file.
 
-    __slots__ = ("attributes", "began", "ended", "error", "kind", "name", "parent_id", "span_id", "trace_id")
+    `began` is UNIX time in nanoseconds, `us` how long it took.
+    """
 
-    def __init__(self, name: str, kind: str, trace_id: str, span_id: str, parent_id: str) -> None:
-        self.name, self.kind = name, kind
-        self.trace_id, self.span_id, self.parent_id = trace_id, span_id, parent_id
-        self.attributes: dict[str, Attribute] = {}
-        self.error: str | None = None
-        self.began = time.time_ns()
-        self.ended = 0
+    trace_id: str = msgspec.field(name="traceId")
+    span_id: str = msgspec.field(name="spanId")
+    parent_id: str = msgspec.field(name="parentId")
+    name: str
+    kind: str
+    attributes: dict[str, Attribute]
+    began: int = msgspec.field(name="startNs")
+    us: int = 0
+    error: str | None = None
+    process: str = ""
 
 
 Sink = Callable[[Span], None]
@@ -89,33 +94,35 @@ class _Within:
         self._name, self._kind, self._attributes = name, kind, attributes
 
     def __enter__(self) -> Span:
-        current = telemetry.traceparent() or telemetry.new_traceparent()
-        _, trace_id, parent_id, self._flags = current.split("-")
-        self._made = made = Span(self._name, self._kind, trace_id, telemetry.new_span_id(), parent_id)
-        made.attributes = self._attributes
-        self._before = telemetry.enter(f"00-{trace_id}-{made.span_id}-{self._flags}")
+        outer = telemetry.place() or telemetry.new_place()
+        self._flags = outer.flags
+        self._made = made = _child(outer, self._name, self._kind, self._attributes, time.time_ns())
+        self._before = telemetry.enter(telemetry.Place(made.trace_id, made.span_id, outer.flags))
         return made
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        made = self._made
         if kind is not None:
-            made.error = made.error or kind.__name__
+            self._made.error = self._made.error or kind.__name__
         telemetry.leave(self._before)
-        made.ended = time.time_ns()
-        if self._flags == "01":
-            for sink in _sinks:
-                sink(made)
+        if self._flags == SAMPLED:
+            _end(self._made)
 
 
 def past(name: str, began_ns: int, error: str | None = None, **attributes: Attribute) -> None:
     """Tell of something that ran from `began_ns` (UNIX time) until now, as a child of the current context."""
-    current = telemetry.traceparent()
-    if current is None or not current.endswith("-01"):
-        return
-    _, trace_id, parent_id, _ = current.split("-")
-    made = Span(name, "internal", trace_id, telemetry.new_span_id(), parent_id)
-    made.attributes.update(attributes)
-    made.began, made.ended, made.error = began_ns, time.time_ns(), error
+    current = telemetry.place()
+    if current is not None and current.flags == SAMPLED:
+        made = _child(current, name, "internal", attributes, began_ns)
+        made.error = error
+        _end(made)
+
+
+def _child(of: telemetry.Place, name: str, kind: str, attributes: dict[str, Attribute], began_ns: int) -> Span:
+    return Span(of.trace_id, telemetry.new_span_id(), of.span_id, name, kind, attributes, began_ns)
+
+
+def _end(made: Span) -> None:
+    made.us = (time.time_ns() - made.began) // 1000
     for sink in _sinks:
         sink(made)
 
@@ -140,6 +147,9 @@ def close() -> None:
         _closers.pop()()
 
 
+_LINES: Final = msgspec.json.Encoder()
+
+
 class _Files:
     """One JSON object a line in `PROCESS.PID.jsonl`, written by a thread; the file before is kept as `….1`."""
 
@@ -154,6 +164,7 @@ class _Files:
     def add(self, ended: Span) -> None:
         """Keep a span for the next flush; when the disk cannot follow, spans are dropped, never requests delayed."""
         if len(self._pending) < PENDING:
+            ended.process = self._process
             self._pending.append(ended)
 
     def close(self) -> None:
@@ -174,26 +185,12 @@ class _Files:
         pending, self._pending = self._pending, []
         if not pending:
             return
-        lines = b"".join(msgspec.json.encode(self._line(ended)) + b"\n" for ended in pending)
+        lines = _LINES.encode_lines(pending)
         with contextlib.suppress(OSError):
             if self._path.exists() and self._path.stat().st_size > MAX_FILE:
                 self._path.replace(self._path.with_suffix(".jsonl.1"))
             with self._path.open("ab") as out:
                 out.write(lines)
-
-    def _line(self, ended: Span) -> dict[str, Any]:
-        return {
-            "traceId": ended.trace_id,
-            "spanId": ended.span_id,
-            "parentId": ended.parent_id,
-            "process": self._process,
-            "name": ended.name,
-            "kind": ended.kind,
-            "startNs": ended.began,
-            "us": (ended.ended - ended.began) // 1000,
-            "error": ended.error,
-            "attributes": ended.attributes,
-        }
 
 
 def forget_old(folder: Path, days: int = KEEP_DAYS) -> None:
@@ -231,7 +228,7 @@ def _collector(process: str, endpoint: str, ca: str | None) -> tuple[Sink, Calla
                 kind=SpanKind[ended.kind.upper()],
                 status=Status(StatusCode.ERROR, ended.error) if ended.error else Status(),
                 start_time=ended.began,
-                end_time=ended.ended,
+                end_time=ended.began + ended.us * 1000,
             )
         )
 

@@ -330,4 +330,5 @@ def _seen(row: Any) -> Seen:
 def _asset(row: Any) -> Asset:
     fields = dict(row)
     fields.pop(NTH, None)
-    return Asset(**{**fields, "state": AssetState(fields["state"]), "notes": tuple(fields["notes"])})
+    fields.update(state=AssetState(fields["state"]), notes=tuple(fields["notes"]))
+    return Asset(**fields)

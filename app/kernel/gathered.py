@@ -48,8 +48,9 @@ class Gathering(Generic[Q, R]):
     async def _work(self) -> None:
         try:
             while self._waiting:
-                names = list(self._waiting)[: self._most]
-                await self._settle([self._waiting.pop(name) for name in names])
+                batch, self._waiting = list(self._waiting.values()), {}
+                for first in range(0, len(batch), self._most):
+                    await self._settle(batch[first : first + self._most])
         finally:
             self._task = None
 

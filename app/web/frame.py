@@ -69,12 +69,13 @@ class Frame:
                 await self._too_slow(scope, answer)
             finally:
                 self._calls.discard(call)
+                call.task = None  # the task's context leads back here: without this only the collector would free both
                 route = self._observe(scope, answer.status, (answer.began or time.perf_counter()) - began)
                 _describe(span, scope["method"], route, answer.status)
 
     def _watched(self, address: str, secure: bool) -> Call:
         loop = asyncio.get_running_loop()
-        call = Call(address, secure, asyncio.current_task(), loop.time() + self._limit_s)
+        call = Call(address, secure, asyncio.current_task(loop), loop.time() + self._limit_s)
         self._calls.add(call)
         CURRENT.set(call)
         if self._looking is None:
@@ -132,16 +133,17 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status, self.began = message["status"], time.perf_counter()
-            message["headers"] = [*message.get("headers", ()), *self._extra(message.get("headers", ()))]
+            message["headers"] = self._headers(message.get("headers", ()))
         await self._send(message)
 
-    def _extra(self, present: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    def _headers(self, given: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         headers = [
+            *given,
             (b"x-request-id", self.call.request_id.encode()),
             (b"x-content-type-options", b"nosniff"),
             (b"x-trace-id", self.call.trace_id.encode()),
         ]
-        if not any(name == b"cache-control" for name, _ in present):
+        if b"cache-control" not in dict(headers):
             headers.append((b"cache-control", b"no-store"))
         if self._hsts:
             headers.append((b"strict-transport-security", self._hsts))

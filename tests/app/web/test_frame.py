@@ -1,6 +1,7 @@
 """What surrounds every call: ids, traces, limits, proxies, origins, metrics."""
 
 import asyncio
+import gc
 import ipaddress
 from typing import Any
 
@@ -12,7 +13,8 @@ from litestar import get
 
 from app.kernel.db import Database
 from app.kernel.quotas import Quota, QuotaExceeded, spend
-from app.main import create_app
+from app.main import Api, create_app
+from app.web.call import Call
 from app.web.proxies import client_address
 from app.web.rates import Bucket
 from base import ids
@@ -36,6 +38,33 @@ class TestIds:
     async def test_every_call_has_its_own_id(self, client: httpx.AsyncClient) -> None:
         found = {(await client.get(path)).headers["x-request-id"] for path in ("/healthz", "/healthz", "/nowhere")}
         assert len(found) == 3
+
+
+class TestMemory:
+    async def test_a_call_leaves_nothing_to_the_collector(self, app: Api) -> None:
+        scope = {"type": "http", "method": "GET", "path": "/healthz", "raw_path": b"/healthz", "query_string": b""}
+        statuses: list[int] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        async def alive() -> int:
+            """Calls that are held after one more."""
+            await asyncio.create_task(app({**scope, "headers": [], "state": {}}, receive, send))
+            return sum(isinstance(found, Call) for found in gc.get_objects())
+
+        gc.collect()
+        gc.disable()
+        try:
+            held = [await alive() for _ in range(3)]  # the first one may be: the clock for all began in its context
+        finally:
+            gc.enable()
+        assert statuses == [200] * 3
+        assert held[1] == held[2]
 
 
 class TestRates:
