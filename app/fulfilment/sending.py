@@ -93,7 +93,7 @@ class Sending:
                 return
         await self._check(order)
         worded = self._worded(order)
-        if not await self._begin(found, vendor, await _cost(vendor, worded)):
+        if not await self._begin(order, vendor, await _cost(vendor, worded), finish):
             return
         try:
             created = await vendor.create(worded)
@@ -103,8 +103,20 @@ class Sending:
         async with self._db.transaction() as tx:
             current = await store.lock(tx, found.id)
             assert current is not None
-            await self._fulfilments.submitted(tx, current, created.vendor_order_id, created.read, "create")
+            await self._sent(tx, current, created.vendor_order_id, created.read, "create")
             await finish(tx)
+
+    async def _sent(
+        self, tx: Transaction, current: Fulfilment, vendor_order_id: str, read: Read | None, via: str
+    ) -> Fulfilment:
+        """The vendor has it; a dispute that began while it was being sent has come too late to hold it back."""
+        found = await self._fulfilments.submitted(tx, current, vendor_order_id, read, via)
+        if current.state is FulfilmentState.SUBMITTING and await self._is_disputed(tx, found):
+            await self._fulfilments.contradicted(tx, found, "sent-while-disputed")
+        return found
+
+    async def _is_disputed(self, tx: Transaction, found: Fulfilment) -> bool:
+        return self._disputed is not None and await self._disputed(tx, found.order_id)
 
     async def _gather(self, fulfilment_id: UUID, finish: Finish) -> Order | None:
         async with self._db.transaction() as tx:
@@ -114,7 +126,7 @@ class Sending:
                 return None
             recipient = await self._recipients(tx, found.order_id, found.owner_id)
             lines = tuple(await store.lines(tx, found.id))
-            if await self._waits(tx, found, lines, finish):
+            if found.begun_at is None and await self._waits(tx, found, lines, finish):
                 return None
             why = "recipient-gone"
             try:
@@ -130,14 +142,12 @@ class Sending:
             return None
 
     async def _waits(self, tx: Transaction, found: Fulfilment, lines: Sequence[Line], finish: Finish) -> bool:
-        """Put it off while one of its photos is flagged or its payment is disputed; what the vendor may have already is
-        not held back."""
-        if found.begun_at is not None:
-            return False
+        """Put it off while one of its photos is flagged or its payment is disputed; the next look begins with asking
+        whether the vendor has it all the same."""
         is_flagged = self._held is not None and await self._held(tx, [line.asset_id for line in lines])
         if is_flagged:
             await alerts.alert(tx, "photo-flagged", Severity.WARNING, name_of(found.id))
-        elif self._disputed is None or not await self._disputed(tx, found.order_id):
+        elif not await self._is_disputed(tx, found):
             return False
         await finish(tx)
         await self._fulfilments.plan_work(tx, found.id, "submit", after_s=HELD_S)
@@ -148,7 +158,7 @@ class Sending:
             current = await store.lock(tx, found.id)
             assert current is not None
             for read in existing:
-                current = await self._fulfilments.submitted(tx, current, read.seen.vendor_order_id, read, "find")
+                current = await self._sent(tx, current, read.seen.vendor_order_id, read, "find")
             await finish(tx)
 
     async def _check(self, order: Order) -> None:
@@ -175,12 +185,17 @@ class Sending:
         async with self._db.transaction() as tx:
             await self._fulfilments.contradicted(tx, found, rule)
 
-    async def _begin(self, found: Fulfilment, vendor: Vendor, cost: Money | None) -> bool:
-        """Note, before the call, that the vendor may have it; False when it was cancelled meanwhile."""
-        link_s = self._files.link_s
+    async def _begin(self, order: Order, vendor: Vendor, cost: Money | None, finish: Finish) -> bool:
+        """Note, before the call, that the vendor may have it; False when it was cancelled meanwhile, or must wait.
+
+        An earlier call whose answer was lost does not count as sent: the vendor did not know of it just now.
+        """
+        link_s, found = self._files.link_s, order.fulfilment
         async with self._db.transaction() as tx:
             current = await store.lock(tx, found.id)
             if current is None or current.state is not FulfilmentState.SUBMITTING:
+                return False
+            if await self._waits(tx, current, order.lines, finish):
                 return False
             now = self._clock.now()
             await store.begin(tx, found.id, now, now + timedelta(seconds=link_s), cost)

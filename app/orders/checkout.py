@@ -306,6 +306,7 @@ class Checkout:
             await self._fulfilments.cancel(tx, order.id, reason="dispute-lost", origin=origin)
         elif order.id not in banks.open:
             for found in await self._fulfilments.of_order(tx, order.id):
+                await alerts.settle(tx, "sent-while-disputed", ids.encode("fulfilment", found.id))
                 if found.state is State.SUBMITTING and found.not_before <= now:
                     await self._fulfilments.resume(tx, found.id)
 

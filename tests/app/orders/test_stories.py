@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from app.kernel.alerts import open_alerts
 from app.orders.service import OrderView
 from base import ids
+from base.ids import OrderId
 from tests.app.orders.invariants import broken
 from tests.app.orders.world import Bought, World
 from tirage.main import main
@@ -233,6 +235,45 @@ async def test_a_dispute_holds_back_what_is_not_sent(world: World, end: str) -> 
     assert await broken(world) == []
     story = await world.services.orders.story_for_operators(shown.order.id)
     assert [entry.name for entry in story.entries].count("payment.disputed") == 2
+
+
+@pytest.mark.parametrize("fault", ["timeout_after", "error_before"])
+async def test_a_dispute_while_it_is_being_sent_holds_it_or_is_a_case(world: World, fault: str) -> None:
+    """The answer to our sending was lost: did the printer get it, or not? Either way the dispute is not passed over."""
+    order = await paid(world, [1])
+    await pass_time(world, 5)
+    await world.turn_printer(faults=[{"on": "create", "kind": fault}], produce_s=3_600)
+    await world.later(900)
+    await world.work()  # one attempt
+    has_it = len(world.printer.book.all())
+    assert has_it == (fault == "timeout_after")
+
+    async def says(status: str) -> None:
+        await world.dispute(order, status)
+        async with world.services.db.reading() as db:
+            money = await world.services.payments.of_order(db, OrderId(ids.decode("order", order.id)))
+        assert money is not None
+        assert await world.services.payments.read(money.payment_id)
+
+    await says("needs_response")
+    await pass_time(world, 60, 601, 601)
+    assert len(world.printer.book.all()) == has_it  # not sent again
+    shown = await view(world, order)
+    assert (shown.shown.state, shown.holds) == ("on_hold", {"payment_disputed"})
+    async with world.services.db.reading() as db:
+        (made,) = await world.services.fulfilments.of_order(db, shown.order.id)
+    assert made.state == ("submitted" if has_it else "submitting")
+    case = {"sent-while-disputed"} if has_it else set()
+    assert await alerts(world) == {"payment-disputed"} | case
+    story = await world.services.orders.story_for_operators(shown.order.id)
+    assert [entry.name for entry in story.entries].count("fulfilment.contradicted") == has_it
+    assert "held for: payment_disputed" in (await tirage(world, "show", order.id))[1]
+    await says("won")
+    await pass_time(world, 60, 3_600, MOST_S, MOST_S)
+    assert (len(world.printer.book.all()), (await view(world, order)).shown.state) == (1, "shipped")
+    async with world.services.db.transaction(readonly=True) as tx:
+        assert await open_alerts(tx) == []
+    assert await broken(world) == []
 
 
 async def test_a_dispute_about_what_is_shipped_changes_nothing_of_it(world: World) -> None:
