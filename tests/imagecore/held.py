@@ -1,11 +1,13 @@
-"""A table for the decode child: the ingest, and what the child still holds when glibc has given back what is free.
+"""A table for the decode child: the ingest, and what the child holds between two jobs.
 
-After a large block was freed, glibc keeps up to 64 MB at hand, and resident memory swings by that from job to job. What
-jobs leave behind is seen only without it.
+Used heap and Python's blocks count to the byte what jobs leave behind; resident memory swings, since glibc keeps up to
+64 MB at hand after a large block was freed, and so is read once more after glibc was told to give back what is free.
 """
 
 import ctypes
 import gc
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -17,14 +19,50 @@ from imagecore.jail_wire import Output
 OPERATIONS: Final = {"ingest": "imagecore.render:ingest", "held": "jail_table:held"}
 
 
-def resident_kb() -> int:
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """What one child holds. `used` is bytes of malloc'ed blocks in use, of all arenas and those mapped singly."""
+
+    pid: int
+    threads: int
+    used: int
+    blocks: int
+    resident_kb: int
+    trimmed_kb: int
+
+
+class _Mallinfo(ctypes.Structure):
+    """glibc's `struct mallinfo2` (mallinfo(3))."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+        )
+    ]  # fmt: skip
+
+
+_LIBC: Final = ctypes.CDLL(None)
+_mallinfo: Final = _LIBC.mallinfo2
+_mallinfo.restype = _Mallinfo
+
+
+def status(field: str) -> int:
+    """A number of this process's status: resident KiB, threads."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
 def held(_: bytes, __: Sequence[bytes]) -> Iterator[Output]:
-    """Resident KiB as they are, and after everything that is free was given back."""
-    before = resident_kb()
+    resident = status("VmRSS")
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    yield Output(name="held", data=msgspec.json.encode((before, resident_kb())))
+    heap = _mallinfo()
+    _LIBC.malloc_trim(0)
+    told = Held(
+        pid=os.getpid(),
+        threads=status("Threads"),
+        used=heap.uordblks + heap.hblkhd,
+        blocks=sys.getallocatedblocks(),
+        resident_kb=resident,
+        trimmed_kb=status("VmRSS"),
+    )
+    yield Output(name="held", data=msgspec.json.encode(told))

@@ -32,6 +32,7 @@ SMALL = [
 ]  # fmt: skip
 LARGE = ["icc-truncated-profile.jpg", "neardup-forest-b.webp", "orient-webp-6.webp", "avif-iphone-gps.avif",
          "avif-8bit-420.avif", "subsampling-410.jpg"]  # fmt: skip
+HELD = Path(__file__).with_name("held.py")
 SELDOM = 10
 """A large file is taken once where a small one is taken so many times: its decoders are the same."""
 PHOTOS = ["social-whatsapp.jpg", "orient-land-6.jpg", "icc-adobe-rgb-face.jpg", "cmyk-swop-adobe-inverted.jpg",
@@ -165,31 +166,69 @@ def slope(samples: list[tuple[float, int]]) -> float:
     return float(np.polyfit(seconds, kb, 1)[0]) * 3600 / 1024
 
 
+def held(jail: Jail) -> dict[str, int]:
+    """What the child tells of its memory (`held.py`)."""
+    (told,) = jail.run("held", b"", [], 60)
+    return dict(msgspec.json.decode(told.data))
+
+
+def grown(samples: list[dict[str, int]], what: str) -> int:
+    """By how much a figure rose since the child has had as many threads as at the end: each keeps some 4 kB."""
+    alike = [each[what] for each in samples if each["threads"] == samples[-1]["threads"]]
+    return alike[-1] - alike[0]
+
+
 def test_memory_does_not_creep(photos: Path) -> None:
     """One child, never replaced, and its parent: after a third of the time as warm-up, at most 1 MB more an hour.
 
     The child is asked what it holds without what glibc keeps at hand (`held.py`); how its resident memory swings with
-    that is printed. Under half an hour the figure is held to 1 MB over the whole run instead: noise is no slope.
+    that is printed. Under half an hour the figure is held to 1 MB over the whole run instead: noise is no slope. Used
+    heap is counted, not measured: it may not rise at all.
     """
     minutes = float(os.environ.get("TIRAGE_SOAK_MINUTES", "60"))
     raws = [(photos / name).read_bytes() for name in PHOTOS]
     samples: dict[str, list[tuple[float, int]]] = {"child": [], "parent": []}
     swing: list[int] = []
-    table = Path(__file__).with_name("held.py")
-    with Jail.open(Limits(jobs=1 << 40), preload=("ingest",), table=table) as jail:
+    told: list[dict[str, int]] = []
+    with Jail.open(Limits(jobs=1 << 40), preload=("ingest",), table=HELD) as jail:
         start, done = time.monotonic(), 0
         while (now := time.monotonic() - start) < minutes * 60:
             for raw in raws:
                 assert outcome(jail, "ingest", raw, 600) == "accept"
                 done += 1
-            (told,) = jail.run("held", b"", [], 60)
-            resident, held = msgspec.json.decode(told.data, type=tuple[int, int])
-            swing.append(resident)
+            told.append(held(jail))
+            swing.append(told[-1]["resident_kb"])
             if now > minutes * 20:
-                samples["child"].append((now, held))
+                samples["child"].append((now, told[-1]["trimmed_kb"]))
                 samples["parent"].append((now, resident_kb()))
-    print(f"resident child {min(swing) >> 10} to {max(swing) >> 10} MB")
+    late = told[-len(samples["child"]) :]
+    print(f"resident child {min(swing) >> 10} to {max(swing) >> 10} MB, threads {late[0]['threads']} to "
+          f"{late[-1]['threads']}, used heap {late[0]['used']} to {late[-1]['used']} bytes, blocks of Python "
+          f"{late[0]['blocks']} to {late[-1]['blocks']}")  # fmt: skip
     hourly = {name: slope(taken) for name, taken in samples.items()}
     for name, taken in samples.items():
         print(f"{name}: {done} jobs, {taken[0][1]} to {taken[-1][1]} KiB, {hourly[name]:.3f} MB/h")
+    assert len({each["pid"] for each in late}) == 1
+    assert grown(late, "used") == 0
     assert max(hourly.values()) <= (1 if minutes >= 30 else 60 / minutes)
+
+
+def test_small_jobs_leave_nothing(photos: Path) -> None:
+    """As many jobs in minutes as real photos in hours: small files of every kind, accepted and refused.
+
+    `TIRAGE_SOAK_JOBS` of them (20,000), the first third as warm-up; then used heap stays to the byte, and Python takes
+    less than a small block in four jobs.
+    """
+    count = int(os.environ.get("TIRAGE_SOAK_JOBS", "20000"))
+    raws = [*(raw for raw in made() if len(raw) < 100_000), (photos / "bad-truncated.png").read_bytes()[:5000], b"GIF8"]
+    told: list[dict[str, int]] = []
+    with Jail.open(Limits(jobs=1 << 40), preload=("ingest",), table=HELD) as jail:
+        for number in range(count):
+            outcome(jail, "ingest", raws[number % len(raws)], 600)
+            if number % (20 * len(raws)) == 0:
+                told.append(held(jail))
+    print(*told, sep="\n")
+    late = told[len(told) // 3 :]
+    assert len({each["pid"] for each in late}) == 1
+    assert grown(late, "used") == 0
+    assert grown(late, "blocks") < count // 4
