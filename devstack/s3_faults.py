@@ -93,8 +93,8 @@ class S3Faults:
         self._faults: list[Fault] = []
         self._ended: set[str] = set()
         self._running: set[asyncio.Task[Any]] = set()
-        self.seen: list[str] = []
-        """Every operation that came, in order."""
+        self.seen: list[tuple[str, str]] = []
+        """Every operation that came, and the path it was for, in order."""
 
     @property
     def url(self) -> str:
@@ -147,7 +147,7 @@ class S3Faults:
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = _parsed(await reader.readuntil(b"\r\n\r\n"))
         operation = request.operation
-        self.seen.append(operation)
+        self.seen.append((operation, urlsplit(request.target).path))
         fault = self._fault_for(operation)
         kind = None if fault is None else fault.kind
         if request.header(b"expect"):
