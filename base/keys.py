@@ -31,6 +31,11 @@ def facts(asset: str, engine: str) -> str:
     return f"{asset}/{engine}/{FACTS}"
 
 
+def quality(asset: str, engine: str, revision: int) -> str:
+    """What the original's own pixels told of its quality, as JSON, beside the ancestor."""
+    return f"{asset}/{engine}/quality-{revision}.json"
+
+
 def analysis(asset: str, engine: str, revision: int) -> str:
     """What was seen on the photo, as JSON, beside the ancestor."""
     return f"{asset}/{engine}/analysis-{revision}.json"

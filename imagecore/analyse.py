@@ -1,7 +1,8 @@
 """What a photo shows and how good it is: faces, text, sharpness, exposure, noise, JPEG damage.
 
-Runs in a child of its own kind: it holds the models (240 MB resident), and needs `LIMITS`. Quality is measured on the
-original's own pixels, as stored; faces and text on the upright picture.
+Runs in a child of its own kind: it holds the models (240 MB resident), and needs `LIMITS`. Faces and text are looked
+for on the upright picture, for which the stored ancestor is enough. Quality is measured where the original is decoded
+anyway (`measuring`); only where it was not, the original is decoded for it here.
 """
 
 import ctypes
@@ -10,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from imagecore import colour, containers, faces, likeness, models, quality, text, vips
+from imagecore import colour, containers, faces, likeness, measuring, models, text, vips
 from imagecore.findings import Analysis
 from imagecore.jail_wire import Limits, Output
 from imagecore.likeness import Fingerprint
@@ -22,21 +23,17 @@ REVISION: Final = 1
 
 LIMITS: Final = Limits(memory_mb=1400, output_mb=16, jobs=200, nice=10)
 """Nobody waits for it as for a preview, so it steps back."""
-MOST_PIXELS: Final = 3072
-"""Quality looks at no more than this many columns and rows, from the middle."""
-_GRID: Final = 8
 _M_MMAP_THRESHOLD: Final = -3  # malloc.h
 _LARGE: Final = 4 << 20
-_LEAST: Final = quality.TILE + 2
 
 
 def analyse(raw: bytes, ancestor: bytes | None = None) -> Analysis:
     """The findings; a stored `ancestor` of the same photo saves a decode. Raises `Rejected`, `PixelFailure`."""
-    return _findings(proxy(_small(ancestor or raw)), raw)
+    return _findings(proxy(_small(ancestor or raw)), measuring.quality_of(raw))
 
 
-def _findings(rgb: Any, raw: bytes) -> Analysis:
-    return Analysis(revision=REVISION, faces=faces.find(rgb), text=text.find(rgb), quality=quality_of(raw))
+def _findings(rgb: Any, quality: Quality | None) -> Analysis:
+    return Analysis(revision=REVISION, faces=faces.find(rgb), text=text.find(rgb), quality=quality)
 
 
 def _small(raw: bytes) -> vips.Image:
@@ -61,27 +58,18 @@ def proxy(image: vips.Image) -> Any:
         return flat.numpy()
 
 
-def quality_of(raw: bytes) -> Quality | None:
-    """The quality of the stored pixels, without turning or scaling them."""
-    image = load(raw) if containers.sniff(raw) == "heic" else vips.open_buffer(raw, sequential=True)
-    width, height = min(image.width, MOST_PIXELS), min(image.height, MOST_PIXELS)
-    if min(width, height) < _LEAST:
-        return None
-    left, top = ((side - part) // 2 // _GRID * _GRID for side, part in ((image.width, width), (image.height, height)))
-    with vips.failures():
-        part = image.crop(left, top, width, height)
-        gray = part.colourspace("b-w").extract_band(0)
-        level = gray if gray.format == "uchar" else (gray / 257).cast("uchar")
-        return quality.measure(memoryview(level.write_to_memory()), width, height)
+def operation(params: bytes, inputs: Sequence[bytes]) -> Iterator[Output]:
+    """The jail's `analyse`: the findings, then the fingerprint, as JSON.
 
-
-def operation(_: bytes, inputs: Sequence[bytes]) -> Iterator[Output]:
-    """The jail's `analyse`: original and, optionally, ancestor in; the findings, then the fingerprint as JSON out."""
+    Parameters are the quality as it was kept (`measuring.encode`), inputs the ancestor. Where nothing was kept the
+    parameters are empty, and the original is the last input.
+    """
     _return_large_blocks()
-    small = _small(inputs[-1])
+    small = _small(inputs[0])
     look, rgb = _fingerprint(small), proxy(small)
     del small  # as large as a photo may be; the models need the room
-    yield Output(name="analysis", data=msgspec.json.encode(_findings(rgb, inputs[0])))
+    quality = measuring.decode(params) if params else measuring.quality_of(inputs[-1])
+    yield Output(name="analysis", data=msgspec.json.encode(_findings(rgb, quality)))
     yield Output(name="fingerprint", data=msgspec.json.encode(look))
 
 

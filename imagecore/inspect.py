@@ -83,6 +83,25 @@ def _per_pixel(facts: Facts) -> int:
     return bands * wide
 
 
+KEPT_PIXELS: Final = 64_000_000
+"""Larger pictures are not kept whole, whatever their memory: phones make 48 to 50 MP."""
+
+
+def may_keep(facts: Facts) -> bool:
+    """Whether a picture's own pixels may stay in memory beside all that decoding it takes."""
+    if _is_decoded_whole(facts):
+        return True
+    pixels = (facts.width or 0) * (facts.height or 0)
+    bands = {"gray": 1, "rgb": 3}.get((facts.colour_space or "rgb").partition("+")[0], 4) + facts.alpha
+    held = pixels * bands * (((facts.bits or 8) + 7) // 8)
+    return pixels <= KEPT_PIXELS and memory_needed(facts) + held <= memory_budget()
+
+
+def _is_decoded_whole(facts: Facts) -> bool:
+    """Whether its decoder holds all pixels anyway, which `memory_needed` counts."""
+    return facts.format == "heic" or facts.colour_space == "cmyk"
+
+
 def refuse_oversized(facts: Facts) -> None:
     """Raise `Rejected` where sides, pixels or frames are over the limits or this process's memory."""
     width, height = facts.width or 0, facts.height or 0
@@ -265,34 +284,46 @@ def is_srgb(profile: bytes) -> bool:
 
 
 class Decoded(msgspec.Struct, frozen=True):
-    """A picture in memory at the size asked for: upright, sRGB, maybe with alpha; and what decoding told."""
+    """A picture in memory at the size asked for: upright, sRGB, maybe with alpha; and what decoding told.
+
+    `stored`: the file's own pixels, unturned and unscaled, in memory; None unless they were to be kept and may be.
+    """
 
     image: Any
     damaged: bool
     translucent: bool
+    stored: Any
 
 
-def decode(raw: bytes, facts: Facts, width: int, height: int) -> Decoded:
-    """Decode once, shrinking on the way, to exactly `width` x `height` in sRGB, 8 bit.
+def decode(raw: bytes, facts: Facts, width: int, height: int, *, keep: bool = False) -> Decoded:
+    """Decode once, shrinking on the way, to exactly `width` x `height` in sRGB, 8 bit; the same bytes with `keep`.
 
     A JPEG with faults inside that still reads to its end is damaged, not refused. Raises `Rejected` (`corrupt` or
     `truncated`).
     """
+    shrink = _jpeg_shrink(facts, max(width, height))
+    keep = keep and shrink == 1 and may_keep(facts)
+    is_whole = _is_decoded_whole(facts)
     attempts = ("warning", "error") if facts.format == "jpeg" else ("error",)
     for attempt in attempts:
         try:
-            image = vips.in_memory(_decode(raw, facts, width, height, attempt))
+            stored = _stored(raw, facts, shrink, attempt)
+            if keep and not is_whole:
+                stored = vips.in_memory(stored)
+            image = vips.in_memory(_resized(stored, facts, width, height))
         except PixelFailure as error:
             failure = error
         else:
             with vips.failures():
                 translucent = bool(image.hasalpha() and image[image.bands - 1].min() < 255)
-            return Decoded(image, attempt != attempts[0], translucent)
+            return Decoded(image, attempt != attempts[0], translucent, stored if keep else None)
     raise Rejected(_meaning(str(failure)), str(failure)[:200])
 
 
 def _jpeg_shrink(facts: Facts, side: int) -> int:
-    """How much a JPEG may shrink while it is decoded and leave at least twice the size wanted."""
+    """How much a JPEG may shrink while it is decoded and leave at least twice the size wanted; others may not."""
+    if facts.format != "jpeg" or facts.colour_space == "cmyk":
+        return 1
     room = max(facts.width or 0, facts.height or 0) // (2 * side)
     return next((shrink for shrink in (8, 4, 2) if room >= shrink), 1)
 
@@ -302,26 +333,33 @@ def _meaning(text: str) -> Reason:
     return Reason.TRUNCATED if any(word in text.lower() for word in words) else Reason.CORRUPT
 
 
-def _decode(raw: bytes, facts: Facts, width: int, height: int, fail_on: str) -> vips.Image:
-    """The lazy picture. Where it is converted both profiles are named: libvips is slow, or keeps a wrong one, else.
+def _stored(raw: bytes, facts: Facts, shrink: int, fail_on: str) -> vips.Image:
+    """The lazy picture as it is stored (HEIC upright, since its decoder turns it), a JPEG so many times smaller.
 
     Only JPEG shrinks while it loads, by its own loader: libvips' `thumbnail_buffer` forgets `fail_on`, and for AVIF it
     may take a stranger's embedded thumbnail for the picture.
     """
+    if facts.format == "heic":
+        return load(raw, fail_on=fail_on)
+    if facts.colour_space == "cmyk":
+        return vips.open_buffer(raw, fail_on=fail_on)
+    if facts.format == "jpeg":
+        return vips.open_jpeg(raw, fail_on=fail_on, shrink=shrink)
+    return vips.open_buffer(raw, fail_on=fail_on, sequential=True)
+
+
+def _resized(stored: vips.Image, facts: Facts, width: int, height: int) -> vips.Image:
+    """Upright, in sRGB, at this size. Where it is converted both profiles are named: libvips is slow, or keeps a wrong
+    one, else.
+    """
     options: dict[str, Any] = {"height": height, "size": "force"}
-    plain = _is_plain(facts)
+    plain, image = _is_plain(facts), stored
     if not plain:
         is_p3 = facts.profile is not None and facts.profile.origin is Origin.CICP and not facts.profile.is_srgb
         options |= {"input_profile": "p3" if is_p3 else "srgb", "output_profile": "srgb", "intent": "relative"}
-    if facts.format == "jpeg" and facts.colour_space != "cmyk":
-        image = vips.open_jpeg(raw, fail_on=fail_on, shrink=_jpeg_shrink(facts, max(width, height)))
-    elif facts.format == "heic" or facts.colour_space == "cmyk":
-        image = load(raw, fail_on=fail_on)
-    else:
-        image = vips.open_buffer(raw, fail_on=fail_on, sequential=True)
-    if facts.colour_space == "cmyk":
-        image = colour.convert(image, colour.named("srgb"))
     with vips.failures():
+        if facts.colour_space == "cmyk":
+            image = colour.convert(vips.bare(stored.autorot()), colour.named("srgb"))
         small = image.thumbnail_image(width, **options)
     return vips.with_profile(small, vips.built_in_profile("srgb")) if plain else small
 

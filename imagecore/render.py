@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from imagecore import colour, engine, geometry, icc, inspect, proof, recipe, thumbhash, vips
+from imagecore import colour, engine, geometry, icc, inspect, measuring, proof, recipe, thumbhash, vips
 from imagecore.errors import OutOfBounds, RevisionRetired
 from imagecore.facts import Facts, Report, Verdict, canonical, encode_report, parse
 from imagecore.geometry import Box
@@ -333,13 +333,20 @@ def rendered(wanted: Recipe, facts: Facts) -> Rendered:
 
 def ancestor(raw: bytes, extension: str | None = None) -> tuple[Report, bytes]:
     """The report on an original and its ancestor, from one decode. Raises `Rejected`."""
+    report, made, _ = _decoded(raw, extension, keep=False)
+    return report, made
+
+
+def _decoded(raw: bytes, extension: str | None, *, keep: bool) -> tuple[Report, bytes, vips.Image | None]:
+    """Report, ancestor, and the original's stored pixels where they are to be kept and may be."""
     survey = inspect.Survey(raw)
     survey.read()
     facts = survey.facts()
-    decoded = inspect.decode(raw, facts, *ancestor_size(facts))
+    decoded = inspect.decode(raw, facts, *ancestor_size(facts), keep=keep)
     notes = inspect.notes_on(facts, decoded, survey.tail, extension)
     report = Report(verdict=Verdict.ACCEPT, reason=None, notes=notes, facts=facts)
-    return report, encode_jpeg(flattened(decoded.image), ANCESTOR_QUALITY, "444", optimise=False)
+    made = encode_jpeg(flattened(decoded.image), ANCESTOR_QUALITY, "444", optimise=False)
+    return report, made, decoded.stored
 
 
 def half(ancestor: bytes, facts: Facts) -> bytes:
@@ -399,14 +406,20 @@ class FileParams(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ingest(params: bytes, inputs: Sequence[bytes]) -> Iterator[Output]:
-    """The jail's `ingest`: `report`, `facts`, `ancestor`, `half`, `thumbhash`, and a `rendition` for each recipe."""
+    """The jail's `ingest`: `report`, `facts`, `ancestor`, `half`, `thumbhash`, and a `rendition` for each recipe.
+
+    Last `quality` (`measuring.encode`), so that no preview waits for it; none where the picture's own pixels could not
+    be kept.
+    """
     asked = msgspec.msgpack.decode(params, type=IngestParams)
     wanted = tuple(recipe.parse(text) for text in asked.recipes) or ladder()
-    report, made = ancestor(inputs[0], asked.extension)
+    report, made, stored = _decoded(inputs[0], asked.extension, keep=True)
     yield Output(name="report", data=encode_report(report))
     yield Output(name="facts", data=canonical(report.facts))
     yield Output(name="ancestor", data=made)
     yield from _climb(wanted, report.facts, {"original": inputs[0], "ancestor": made}, with_placeholder=True)
+    if stored is not None:
+        yield Output(name="quality", data=measuring.encode(measuring.quality_in(stored)))
 
 
 def from_ancestor(params: bytes, inputs: Sequence[bytes]) -> Iterator[Output]:

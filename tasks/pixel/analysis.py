@@ -1,8 +1,10 @@
 """Analysis: what a ready photo shows, how good it is, what looks like it, what it suits. The jail looks.
 
-A job of its own, after the previews: the models need a large child of their own, and nobody waits for them. Two steps:
-`analyse`, whose findings are stored beside the ancestor before it is answered, and `readiness`, a pure function of them
-and of the photo's size: a retried job reads them and looks at no pixel.
+A job of its own, after the previews: the models need a large child of their own, and nobody waits for them. They look
+at the ancestor; the photo's quality was measured and stored at ingest. Where it was not (a photo of an earlier release,
+one too large to be kept in memory, an ingest that was killed and went on from the ancestor) the original is read once
+more, and counted. Two steps: `analyse`, whose findings are stored beside the ancestor before it is answered, and
+`readiness`, a pure function of them and of the photo's size: a retried job reads them and looks at no pixel.
 """
 
 import asyncio
@@ -10,12 +12,13 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import msgspec
+from prometheus_client import Counter
 
 from base import keys, tracing
 from base.ingest import Analyse, Analysed, NotAnalysed, PrintFit, Suited
 from base.jobs import Job
 from base.objects import Buckets, ObjectAbsent, ObjectStore
-from imagecore import analyse, readiness
+from imagecore import analyse, measuring, readiness
 from imagecore.errors import ChildDied, DeadlineExceeded, OutOfMemory, PixelFailure, Rejected
 from imagecore.facts import parse
 from imagecore.jail import Jail
@@ -26,6 +29,9 @@ from tasks.pixel.worker import PixelKind, Refusal, StepDone
 STEPS: Final = ("analyse", "readiness")
 DEADLINE_S: Final = 60
 PATIENCE: Final = 2
+ORIGINALS: Final = Counter(
+    "tirage_analysis_originals_total", "Originals read by the analysis, since no quality was stored at ingest"
+)
 _ENGINE: Final = f"analysis-{analyse.REVISION}"
 _WANTED: Final = msgspec.json.Decoder(Analyse)
 _KEPT: Final = msgspec.json.Decoder(Analysed)
@@ -69,13 +75,14 @@ class Analyst:
         return Suited(prints=tuple(_fit(one) for one in found))
 
     async def _look(self, wanted: Analyse) -> Analysed:
-        raw, ancestor = await asyncio.gather(
-            self._store.get(self._buckets.originals, keys.original(wanted.asset)),
+        ancestor, quality = await asyncio.gather(
             self._store.get(self._buckets.ancestors, keys.ancestor(wanted.asset, wanted.engine)),
+            self._quality(wanted),
         )
+        inputs = [ancestor] if quality else [ancestor, await self._original(wanted)]
         jail = await asyncio.to_thread(self._jail)
         with tracing.span("child analyse"):
-            running = jail.arun("analyse", b"", [raw, ancestor], DEADLINE_S)
+            running = jail.arun("analyse", quality, inputs, DEADLINE_S)
             found = {output.name: output.data async for output in running}
         analyse.decode(found["analysis"])  # from an untrusted child: it must be what it says
         likeness = msgspec.json.decode(found["fingerprint"], type=Fingerprint)
@@ -86,6 +93,18 @@ class Analyst:
         )
         await self._store.put(self._buckets.ancestors, _kept(wanted), msgspec.json.encode(seen), "application/json")
         return seen
+
+    async def _quality(self, wanted: Analyse) -> bytes:
+        """What ingest measured, as it was stored; empty where it was not."""
+        key = keys.quality(wanted.asset, wanted.engine, measuring.REVISION)
+        try:
+            return await self._store.get(self._buckets.ancestors, key)
+        except ObjectAbsent:
+            return b""
+
+    async def _original(self, wanted: Analyse) -> bytes:
+        ORIGINALS.inc()
+        return await self._store.get(self._buckets.originals, keys.original(wanted.asset))
 
 
 def _kept(wanted: Analyse) -> str:

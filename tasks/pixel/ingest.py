@@ -2,9 +2,11 @@
 
 Three steps: `validate` (hash, inspection, ancestor), `first_previews` (200 and 400 px, placeholder), `previews` (the
 rest). What a step answers is stored before it answers; the ancestor's half is stored with the attempt's first
-rendition. A retried job makes only what is missing, from the stored ancestor: the half and every rung are functions of
-the ancestor's bytes, so they come out the same. What takes more time or memory than a job may is made lighter, under a
-key of its own; the wanted key stays empty, and the step says so.
+rendition. The photo's quality is measured last, on the pixels that are decoded already, and stored before `previews` is
+answered: the analysis that follows needs no original. A retried job makes only what is missing, from the stored
+ancestor: the half and every rung are functions of the ancestor's bytes, so they come out the same; quality stays absent
+then. What takes more time or memory than a job may is made lighter, under a key of its own; the wanted key stays empty,
+and the step says so.
 """
 
 import asyncio
@@ -21,7 +23,7 @@ from base import keys, telemetry, tracing
 from base.ingest import Ingest, Previews, Refused, Rendition, Validated
 from base.jobs import Job
 from base.objects import Buckets, ObjectAbsent, ObjectExists, ObjectStore
-from imagecore import engine
+from imagecore import engine, measuring
 from imagecore import recipe as recipes
 from imagecore.errors import ChildDied, DeadlineExceeded, OutOfMemory, PixelFailure, Rejected
 from imagecore.facts import parse_report
@@ -66,6 +68,7 @@ class _Climb:
         self.facts = self.parent = self.half = self.thumbhash = b""
         self.reason: str | None = None
         self.made: list[Rendition] = []
+        self.last: StepDone | None = None
         self.pushes = pushes
 
     @property
@@ -152,7 +155,7 @@ class Ingestor:
             if not climb.parent:
                 raise
             climb.fall_back(failure.code)
-        async for done in self._fallen(climb):
+        async for done in self._ended(climb):
             yield done
 
     async def _rest(self, told: Ingest, done: tuple[str, ...]) -> AsyncGenerator[StepDone, None]:
@@ -169,16 +172,18 @@ class Ingestor:
                 yield step
         except BEYOND as failure:
             climb.fall_back(failure.code)
-        async for step in self._fallen(climb):
+        async for step in self._ended(climb):
             yield step
 
-    async def _fallen(self, climb: _Climb) -> AsyncGenerator[StepDone, None]:
-        """What was beyond the ceiling, by its fallback recipe; nothing when all is made."""
+    async def _ended(self, climb: _Climb) -> AsyncGenerator[StepDone, None]:
+        """What was beyond the ceiling, by its fallback recipe; then the last step, now that all is stored."""
         if climb.missing:
             FALLBACKS.labels(climb.reason).inc()
             log.warning("ladder_falls_back", asset=climb.asset, reason=climb.reason, missing=len(climb.missing))
             async for step in self._climbed(climb, FALLBACK_S):
                 yield step
+        if climb.last:
+            yield climb.last
         await climb.pushes.settle()
 
     async def _climbed(self, climb: _Climb, seconds: float) -> AsyncGenerator[StepDone, None]:
@@ -196,12 +201,15 @@ class Ingestor:
                 yield outputs
 
     async def _take(self, climb: _Climb, output: Output) -> StepDone | None:
-        """Keep one output of the ladder; the answer of the step that it completes."""
+        """Keep one output after the ancestor; the answer of the step that it completes, but the last's, which waits."""
         if output.name == "thumbhash":
             climb.thumbhash = output.data
             return None
         if output.name == "half":
             climb.half = output.data
+            return None
+        if output.name == "quality":
+            await self._keep_quality(climb.asset, output.data)
             return None
         if not climb.is_first:
             await climb.pushes.settle()
@@ -213,7 +221,11 @@ class Ingestor:
         climb.is_first = climb.is_first and done is None
         if done is None:
             return None
-        return StepDone(step=done[0], body=done[1], engine=self._engine, reason=climb.reason)
+        answer = StepDone(step=done[0], body=done[1], engine=self._engine, reason=climb.reason)
+        if climb.missing:
+            return answer
+        climb.last = answer
+        return None
 
     async def _original(self, told: Ingest) -> tuple[bytes, str]:
         """The original's bytes and SHA-256; refused when they are not what was declared."""
@@ -234,6 +246,12 @@ class Ingestor:
             self._store.put(bucket, keys.ancestor(asset, self._engine), ancestor, "image/jpeg"),
             self._store.put(bucket, keys.facts(asset, self._engine), facts, "application/json"),
         )
+
+    async def _keep_quality(self, asset: str, told: bytes) -> None:
+        """Store the figures, as we write them: the child is not trusted with more than their values."""
+        key = keys.quality(asset, self._engine, measuring.REVISION)
+        kept = measuring.encode(measuring.decode(told))
+        await self._store.put(self._buckets.ancestors, key, kept, "application/json")
 
     async def _keep_half(self, climb: _Climb) -> None:
         """Store the half, once an attempt; at the same time as the first rendition, so that nothing waits for it."""

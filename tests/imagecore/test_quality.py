@@ -4,14 +4,20 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from imagecore import analyse, quality, vips
+from imagecore import engine, inspect, measuring, quality, render, vips
+from imagecore import recipe as recipes
+from imagecore.facts import Facts, Note
+from imagecore.jail import Jail
+from imagecore.jail_wire import Limits
 from imagecore.load import load
 
 Kernels = Callable[[str, str], ModuleType]
@@ -112,9 +118,118 @@ class TestRealPhotos:
 
     def test_orientation_changes_little(self, photos: Path) -> None:
         """Eight files of one photo, stored turned: quality looks at stored pixels and must agree."""
-        found = [analyse.quality_of((photos / f"orient-land-{n}.jpg").read_bytes()) for n in range(1, 9)]
+        found = [measuring.quality_of((photos / f"orient-land-{n}.jpg").read_bytes()) for n in range(1, 9)]
         assert [q is not None and abs((q.blur or 0) - 26) <= 1 and abs(q.mean - 115) <= 1 for q in found] == [True] * 8
 
     def test_too_small_is_not_measured(self) -> None:
         tiny = vips.from_pixels(bytes(300), 10, 10, 3, wide=False, owner=None).copy(interpretation="srgb")
-        assert analyse.quality_of(tiny.pngsave_buffer()) is None
+        assert measuring.quality_of(tiny.pngsave_buffer()) is None
+
+
+KINDS = [
+    "large-03-iphone-xs-p3-rotated.jpg", "subsampling-411.jpg", "cmyk-swop-adobe-inverted.jpg", "heic-two-images.heic",
+    "png-16bit.png", "png-alpha.png", "orient-webp-6.webp", "avif-8bit-420.avif", "orient-tiff-6.tif",
+    "gif-44-frames.gif",
+]  # fmt: skip
+"""A file of each kind that decodes in a way of its own; `soak` takes them all."""
+
+
+class TestAtIngest:
+    """Measured on the pixels that ingest decodes, the figures are those of the original decoded for them."""
+
+    def check(self, jail: Jail, raw: bytes) -> bool:
+        """Whether quality was told; then it is right. The ancestor is the one that is made without it."""
+        small = recipes.text(recipes.rung(200, engine.revision()))
+        params = msgspec.msgpack.encode(render.IngestParams(recipes=(small,)))
+        found = {output.name: output.data for output in jail.run("ingest", params, [raw], 60)}
+        assert found["ancestor"] == render.ancestor(raw)[1]
+        if "quality" not in found:
+            return False
+        assert measuring.decode(found["quality"]) == measuring.quality_of(raw)
+        return True
+
+    @pytest.mark.parametrize("name", KINDS)
+    def test_each_kind(self, pixel_jail: Jail, photos: Path, name: str) -> None:
+        assert self.check(pixel_jail, (photos / name).read_bytes())
+
+    def test_a_damaged_photo(self, pixel_jail: Jail, photos: Path) -> None:
+        """It is decoded twice, since libvips stops at the first warning; what is kept is the second time's."""
+        raw = bytearray((photos / "subsampling-411.jpg").read_bytes())
+        middle = len(raw) // 2
+        raw[middle : middle + 2] = b"\xff\xd0"
+        assert Note.WARN_DAMAGED in render.ancestor(bytes(raw))[0].notes
+        assert self.check(pixel_jail, bytes(raw))
+
+    @pytest.mark.soak
+    def test_every_photo(self, pixel_jail: Jail, photos: Path, manifest: dict[str, dict[str, Any]]) -> None:
+        """All that are accepted but the one of 99 MP, which shrinks while it is decoded."""
+        names = [name for name, row in manifest.items() if row["expectation"].startswith("accept")]
+        assert len(names) > 50
+        assert [n for n in names if not self.check(pixel_jail, (photos / n).read_bytes())] == ["big-99mp-solid.jpg"]
+
+    def test_what_is_too_small_says_so(self, pixel_jail: Jail) -> None:
+        tiny = vips.from_pixels(bytes(3 * 20 * 30), 20, 30, 3, wide=False, owner=None).copy(interpretation="srgb")
+        assert self.check(pixel_jail, bytes(tiny.pngsave_buffer()))
+
+
+class TestMayKeep:
+    """What is kept fits in beside what decoding takes; what does not is decoded as it was, and not refused."""
+
+    @pytest.fixture
+    def limited(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As in a pixel worker's child."""
+        monkeypatch.setattr(inspect, "memory_budget", lambda: (Limits().memory_mb << 20) - inspect.BASE_MEMORY)
+
+    @pytest.mark.parametrize(
+        ("width", "height", "form", "kept"),
+        [
+            (8064, 6048, {}, True),
+            (8064, 6048, {"interlaced": True, "subsampling": "4:4:4"}, True),
+            (9300, 7000, {}, False),  # too many pixels, whatever their memory
+            (6000, 5000, {"format": "avif"}, True),
+            (6400, 5800, {"format": "avif"}, False),
+            (8000, 7900, {"format": "png", "bits": 16, "colour_space": "rgb+alpha", "alpha": True}, True),
+            (8000, 7900, {"format": "tiff", "bits": 16}, False),
+            (9300, 7000, {"format": "heic"}, True),  # there anyway
+        ],
+    )
+    def test_by_size_and_kind(self, limited: None, width: int, height: int, form: dict[str, Any], kept: bool) -> None:
+        told = {"format": "jpeg", "colour_space": "rgb", "bits": 8, **form}
+        facts = Facts(sha256="", bytes=5_000_000, width=width, height=height, **told)
+        inspect.refuse_oversized(facts)
+        assert inspect.may_keep(facts) is kept
+
+    @pytest.mark.soak
+    @pytest.mark.parametrize(
+        ("form", "options"),
+        [
+            ({"format": "jpeg", "interlaced": True, "subsampling": "4:4:4"}, ".jpg[interlace,subsample_mode=off,Q=50]"),
+            ({"format": "webp"}, ".webp[lossless,effort=0]"),
+            ({"format": "avif"}, ".avif[effort=0,subsample_mode=off]"),
+            ({"format": "avif", "bits": 10}, ".avif[effort=0,bitdepth=10,subsample_mode=off]"),
+            ({"format": "tiff", "bits": 16}, ".tif[compression=deflate]"),
+            ({"format": "png", "bits": 16}, ".png[compression=1]"),
+            ({"format": "png", "bits": 8, "interlaced": True}, ".png[compression=1,interlace]"),
+        ],
+    )
+    def test_the_largest_that_is_kept_is_measured(
+        self, limited: None, pixel_jail: Jail, form: dict[str, Any], options: str
+    ) -> None:
+        """Each with the rest of its ingest, in the memory that a child has."""
+        told = {"colour_space": "rgb", "bits": 8, **form}
+        wide = told["bits"] > 8
+        sides = (
+            side
+            for side in range(8000, 3000, -20)  # of a byte a pixel, which these files do not reach
+            if inspect.may_keep(Facts(sha256="", bytes=side * side, width=side, height=side, **told))
+        )
+        side = next(sides)
+        image = (vips.pyvips.Image.xyz(side, side)[0] % 251).bandjoin([60, 90]).cast("uchar")
+        image = (image * 257).cast("ushort").copy(interpretation="rgb16") if wide else image.copy(interpretation="srgb")
+        raw = bytes(image.write_to_buffer(options))
+        assert len(raw) <= side * side
+        job = pixel_jail.start("ingest", msgspec.msgpack.encode(render.IngestParams()), [raw], 120)
+        names = []
+        while (output := job.next()) is not None:
+            names.append(output.name)
+        assert names[-1] == "quality"

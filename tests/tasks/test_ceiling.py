@@ -11,8 +11,8 @@ import pytest
 from base import ids, ingest, keys
 from base.jobs import Job
 from base.objects import Buckets, ObjectAbsent, ObjectStore
+from imagecore import measuring, vips
 from imagecore import recipe as recipes
-from imagecore import vips
 from imagecore.errors import ChildDied, DeadlineExceeded
 from imagecore.jail import Jail
 from tasks.pixel.ingest import Ingestor
@@ -35,6 +35,8 @@ def stuck(params, inputs):
             if made == {after}:
                 {deed}
             made += 1
+        if output.name == "quality" and {after} == made:
+            {deed}
         yield output
 """
 DEEDS = {"time": "time.sleep(3600)", "memory": "raise MemoryError", "death": "import os; os.abort()"}
@@ -72,7 +74,7 @@ Open = Callable[[int, str], Jail]
 
 @pytest.fixture
 def misbehaving(tmp_path: Path) -> Iterator[Open]:
-    """`misbehaving(after, deed)`: a jail whose `ingest` does that in place of its next rendition."""
+    """`misbehaving(after, deed)`: a jail whose `ingest` does that in place of its next rendition, or of quality."""
     opened: list[Jail] = []
 
     def open_(after: int, deed: str) -> Jail:
@@ -143,6 +145,40 @@ async def test_a_ladder_beyond_its_ceiling_is_finished_lighter(
     assert steps[1].body.thumbhash
     assert await record_store.get(buckets.ancestors, keys.half(asset, engine))
     assert reads.count == 1
+
+
+async def test_quality_beyond_the_ceiling_is_left_to_the_analysis(
+    misbehaving: Open, reads: Reads, record_store: ObjectStore, buckets: Buckets, raw: bytes
+) -> None:
+    """All previews are made by then, and are answered as they are."""
+    ingestor = Ingestor(reads, buckets, misbehaving(4, "death"))  # type: ignore[arg-type]
+    job = await planned(record_store, buckets, raw)
+    rungs = [(side, "preview") for side in recipes.RUNGS]
+    steps = [step async for step in ingestor.run(job)]
+    assert told(steps) == [
+        ("validate", None, []),
+        ("first_previews", None, rungs[:2]),
+        ("previews", None, rungs[2:]),
+    ]
+    assert await qualities(record_store, buckets, job) == []
+
+
+async def qualities(record_store: ObjectStore, buckets: Buckets, job: Job) -> list[bytes]:
+    """What is stored of an asset's quality."""
+    asset = msgspec.json.decode(job.payload)["asset"]
+    found = [key for key in await record_store.list_keys(buckets.ancestors, asset) if "quality" in key]
+    return [await record_store.get(buckets.ancestors, key) for key in found]
+
+
+async def test_quality_is_stored_before_the_step_is_answered_that_makes_the_photo_ready(
+    reads: Reads, record_store: ObjectStore, buckets: Buckets, raw: bytes
+) -> None:
+    job, seen = await planned(record_store, buckets, raw), dict[str, list[bytes]]()
+    with Jail.open(preload=("ingest",)) as jail:
+        async for step in Ingestor(reads, buckets, jail).run(job):  # type: ignore[arg-type]
+            seen[step.step] = await qualities(record_store, buckets, job)
+    assert seen["previews"] == [measuring.encode(measuring.quality_of(raw))]
+    assert seen["validate"] == seen["first_previews"] == []
 
 
 @pytest.mark.parametrize(

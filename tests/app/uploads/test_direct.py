@@ -1,6 +1,8 @@
-"""A real 12 MP photo on the direct path: few calls, no byte of it through the API, the original read once."""
+"""A real 12 MP photo on the direct path: few calls, no byte of it through the API, its original read once for all."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,16 @@ from botocore.awsrequest import AWSRequest
 from botocore.httpsession import URLLib3Session
 from s3transfer.utils import ReadFileChunk
 
+from base import ids, ingest, keys
+from base.objects import Buckets
+from devstack.s3_faults import S3Faults
+from imagecore import analyse, measuring
 from imagecore.jail import Jail
+from tasks.pixel.analysis import Analyst
 from tasks.pixel.ingest import Ingestor
 from tests.app.uploads.conftest import Bench, Make
 from tests.app.uploads.test_clients import arrived
+from tests.conftest import store_of
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("scorecard")]
 
@@ -35,41 +43,66 @@ class Meter:
         self.came += len(await response.aread())
 
 
-class Reads:
-    """The worker's store, which counts what is read of originals."""
-
-    def __init__(self, store: Any, originals: str) -> None:
-        self._store, self._originals, self.count = store, originals, 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    async def get(self, bucket: str, key: str) -> bytes:
-        self.count += bucket == self._originals
-        data: bytes = await self._store.get(bucket, key)
-        return data
+@contextlib.asynccontextmanager
+async def counted(bench: Bench, env: dict[str, str]) -> AsyncIterator[S3Faults]:
+    """The bench with pixel workers of their own that ingest and look, behind a proxy that sees all they ask storage."""
+    async with S3Faults(env["TIRAGE_S3_ENDPOINT"]) as proxy:
+        store = store_of({**env, "TIRAGE_S3_ENDPOINT": proxy.url}, "PIXEL")
+        with Jail.open(slots=1) as jail, Jail.open(analyse.LIMITS, preload=("analyse",)) as models:
+            bench.use(Ingestor(store, bench.buckets, jail))
+            bench.pixels[ingest.ANALYSE] = Analyst(store, bench.buckets, lambda: models).kind
+            yield proxy
+        store.close()
 
 
-async def test_calls_bytes_and_reads_of_a_12_mp_photo(bench: Bench, photos: Path) -> None:
+def reads(proxy: S3Faults, buckets: Buckets, asset: str) -> int:
+    """How often the original of an asset was read by whoever is behind this proxy."""
+    path = f"/{buckets.originals}/{keys.original(asset)}"
+    return proxy.seen.count(("GetObject", path))
+
+
+async def test_calls_bytes_and_reads_of_a_12_mp_photo(bench: Bench, env: dict[str, str], photos: Path) -> None:
+    """From the first call to `asset.analysed` the phone, two API processes and the pixel workers read it once."""
     phone, data = await bench.phone(), (photos / PHOTO).read_bytes()
     seen, client = len(bench.faults.seen), bench.client(0)
     meter = Meter(client)
-    upload = await phone.send(data)
-    assert (await phone.complete(upload["id"])).status_code == 202
-    reads = Reads(bench.services.store, bench.buckets.originals)
-    with Jail.open(slots=1) as jail:
-        bench.use(Ingestor(reads, bench.buckets, jail))  # type: ignore[arg-type]
+    async with counted(bench, env) as workers:
+        upload = await phone.send(data)
+        asset = upload["assetId"]
+        assert (await phone.complete(upload["id"])).status_code == 202
         await bench.work()
-    wanted = {"assetIds": [upload["assetId"]], "sides": [200, 400]}
-    assert (await phone.call("POST", "/v1/images", wanted)).status_code == 200
-    client.event_hooks = {}
-    assert meter.calls <= 4
-    assert meter.sent + meter.came < 10_000 < len(data)
-    storage = bench.faults.seen[seen:]  # the phone's and the API's requests; workers have a way of their own
-    assert storage.count("UploadPart") == 1
-    assert "GetObject" not in storage  # the API reads none of it either
-    assert reads.count == 1
-    await bench.check()
+        wanted = {"assetIds": [asset], "sides": [200, 400]}
+        assert (await phone.call("POST", "/v1/images", wanted)).status_code == 200
+        client.event_hooks = {}
+        assert meter.calls <= 4
+        assert meter.sent + meter.came < 10_000 < len(data)
+        storage = [operation for operation, _ in bench.faults.seen[seen:]]  # the phone's and the API's
+        assert storage.count("UploadPart") == 1
+        assert "GetObject" not in storage  # the API reads none of it either
+        assert await happened(bench, asset, "asset.analysed") == 1
+        assert reads(workers, bench.buckets, asset) == 1
+        quality = await kept(bench, asset)
+        assert measuring.decode(quality) == measuring.quality_of(data)
+        await bench.check()
+        assert (await phone.call("POST", f"/v1/assets/{asset}/processing")).status_code == 202
+        await bench.work()
+        assert reads(workers, bench.buckets, asset) == 2  # processed again, it is read again: once
+        assert await kept(bench, asset) == quality
+
+
+async def happened(bench: Bench, asset: str, event: str) -> int:
+    async with bench.services.db.transaction() as tx:
+        told = "SELECT count(*) FROM events WHERE aggregate_id = $1 AND type = $2"
+        return int(await tx.value(told, ids.decode("asset", asset), event))
+
+
+async def kept(bench: Bench, asset: str) -> bytes:
+    """The quality that ingest stored; taken away, so that whoever asks again sees whether it comes back."""
+    store, bucket = bench.services.store, bench.buckets.ancestors
+    (key,) = [key for key in await store.list_keys(bucket, asset) if "quality" in key]
+    data = await store.get(bucket, key)
+    await store.delete(bucket, key)
+    return data
 
 
 async def test_s3transfer_sends_parts_as_boto3_does(bench: Bench, photo: Make, tmp_path: Path) -> None:
