@@ -1,4 +1,4 @@
-"""An ingest (ancestor, half, ladder) and a 400 px preview in the jail, against bare pyvips, sharp and Pillow.
+"""An ingest (ancestor, half, ladder, quality) and a 400 px preview in the jail, against bare pyvips, sharp and Pillow.
 
 All take turns on the same bytes, each in a warm process with one libvips thread; figures are medians of the ratios of
 one round, in wall time. Peak is the whole process's: for us the child's. 48 MP files are made from a real photo.
@@ -104,7 +104,7 @@ def in_jail(jail: Jail, operation: str, params: bytes, raw: bytes) -> dict[str, 
 
 
 def ingest(path: Path) -> dict[str, Any]:
-    """Ancestor, its half, facts, placeholder and the four rungs; sharp and Pillow make no half."""
+    """Ancestor, its half, facts, placeholder, rungs, quality; sharp and Pillow make no half and measure nothing."""
     raw = path.read_bytes()
     facts = render.ancestor(raw)[0].facts
     sizes = [render.plan(rung, facts).canvas for rung in render.ladder()]

@@ -9,6 +9,8 @@ from typing import Any
 import pi_heif
 import pyvips
 
+from imagecore import quality
+
 pyvips.cache_set_max(0)
 pi_heif.options.DECODE_THREADS = 2
 BOTH = {"input_profile": "srgb", "output_profile": "srgb", "intent": "relative"}
@@ -35,17 +37,32 @@ def decoded(raw: bytes, is_heic: bool) -> Any:
 
 
 def ingest(raw: bytes, job: dict[str, Any]) -> int:
-    """Ancestor from one decode, its half from its bytes, and each rung from the smaller one that has room for it."""
+    """Ancestor from one decode, its half from its bytes, and each rung from the smaller one that has room for it.
+
+    Then the middle of the decoded pixels, which are kept for it, is made gray and measured: by our own kernel, since
+    pyvips has none.
+    """
     width, height = job["ancestor"]
     profiles = BOTH if job["profile"] else {}
-    small = decoded(raw, job["heic"]).thumbnail_image(width, height=height, size="force", **profiles).copy_memory()
+    full = decoded(raw, job["heic"])
+    if not job["heic"]:
+        full = full.copy_memory()
+    small = full.thumbnail_image(width, height=height, size="force", **profiles).copy_memory()
     ancestor = jpeg(small, 90, "off", False)
     half = jpeg(pyvips.Image.new_from_buffer(ancestor, "", access="sequential", shrink=2), 90, "off", False)
     pyvips.Image.new_from_buffer(half, "", access="sequential", shrink=8).thumbnail_image(100).write_to_memory()
     rungs = [
         rung(half if 5 * max(size) <= 2 * max(width, height) else ancestor, {"size": size}) for size in job["rungs"]
     ]
+    measured(full)
     return len(ancestor) + len(half) + sum(rungs)
+
+
+def measured(image: Any) -> quality.Quality:
+    """The quality of at most 3,072 x 3,072 pixels."""
+    width, height = min(image.width, 3072), min(image.height, 3072)
+    part = image.crop((image.width - width) // 2 // 8 * 8, (image.height - height) // 2 // 8 * 8, width, height)
+    return quality.measure(memoryview(part.colourspace("b-w")[0].write_to_memory()), width, height)
 
 
 def rung(raw: bytes, job: dict[str, Any]) -> int:
