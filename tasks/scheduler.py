@@ -1,12 +1,18 @@
-"""The scheduler: plans housekeeping by the clock. One leader; the dedupe key names the period, so two plan once."""
+"""The scheduler: plans housekeeping by the clock. One leader; the dedupe key names the period, so two plan once.
+
+It also sees when nobody does what is planned, since it needs neither a worker nor the queue.
+"""
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
 
+from app.kernel import stalls
 from app.kernel.db import Database
 from app.kernel.jobs import Plan
 from app.kernel.spine import Spine
@@ -18,6 +24,7 @@ log = telemetry.logger(__name__)
 
 LOCK: Final = 0x7363  # "sc"
 LOOK_EVERY_S: Final = 1.0
+STALLS_EVERY_S: Final = 30.0
 
 SCHEDULES: Final[dict[str, int]] = {
     # job kind: every so many seconds
@@ -43,10 +50,18 @@ class Period(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scheduler:
-    """Plans what is due in each period, once."""
+    """Plans what is due in each period, once. `ticks` are seconds that only go forward."""
 
-    def __init__(self, db: Database, spine: Spine, clock: Clock, schedules: Mapping[str, int]) -> None:
-        self._db, self._spine, self._clock, self._schedules = db, spine, clock, schedules
+    def __init__(
+        self,
+        db: Database,
+        spine: Spine,
+        clock: Clock,
+        schedules: Mapping[str, int],
+        ticks: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._db, self._spine, self._clock, self._schedules, self._ticks = db, spine, clock, schedules, ticks
+        self._stalls_at = math.inf
         self._planned: dict[str, int] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -61,12 +76,26 @@ class Scheduler:
         try:
             while not stop.is_set() and not connection.is_closed():
                 if await connection.fetchval("SELECT pg_try_advisory_lock($1, 0)", LOCK):
+                    self.leads()
                     while not stop.is_set() and not connection.is_closed():
                         await self.plan_due()
+                        await self.look_for_stalls()
                         await _sleep(stop)
                 await _sleep(stop)
         finally:
             connection.terminate()
+
+    def leads(self) -> None:
+        """From now on this one does it. What was late before, workers that were started with it may still take."""
+        self._stalls_at = self._ticks() + stalls.LATE_S
+
+    async def look_for_stalls(self) -> None:
+        """See now and then whether a lane stands still."""
+        if self._ticks() < self._stalls_at:
+            return
+        self._stalls_at = self._ticks() + STALLS_EVERY_S
+        async with self._db.transaction() as tx:
+            await stalls.look(tx)
 
     async def plan_due(self) -> list[str]:
         """Plan every kind whose period has begun and that this process has not planned yet; their names.

@@ -46,6 +46,7 @@ OPEN: Final = """
 SELECT id, rule, severity, subject, detail, count, first_at, last_at FROM alerts
 WHERE closed_at IS NULL ORDER BY last_at DESC LIMIT $1
 """
+OF_RULE: Final = "SELECT subject FROM alerts WHERE rule = $1 AND closed_at IS NULL"
 SETTLE: Final = "UPDATE alerts SET closed_at = now() WHERE rule = $1 AND subject = $2 AND closed_at IS NULL"
 CLOSE: Final = "UPDATE alerts SET closed_at = now() WHERE id = $1 AND closed_at IS NULL"
 
@@ -60,6 +61,11 @@ async def alert(tx: Transaction, rule: str, severity: Severity, subject: str, *,
 async def open_alerts(tx: Transaction, limit: int = 200) -> list[Alert]:
     """Open alerts, latest first."""
     return [_alert(r) for r in await tx.fetch(OPEN, limit)]
+
+
+async def open_subjects(tx: Transaction, rule: str) -> set[str]:
+    """What a rule's open alerts are about."""
+    return {row["subject"] for row in await tx.fetch(OF_RULE, rule)}
 
 
 async def close(tx: Transaction, alert_id: UUID) -> bool:

@@ -242,7 +242,7 @@ ORDER BY published_at LIMIT 500 FOR UPDATE SKIP LOCKED
 """  # noqa: S608
 REQUEUE: Final = """
 UPDATE jobs SET state = 'queued', attempt = attempt + 1, last_reason = $3,
-       not_before = now() + make_interval(secs => $2)
+       not_before = coalesce(now() + make_interval(secs => $2), not_before)
 WHERE id = $1
 """
 
@@ -253,10 +253,10 @@ async def requeue_lost(tx: Transaction, region: str, lane: str, published_before
 
 
 async def requeue_stale(tx: Transaction, region: str, lane: str, age_s: int) -> int:
-    """Rows published too long ago are due again as the next attempt, or parked after the last one."""
+    """Rows published too long ago are due again as the next attempt, since when they were; or parked after the last."""
     rows = [_row(r) for r in await tx.fetch(STALE, region, lane, float(age_s))]
     for row in rows:
-        await _again_or_park(tx, row, "unanswered", 0)
+        await _again_or_park(tx, row, "unanswered", None)
     return len(rows)
 
 
@@ -269,11 +269,12 @@ async def park(tx: Transaction, row: JobRow, reason: str) -> None:
     await alerts.alert(tx, "job-parked", alerts.Severity.ERROR, f"{row.kind}:{row.id}", detail=reason)
 
 
-async def _again_or_park(tx: Transaction, row: JobRow, reason: str, delay_s: int) -> None:
+async def _again_or_park(tx: Transaction, row: JobRow, reason: str, delay_s: int | None) -> None:
+    """`delay_s` None: as due as it was, so that its age tells for how long nobody has done it."""
     if row.attempt >= row.max_attempts:
         await park(tx, row, reason)
         return
-    await tx.execute(REQUEUE, row.id, float(delay_s), reason)
+    await tx.execute(REQUEUE, row.id, None if delay_s is None else float(delay_s), reason)
     tx.wake_after_commit(f"jobs:{row.region}")
 
 

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 from app.handlers import HANDLERS
 from app.kernel.db import Database
+from app.kernel.stalls import LATE_S
 from app.kinds import KINDS
 from app.services import Services
-from tasks.scheduler import SCHEDULES, Scheduler
+from tasks.scheduler import SCHEDULES, STALLS_EVERY_S, Scheduler
 
 
 class Clock:
@@ -53,6 +54,32 @@ async def test_only_one_leads(services: Services, db: Database) -> None:
     await asyncio.gather(*both)
     assert holders == 1
     assert len(await planned(db)) == 1
+
+
+async def test_it_tells_of_work_that_nobody_takes_once_it_has_led_for_a_while(services: Services, db: Database) -> None:
+    now = 1_000.0
+    scheduler = Scheduler(db, services.spine, services.clock, {"orders.expire": 60}, lambda: now)
+    await scheduler.plan_due()
+    async with db.transaction() as tx:
+        await tx.execute("UPDATE jobs SET not_before = now() - interval '2 hours'")
+
+    async def told() -> list[str]:
+        await scheduler.look_for_stalls()
+        async with db.transaction() as tx:
+            return [row["subject"] for row in await tx.fetch("SELECT subject FROM alerts WHERE closed_at IS NULL")]
+
+    assert await told() == []
+    scheduler.leads()
+    now += LATE_S - 1
+    assert await told() == []
+    now += 1
+    assert await told() == ["home/sweep"]
+    async with db.transaction() as tx:
+        await tx.execute("UPDATE jobs SET state = 'done', finished_at = now()")
+    now += STALLS_EVERY_S - 1
+    assert await told() == ["home/sweep"]
+    now += 1
+    assert await told() == []
 
 
 def test_every_schedule_has_a_kind_and_a_handler() -> None:
