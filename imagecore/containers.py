@@ -329,21 +329,25 @@ def _boxes(raw: bytes, at: int, end: int) -> list[tuple[bytes, int, int]]:
 
 
 def _furthest_extent(raw: bytes, start: int, end: int) -> int:
-    """The last byte in the file that an `iloc` (23008-12: 8.11.3 of 14496-12) points at, in extents by file offset."""
+    """The last byte in the file that an `iloc` (23008-12: 8.11.3 of 14496-12) points at, in extents by file offset.
+
+    Raises `Rejected(corrupt)` where the box ends before its entries do.
+    """
     body = memoryview(raw)[start:end]
-    version = body[0]
-    sizes, more = body[4], body[5]
+    wide = raw[start : start + 1] == b"\x02"
+    at = 10 if wide else 8
+    if len(body) < at:
+        raise Rejected(Reason.CORRUPT, "item locations")
+    version, sizes, more = body[0], body[4], body[5]
     offset_size, length_size, base_size = sizes >> 4, sizes & 15, more >> 4
     index_size = more & 15 if version in (1, 2) else 0
-    wide = version == 2
-    at = 6 + (4 if wide else 2)
     count = int.from_bytes(body[6:at], "big")
     furthest = 0
     for _ in range(min(count, MAX_PARTS)):
         at += 4 if wide else 2
         method = 0
         if version in (1, 2):
-            method = body[at + 1] & 15
+            method = int.from_bytes(body[at : at + 2], "big") & 15
             at += 2
         at += 2
         base = int.from_bytes(body[at : at + base_size], "big")
@@ -376,8 +380,6 @@ def heif(raw: bytes) -> Structure:
     metadata = 0
     for kind, start, end in _boxes(raw, meta[0] + 4, meta[1]):
         if kind == b"iloc":
-            if end - start < 8:
-                raise Rejected(Reason.CORRUPT, "item locations")
             needed = max(needed, _furthest_extent(raw, start, end))
         metadata += end - start
     return Structure(end=min(needed, len(raw)), complete=needed <= len(raw), metadata_bytes=metadata)

@@ -4,6 +4,7 @@ import gc
 import subprocess
 import sys
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,27 @@ class TestCutHeic:
             cut = raw[: len(raw) * part // 20]
             assert not is_complete(cut)
         assert not containers.heif(raw[:-1]).complete
+
+    def test_any_item_table_is_read_or_refused(self, photos: Path) -> None:
+        """Versions, counts and sizes that promise more entries than the box holds."""
+        raw = (photos / "crash-libheif.heic").read_bytes()
+        at = raw.index(b"iloc")
+        changes = [(place, value) for place in range(at - 4, at + 28) for value in range(0, 256, 3)]
+        told = Counter(verdict(raw[:place] + bytes([value]) + raw[place + 1 :]) for place, value in changes)
+        assert min(told["read"], told[Reason.CORRUPT]) > 100
+
+    @pytest.mark.parametrize("version", [0, 1, 2])
+    def test_an_item_table_that_ends_early_is_refused(self, version: int) -> None:
+        table = bytes([version, 0, 0, 0, 0x44, 0x40]) + b"\0\0" * (version // 2) + b"\0\2" + b"\0" * 40
+        for length in range(20):
+            box = (8 + length).to_bytes(4, "big") + b"iloc" + table[:length]
+            meta = (12 + len(box)).to_bytes(4, "big") + b"meta" + bytes(4) + box
+            assert verdict(b"\0\0\0\x10ftypheic\0\0\0\0" + meta) == Reason.CORRUPT
+
+
+def verdict(raw: bytes) -> str:
+    try:
+        containers.heif(raw)
+    except Rejected as refusal:
+        return refusal.reason
+    return "read"
