@@ -60,6 +60,8 @@ PROGRESSIVE_JPEG = False
 
 Get = Callable[[int, int], Awaitable[int]]
 """Fetch a photo (its number) fitted into a square of so many pixels; gives the bytes received."""
+Address = Callable[[int, int], str]
+"""Where one server has a photo fitted into a square."""
 
 
 def wanted(side: int) -> Recipe:
@@ -81,26 +83,38 @@ def serving(argv: list[str], port: int, path: str, env: dict[str, str]) -> Itera
 
 
 @contextmanager
-def thumbor(folder: Path) -> Iterator[Callable[[int, int], str]]:
-    port, conf = _free_port(), folder / "thumbor.conf"
+def thumbor(folder: Path) -> Iterator[list[Address]]:
+    """Two servers with a listener each.
+
+    With `--processes 2` whichever process wakes first accepts a connection, and one of three starts gave all four of a
+    client's connections to one of them.
+    """
+    conf = folder / "thumbor.conf"
     conf.write_text(THUMBOR.format(root=str(folder)))
+    with ExitStack() as stack:
+        yield [stack.enter_context(_one_thumbor(conf)) for _ in range(SLOTS)]
+
+
+@contextmanager
+def _one_thumbor(conf: Path) -> Iterator[Address]:
+    port = _free_port()
     argv = [str(install.python().with_name("thumbor")), "-p", str(port), "-i", "127.0.0.1", "-c", str(conf)]
-    with serving([*argv, "--processes", "2"], port, "/healthcheck", {}) as url:
+    with serving(argv, port, "/healthcheck", {}) as url:
         yield lambda photo, side: f"{url}/unsafe/fit-in/{side}x{side}/{PHOTOS[photo]}"
 
 
 @contextmanager
-def ipx(folder: Path) -> Iterator[Callable[[int, int], str]]:
+def ipx(folder: Path) -> Iterator[list[Address]]:
     port, modules = _free_port(), install.node_modules()
     assert modules is not None
     program = str(modules / "node_modules" / ".bin" / "ipx")
     argv = [program, "serve", "--dir", str(folder), "--port", str(port), "--host", "127.0.0.1"]
     with serving(argv, port, f"/w_16/{PHOTOS[0]}", {"UV_THREADPOOL_SIZE": "2", "VIPS_CONCURRENCY": "1"}) as url:
-        yield lambda photo, side: f"{url}/s_{side}x{side},fit_inside,q_80,f_jpeg/{PHOTOS[photo]}"
+        yield [lambda photo, side: f"{url}/s_{side}x{side},fit_inside,q_80,f_jpeg/{PHOTOS[photo]}"]
 
 
 @contextmanager
-def origin(folder: Path) -> Iterator[Callable[[int, int], str]]:
+def origin(folder: Path) -> Iterator[list[Address]]:
     """The real origin on a real store and queue, with the photos' ancestors and their halves stored."""
     ring = Ring.of_masters([MASTER], "home")
     secrets = {name: derive(MASTER[1], life, "home") for life, name in VARIABLES.items()}
@@ -111,7 +125,7 @@ def origin(folder: Path) -> Iterator[Callable[[int, int], str]]:
         own = {**env, "TIRAGE_ORIGIN_PORT": str(port), "TIRAGE_ORIGIN_RENDERS": str(SLOTS), "TIRAGE_REGION": "home"}
         argv = [str(Path(sysconfig.get_path("scripts")) / "tirage"), "origin"]
         with serving(argv, port, "/healthz", own) as url:
-            yield lambda photo, side: url + ring.sign(Durable(asset=ASSETS[photo], recipe=recipe.text(wanted(side))))
+            yield [lambda photo, side: url + ring.sign(Durable(asset=ASSETS[photo], recipe=recipe.text(wanted(side))))]
 
 
 async def _store(env: dict[str, str]) -> None:
@@ -125,9 +139,17 @@ async def _store(env: dict[str, str]) -> None:
     store.close()
 
 
-def over_http(client: httpx.AsyncClient, address: Callable[[int, int], str]) -> Get:
+def over_http(client: httpx.AsyncClient, servers: list[Address]) -> Get:
+    """From the server that has the fewest requests of ours."""
+    busy = [0] * len(servers)
+
     async def get(photo: int, side: int) -> int:
-        answer = await client.get(address(photo, side))
+        which = busy.index(min(busy))
+        busy[which] += 1
+        try:
+            answer = await client.get(servers[which](photo, side))
+        finally:
+            busy[which] -= 1
         answer.raise_for_status()
         return len(answer.content)
 
@@ -180,12 +202,12 @@ def spent() -> Counter[str]:
     return told
 
 
-async def compared(addresses: dict[str, Callable[[int, int], str]], jail: Jail) -> dict[str, Any]:
+async def compared(servers: dict[str, list[Address]], jail: Jail) -> dict[str, Any]:
     """Rates of all in turn; every round has widths of its own, the same for all."""
     sides = list(range(200, 1601))
     random.Random(5).shuffle(sides)
     async with httpx.AsyncClient(timeout=120) as client:
-        getting = {name: over_http(client, address) for name, address in addresses.items()}
+        getting = {name: over_http(client, alike) for name, alike in servers.items()}
         getting["jail"] = in_jail(jail)
         for get in getting.values():
             await rate(get, [sides.pop() for _ in range(4)])
@@ -215,6 +237,6 @@ def run() -> dict[str, Any]:
         for name in PHOTOS:
             shutil.copy(photos() / name, folder / name)
         peers = {"thumbor": thumbor, "ipx": ipx, "origin": origin}
-        addresses = {name: stack.enter_context(begin(folder)) for name, begin in peers.items()}
+        servers = {name: stack.enter_context(begin(folder)) for name, begin in peers.items()}
         jail = stack.enter_context(Jail.open(slots=SLOTS, preload=("render",)))
-        return {**asyncio.run(compared(addresses, jail)), "load_average": os.getloadavg()}
+        return {**asyncio.run(compared(servers, jail)), "load_average": os.getloadavg()}
