@@ -21,6 +21,7 @@ from edge.node.headers import TYPES
 from edge.node.sources import Found, Gone, Overloaded, SingleFlight
 from edge.origin.admission import Admission, predicted_ms
 from edge.origin.leases import LEASE_S, Leases
+from edge.origin.recent import RecentFacts
 from imagecore import recipe as recipes
 from imagecore.signing import Ring, Verified
 
@@ -80,6 +81,7 @@ class OriginApp:
         self._admission = Admission(bounds.renders, 1000 * bounds.deadline_s)
         self._inside = 0
         self._flights = SingleFlight()
+        self._facts = RecentFacts(self._kept)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -158,7 +160,7 @@ class OriginApp:
 
     async def _rendered(self, path: Verified, recipe: recipes.Recipe) -> bytes:
         try:
-            facts = await self._kept(keys.facts(path.asset, recipe.engine))
+            facts = await self._facts.get(keys.facts(path.asset, recipe.engine))
             parent = await self._kept(self._renderer.parent_key(path.asset, recipe, facts))
             data = await self._renderer.render(recipe, parent, facts, self._bounds.deadline_s)
         except Unmakeable as unmakeable:

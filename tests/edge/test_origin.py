@@ -169,6 +169,17 @@ class TestRefusals:
         answer = await get(origins[0], path_of(ring, fresh_id("ast"), wanted()))
         assert (answer.status_code, answer.headers["tirage-reason"]) == (410, "original-gone")
 
+    async def test_an_original_that_went_a_moment_ago(
+        self, origins: list[Any], asset: str, ring: Ring, record_store: ObjectStore, buckets: Buckets
+    ) -> None:
+        """Its facts are remembered, its pixels are not."""
+        assert (await get(origins[0], path_of(ring, asset, wanted()))).status_code == 200
+        await record_store.delete(buckets.ancestors, keys.facts(asset, engine.revision()))
+        assert (await get(origins[0], path_of(ring, asset, wanted(width=499)))).status_code == 200
+        await record_store.delete(buckets.ancestors, keys.half(asset, engine.revision()))
+        answer = await get(origins[0], path_of(ring, asset, wanted(width=498)))
+        assert (answer.status_code, answer.content) == (410, b"original-gone\n")
+
     async def test_a_crop_outside_the_picture(self, origins: list[Any], asset: str, ring: Ring) -> None:
         answer = await get(origins[0], path_of(ring, asset, wanted(crop=Crop(2990, 0, 100, 100))))
         assert (answer.status_code, answer.headers["tirage-reason"]) == (410, "outside-the-picture")
