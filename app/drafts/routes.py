@@ -1,10 +1,9 @@
 """Drafts over HTTP."""
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from litestar import Response, delete, get, patch, post
-from litestar.di import NamedDependency
+from litestar import Request, Response, delete, get, patch, post
 from litestar.params import FromPath, HeaderParameter, JSONBody
 
 from app.assets.errors import AssetNotFound
@@ -12,9 +11,9 @@ from app.catalog.errors import CatalogueMissing, VariantUnknown
 from app.drafts.errors import DraftClosed, DraftNotFound, ItemUnknown, TooManyCopies, VersionMissing, VersionMoved
 from app.drafts.schemas import AskPreview, ChecksOut, DraftOut, PreviewsOut, PutDraft
 from app.drafts.service import Drafts, Shown
-from app.kernel.idempotency import Idempotency, KeyedCall
-from app.web.guards import Customer, CustomerController
-from app.web.keyed import KEY_ERRORS, answered, as_json
+from app.kernel.idempotency import Idempotency
+from app.web.guards import CustomerController, customer
+from app.web.keyed import KEY_ERRORS, answered, as_json, keyed
 from app.web.openapi import fails
 from base import ids
 
@@ -37,16 +36,18 @@ class DraftController(CustomerController):
         status_code=201,
         responses=fails(*KEY_ERRORS, *_ITEM_ERRORS),
     )
-    async def create(self, data: JSONBody[PutDraft], call: NamedDependency[KeyedCall]) -> Response[DraftOut]:
+    async def create(self, data: JSONBody[PutDraft], request: Request[Any, Any, Any]) -> Response[DraftOut]:
         """Put photos and products together. Photos may still be on their way."""
+        call = await keyed(request)
         given = await self.idempotency.once(
             call, lambda tx: self.drafts.create(tx, call.owner_id, data.wishes()), as_json(201, DraftOut.of)
         )
         return answered(given)
 
     @get("/{draft_id:str}", operation_id="ReadDraft", summary="Read a draft", responses=fails(DraftNotFound))
-    async def read(self, draft_id: FromPath[str], who: NamedDependency[Customer]) -> Response[DraftOut]:
+    async def read(self, draft_id: FromPath[str]) -> Response[DraftOut]:
         """One draft; the `ETag` names its version."""
+        who = customer()
         return _tagged(await self.drafts.get(who.owner_id, ids.decode("draft", draft_id)))
 
     @patch(
@@ -59,13 +60,13 @@ class DraftController(CustomerController):
         self,
         draft_id: FromPath[str],
         data: JSONBody[PutDraft],
-        who: NamedDependency[Customer],
         if_match: Annotated[
             str | None,
             HeaderParameter(name="If-Match", description="The `ETag` of the version that is changed.", max_length=20),
         ] = None,
     ) -> Response[DraftOut]:
         """Put these items in place of the draft's; an item with its id stays the same item."""
+        who = customer()
         wanted = ids.decode("draft", draft_id)
         return _tagged(await self.drafts.change(who.owner_id, wanted, _version(if_match), data.wishes()))
 
@@ -75,8 +76,9 @@ class DraftController(CustomerController):
         summary="Give a draft up",
         responses=fails(DraftNotFound, DraftClosed),
     )
-    async def abandon(self, draft_id: FromPath[str], who: NamedDependency[Customer]) -> None:
+    async def abandon(self, draft_id: FromPath[str]) -> None:
         """Give a draft up; its photos stay."""
+        who = customer()
         await self.drafts.abandon(who.owner_id, ids.decode("draft", draft_id))
 
     @get(
@@ -85,8 +87,9 @@ class DraftController(CustomerController):
         summary="What stands against ordering a draft",
         responses=fails(DraftNotFound, CatalogueMissing),
     )
-    async def checks(self, draft_id: FromPath[str], who: NamedDependency[Customer]) -> ChecksOut:
+    async def checks(self, draft_id: FromPath[str]) -> ChecksOut:
         """Every item looked at for its own size and paper, with a crop to offer."""
+        who = customer()
         return ChecksOut.of(*await self.drafts.looked(who.owner_id, ids.decode("draft", draft_id)))
 
     @post(
@@ -96,10 +99,9 @@ class DraftController(CustomerController):
         status_code=200,
         responses=fails(DraftNotFound, CatalogueMissing),
     )
-    async def preview(
-        self, draft_id: FromPath[str], data: JSONBody[AskPreview], who: NamedDependency[Customer]
-    ) -> PreviewsOut:
+    async def preview(self, draft_id: FromPath[str], data: JSONBody[AskPreview]) -> PreviewsOut:
         """A picture of each item after cutting, from the boxes that its print master will use."""
+        who = customer()
         wanted = ids.decode("draft", draft_id)
         proof, white = data.proof, data.paper_white
         shown = await self.drafts.preview(who.owner_id, wanted, data.side, proof=proof, paper_white=white)

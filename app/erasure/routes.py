@@ -1,13 +1,12 @@
 """Erasure over HTTP."""
 
 from litestar import delete
-from litestar.di import NamedDependency
 
 from app.erasure.schemas import ReceiptOut
 from app.erasure.service import Erasure, NobodyToErase
 from app.identity.routes import MeController
 from app.identity.service import IdentityService
-from app.web.guards import Customer
+from app.web.guards import customer
 from app.web.openapi import fails
 
 
@@ -20,6 +19,7 @@ class ErasureController(MeController):
     @delete(
         "/", operation_id="EraseMe", summary="Erase everything of mine", status_code=200, responses=fails(NobodyToErase)
     )
-    async def erase(self, who: NamedDependency[Customer]) -> ReceiptOut:
+    async def erase(self) -> ReceiptOut:
         """Erase the caller: photos, sessions, keys. It cannot be undone; asked again, the same receipt."""
+        who = customer()
         return ReceiptOut.of(await self.erasure.erase(who.owner_id))

@@ -1,13 +1,12 @@
 """Identity over HTTP."""
 
 from litestar import get, post
-from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
 from app.identity.errors import OwnerUnknown, RefreshRefused, RefreshReused
 from app.identity.schemas import GrantOut, MeOut, RefreshToken, RegisterDevice
 from app.identity.service import IdentityService
-from app.web.guards import Customer, CustomerController, PublicController
+from app.web.guards import CustomerController, PublicController, customer
 from app.web.openapi import fails
 
 
@@ -43,6 +42,7 @@ class MeController(CustomerController):
     identity: IdentityService
 
     @get("/", operation_id="ReadMe", summary="Who am I", responses=fails(OwnerUnknown))
-    async def read(self, who: NamedDependency[Customer]) -> MeOut:
+    async def read(self) -> MeOut:
         """The owner the access token speaks for."""
+        who = customer()
         return MeOut.of(await self.identity.read_owner(who.owner_id))

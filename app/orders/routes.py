@@ -1,14 +1,13 @@
 """Orders over HTTP."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from litestar import Response, get, post
-from litestar.di import NamedDependency
+from litestar import Request, Response, get, post
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from app.drafts.errors import DraftClosed, DraftNotFound, DraftNotReady, QuoteStale
 from app.kernel.db import Transaction
-from app.kernel.idempotency import Idempotency, KeyedCall
+from app.kernel.idempotency import Idempotency
 from app.orders.checkout import Checkout
 from app.orders.errors import (
     OrderNotCancellable,
@@ -29,8 +28,8 @@ from app.orders.schemas import (
 from app.orders.service import Orders
 from app.payments.errors import PaymentNotFound, ProviderRefused
 from app.pricing.errors import QuoteNotFound, QuoteOver, QuoteUsed
-from app.web.guards import Customer, CustomerController
-from app.web.keyed import KEY_ERRORS, answered, as_json
+from app.web.guards import CustomerController, customer
+from app.web.keyed import KEY_ERRORS, answered, as_json, keyed
 from app.web.openapi import fails
 from base import ids
 
@@ -64,8 +63,9 @@ class OrderController(CustomerController):
         status_code=201,
         responses=fails(*KEY_ERRORS, *PLACE_ERRORS),
     )
-    async def place(self, data: JSONBody[PlaceOrder], call: NamedDependency[KeyedCall]) -> Response[PlacedOut]:
+    async def place(self, data: JSONBody[PlaceOrder], request: Request[Any, Any, Any]) -> Response[PlacedOut]:
         """Buy a draft at a quote's price. Nothing is paid yet: `…/payment` begins that."""
+        call = await keyed(request)
         given = await self.idempotency.once(
             call,
             lambda tx: self.checkout.place(tx, call.owner_id, data.placing()),
@@ -80,8 +80,9 @@ class OrderController(CustomerController):
         status_code=202,
         responses=fails(*KEY_ERRORS, *PAY_ERRORS),
     )
-    async def begin(self, order_id: FromPath[str], call: NamedDependency[KeyedCall]) -> Response[PaymentBegunOut]:
+    async def begin(self, order_id: FromPath[str], request: Request[Any, Any, Any]) -> Response[PaymentBegunOut]:
         """Make the order payable at Stripe; however often it is asked, one payment. Then read `…/payment`."""
+        call = await keyed(request)
         wanted = ids.decode("order", order_id)
 
         async def before() -> None:
@@ -101,8 +102,9 @@ class OrderController(CustomerController):
         summary="How the payment stands",
         responses=fails(*PAY_ERRORS),
     )
-    async def payment(self, order_id: FromPath[str], who: NamedDependency[Customer]) -> PaymentOut:
+    async def payment(self, order_id: FromPath[str]) -> PaymentOut:
         """The secret to confirm with at Stripe, while there is something to confirm. Never kept by us."""
+        who = customer()
         return PaymentOut.of(await self.checkout.pay(who.owner_id, ids.decode("order", order_id)))
 
     @post(
@@ -112,8 +114,9 @@ class OrderController(CustomerController):
         status_code=202,
         responses=fails(*KEY_ERRORS, OrderNotFound, OrderNotCancellable),
     )
-    async def cancel(self, order_id: FromPath[str], call: NamedDependency[KeyedCall]) -> Response[PlacedOut]:
+    async def cancel(self, order_id: FromPath[str], request: Request[Any, Any, Any]) -> Response[PlacedOut]:
         """Ask for the order's end. Whether it still can be stopped shows in the order; money goes back by itself."""
+        call = await keyed(request)
         wanted = ids.decode("order", order_id)
 
         async def effect(tx: Transaction) -> str:
@@ -125,13 +128,13 @@ class OrderController(CustomerController):
     @get("/", operation_id="ListOrders", summary="List orders", responses=fails(ids.MalformedId))
     async def page(
         self,
-        who: NamedDependency[Customer],
         before: Annotated[
             str | None, QueryParameter(description="The `next` of the page before.", max_length=40)
         ] = None,
         limit: Annotated[int, QueryParameter(description="At most so many.", ge=1, le=100)] = 20,
     ) -> OrderPageOut:
         """The caller's orders, newest first."""
+        who = customer()
         found = await self.orders.page(who.owner_id, ids.decode("order", before) if before else None, limit)
         return OrderPageOut(
             orders=[OrderOut.of(view) for view in found],
@@ -139,8 +142,9 @@ class OrderController(CustomerController):
         )
 
     @get("/{order_id:str}", operation_id="ReadOrder", summary="Read an order", responses=fails(OrderNotFound))
-    async def read(self, order_id: FromPath[str], who: NamedDependency[Customer]) -> OrderOut:
+    async def read(self, order_id: FromPath[str]) -> OrderOut:
         """One order, as it stands: what happened to each line, what comes next, until when it can be changed."""
+        who = customer()
         return OrderOut.of(await self.orders.get(who.owner_id, ids.decode("order", order_id)))
 
     @get(
@@ -149,6 +153,7 @@ class OrderController(CustomerController):
         summary="The story of an order",
         responses=fails(OrderNotFound),
     )
-    async def timeline(self, order_id: FromPath[str], who: NamedDependency[Customer]) -> TimelineOut:
+    async def timeline(self, order_id: FromPath[str]) -> TimelineOut:
         """What happened to an order so far, oldest first."""
+        who = customer()
         return TimelineOut.of(await self.orders.story(who.owner_id, ids.decode("order", order_id)))

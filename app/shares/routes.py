@@ -1,13 +1,12 @@
 """Shares over HTTP, and public pictures for operators."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from litestar import Response, delete, get, post
-from litestar.di import NamedDependency
+from litestar import Request, Response, delete, get, post
 from litestar.params import FromPath, JSONBody, QueryParameter
 
 from app.assets.errors import AssetNotFound
-from app.kernel.idempotency import Idempotency, KeyedCall
+from app.kernel.idempotency import Idempotency
 from app.shares.errors import PictureFlagged, PictureGone, PictureNotFound, PictureNotStored, ShareNotFound
 from app.shares.pictures import Pictures
 from app.shares.schemas import (
@@ -21,8 +20,8 @@ from app.shares.schemas import (
     SharePageOut,
 )
 from app.shares.service import Shares
-from app.web.guards import Customer, CustomerController, Operator, OperatorController
-from app.web.keyed import KEY_ERRORS, answered, as_json
+from app.web.guards import CustomerController, OperatorController, customer, operator
+from app.web.keyed import KEY_ERRORS, answered, as_json, keyed
 from app.web.openapi import fails
 from base import ids
 
@@ -45,8 +44,9 @@ class ShareController(CustomerController):
         status_code=201,
         responses=fails(*KEY_ERRORS, AssetNotFound),
     )
-    async def create(self, data: JSONBody[CreateShare], call: NamedDependency[KeyedCall]) -> Response[ShareOut]:
+    async def create(self, data: JSONBody[CreateShare], request: Request[Any, Any, Any]) -> Response[ShareOut]:
         """Let others see photos, small, until the share is revoked. The originals are never shown."""
+        call = await keyed(request)
         wanted = [ids.decode("asset", asset_id) for asset_id in data.asset_ids]
         given = await self.idempotency.once(
             call, lambda tx: self.shares.create(tx, call.owner_id, wanted), as_json(201, ShareOut.of)
@@ -56,11 +56,11 @@ class ShareController(CustomerController):
     @get("/", operation_id="ListShares", summary="List shares", responses=fails(ids.MalformedId))
     async def page(
         self,
-        who: NamedDependency[Customer],
         before: Annotated[str | None, _BEFORE] = None,
         limit: Annotated[int, _LIMIT] = 50,
     ) -> SharePageOut:
         """The caller's shares, newest first, revoked ones too."""
+        who = customer()
         found = await self.shares.page(who.owner_id, ids.decode("share", before) if before else None, limit)
         return SharePageOut(
             shares=[ShareOut.of(share) for share in found],
@@ -71,17 +71,18 @@ class ShareController(CustomerController):
     async def read(
         self,
         share_id: FromPath[str],
-        who: NamedDependency[Customer],
         format_: Annotated[
             Literal["jpg", "webp", "avif"], QueryParameter(query="format", description="The encoding of its images.")
         ] = "jpg",
     ) -> OpenedShareOut:
         """Its photos with addresses to hand on; once revoked, the edges that gave their word."""
+        who = customer()
         return OpenedShareOut.of(await self.shares.open(who.owner_id, ids.decode("share", share_id), format_))
 
     @delete("/{share_id:str}", operation_id="RevokeShare", summary="Revoke a share", responses=fails(ShareNotFound))
-    async def revoke(self, share_id: FromPath[str], who: NamedDependency[Customer]) -> None:
+    async def revoke(self, share_id: FromPath[str]) -> None:
         """End the share's addresses, whoever has them; every edge is told and gives a receipt."""
+        who = customer()
         await self.shares.revoke(who.owner_id, ids.decode("share", share_id))
 
 
@@ -99,14 +100,14 @@ class PictureController(OperatorController):
         status_code=200,
         responses=fails(AssetNotFound, PictureFlagged, PictureNotStored, PictureGone),
     )
-    async def publish(self, data: JSONBody[PublishPicture], who: NamedDependency[Operator]) -> PublishedOut:
+    async def publish(self, data: JSONBody[PublishPicture]) -> PublishedOut:
         """Give a photo's stored renditions addresses that do not end. Published again, it is the same picture."""
+        who = operator()
         return PublishedOut.of(await self.pictures.publish(ids.decode("asset", data.asset_id), who.name))
 
     @get("/", operation_id="ListPictures", summary="List public pictures", responses=fails(ids.MalformedId))
     async def page(
         self,
-        who: NamedDependency[Operator],
         before: Annotated[str | None, _BEFORE] = None,
         limit: Annotated[int, _LIMIT] = 50,
     ) -> PicturePageOut:
@@ -118,7 +119,7 @@ class PictureController(OperatorController):
         )
 
     @get("/{asset_id:str}", operation_id="ReadPicture", summary="Read a picture", responses=fails(PictureNotFound))
-    async def read(self, asset_id: FromPath[str], who: NamedDependency[Operator]) -> PublishedOut:
+    async def read(self, asset_id: FromPath[str]) -> PublishedOut:
         """Its addresses; once withdrawn, the edges that gave their word."""
         return PublishedOut.of(await self.pictures.get(ids.decode("asset", asset_id)))
 
@@ -128,6 +129,6 @@ class PictureController(OperatorController):
         summary="Withdraw a picture",
         responses=fails(PictureNotFound),
     )
-    async def withdraw(self, asset_id: FromPath[str], who: NamedDependency[Operator]) -> None:
+    async def withdraw(self, asset_id: FromPath[str]) -> None:
         """End a public picture at every edge, for good; its owner still sees the photo."""
         await self.pictures.withdraw(ids.decode("asset", asset_id))

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from litestar import Request, Response, get
-from litestar.di import NamedDependency
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 
@@ -13,7 +12,7 @@ from app.stream.errors import CursorMalformed, EventsGone, StreamsFull, TooManyS
 from app.stream.schemas import SSE, EventPage, as_sse
 from app.stream.service import LATEST, StreamService
 from app.web.call import call_of
-from app.web.guards import Customer, CustomerController
+from app.web.guards import Customer, CustomerController, customer
 from app.web.openapi import fails
 
 After = Annotated[
@@ -51,13 +50,13 @@ class StreamController(CustomerController):
     async def read(
         self,
         request: Request[Any, Any, Any],
-        who: NamedDependency[Customer],
         after: After = None,
         limit: Limit = 100,
         last_event_id: LastEventId = None,
     ) -> Response[EventPage]:
         """A page of events in order. With `Accept: text/event-stream` the same events as they come: each has its cursor
         as `id`, a comment comes every 15 seconds, and `bye` before the server closes (its restart, the token's end)."""
+        who = customer()
         cursor = last_event_id or after
         if SSE in request.headers.get("accept", ""):
             return await self._follow(request, who, cursor)

@@ -3,10 +3,9 @@
 from typing import Any
 
 from litestar import Request, Response, delete, get, post, put
-from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 
-from app.kernel.idempotency import Idempotency, KeyedCall
+from app.kernel.idempotency import Idempotency
 from app.kernel.quotas import QuotaExceeded
 from app.uploads.capability import Capabilities
 from app.uploads.check import Checker
@@ -39,8 +38,8 @@ from app.uploads.schemas import (
 from app.uploads.service import Uploads
 from app.web.bodies import pieces
 from app.web.call import call_of
-from app.web.guards import Customer, CustomerController, PublicController
-from app.web.keyed import KEY_ERRORS, answered, as_json
+from app.web.guards import CustomerController, PublicController, customer
+from app.web.keyed import KEY_ERRORS, answered, as_json, keyed
 from app.web.openapi import fails
 from base import ids
 from base.clock import Clock
@@ -64,16 +63,18 @@ class UploadController(CustomerController):
         status_code=201,
         responses=fails(*KEY_ERRORS, UploadTooLarge, UploadReferenceReused, QuotaExceeded),
     )
-    async def create(self, data: JSONBody[CreateUpload], call: NamedDependency[KeyedCall]) -> Response[UploadOut]:
+    async def create(self, data: JSONBody[CreateUpload], request: Request[Any, Any, Any]) -> Response[UploadOut]:
         """Open a session for one photo. Ask `…/parts` for where to send the bytes, then `…/complete`."""
+        call = await keyed(request)
         given = await self.idempotency.once(
             call, lambda tx: self.uploads.open(tx, call.owner_id, data.declared()), as_json(201, UploadOut.of)
         )
         return answered(given)
 
     @get("/{upload_id:str}", operation_id="ReadUpload", summary="Read an upload", responses=fails(UploadNotFound))
-    async def read(self, upload_id: FromPath[str], who: NamedDependency[Customer]) -> UploadProgressOut:
+    async def read(self, upload_id: FromPath[str]) -> UploadProgressOut:
         """The session, and how much of it storage holds."""
+        who = customer()
         return UploadProgressOut.of(await self.uploads.get(who.owner_id, ids.decode("upload", upload_id)))
 
     @post(
@@ -82,8 +83,9 @@ class UploadController(CustomerController):
         summary="Ask before sending",
         status_code=200,
     )
-    async def check(self, data: JSONBody[CheckUploads], who: NamedDependency[Customer]) -> VerdictsOut:
+    async def check(self, data: JSONBody[CheckUploads]) -> VerdictsOut:
         """For up to 1,000 photos: which are here already, which are on their way, and which to send."""
+        who = customer()
         found = await self.checker.check(who.owner_id, data.asked())
         return VerdictsOut(photos=[VerdictOut.of(verdict) for verdict in found])
 
@@ -94,13 +96,12 @@ class UploadController(CustomerController):
         status_code=200,
         responses=fails(UploadNotFound, UploadExpiredGone, UploadNotOpen),
     )
-    async def parts(
-        self, upload_id: FromPath[str], who: NamedDependency[Customer], data: JSONBody[WantedParts | None] = None
-    ) -> PartsOut:
+    async def parts(self, upload_id: FromPath[str], data: JSONBody[WantedParts | None] = None) -> PartsOut:
         """Short-lived addresses for the parts named, or without a body for the first that are missing.
 
         An address that ended is no loss: ask again. The same part may be sent again until the upload is complete.
         """
+        who = customer()
         wanted = () if data is None else data.wanted()
         progress, parts = await self.uploads.parts(who.owner_id, ids.decode("upload", upload_id), wanted)
         return PartsOut.of(progress, parts, self._background(progress.upload))
@@ -122,8 +123,9 @@ class UploadController(CustomerController):
             *KEY_ERRORS, UploadNotFound, UploadExpiredGone, UploadNotOpen, UploadIncomplete, UploadStorageLost
         ),
     )
-    async def complete(self, upload_id: FromPath[str], call: NamedDependency[KeyedCall]) -> Response[UploadOut]:
+    async def complete(self, upload_id: FromPath[str], request: Request[Any, Any, Any]) -> Response[UploadOut]:
         """Turn the bytes into a photo; it is looked at afterwards (event `asset.preview_ready`)."""
+        call = await keyed(request)
         wanted = ids.decode("upload", upload_id)
         given = await self.idempotency.once(
             call,
@@ -140,8 +142,9 @@ class UploadController(CustomerController):
         status_code=200,
         responses=fails(UploadNotFound, UploadExpiredGone, UploadNotOpen),
     )
-    async def revive(self, upload_id: FromPath[str], who: NamedDependency[Customer]) -> UploadOut:
+    async def revive(self, upload_id: FromPath[str]) -> UploadOut:
         """Within a week after a session expired it can be opened again, with the bytes it holds."""
+        who = customer()
         return UploadOut.of(await self.uploads.revive(who.owner_id, ids.decode("upload", upload_id)))
 
     @delete(
@@ -150,8 +153,9 @@ class UploadController(CustomerController):
         summary="Give an upload up",
         responses=fails(UploadNotFound, UploadExpiredGone, UploadNotOpen),
     )
-    async def abort(self, upload_id: FromPath[str], who: NamedDependency[Customer]) -> None:
+    async def abort(self, upload_id: FromPath[str]) -> None:
         """Give an open session up; its bytes are removed. Asked again, the same answer."""
+        who = customer()
         await self.uploads.abort(who.owner_id, ids.decode("upload", upload_id))
 
 

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import msgspec
 from litestar import Request, Response, delete, head, patch, post
-from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from app.uploads.domain import Declared, Upload
@@ -22,7 +21,7 @@ from app.uploads.service import MAX_BYTES, Uploads
 from app.web import problems
 from app.web.bodies import pieces
 from app.web.call import call_of
-from app.web.guards import Customer, CustomerController, PublicController
+from app.web.guards import PublicController, customer
 from base import ids
 from base.errors import DomainError, InvalidInput
 
@@ -56,11 +55,13 @@ def _refused(request: Request[Any, Any, Any], error: DomainError) -> Response[by
 
 
 class TusController(PublicController):
-    """Uploads as tus 1.0. `Upload-Metadata`: `filetype` is needed, what else `_NAMES` has as in JSON."""
+    """Uploads as tus 1.0. `Upload-Metadata`: `filetype` is needed, what else `_NAMES` has as in JSON.
+
+    Public, since OPTIONS is for all; every other handler asks for its customer.
+    """
 
     path = PATH
     tags = ("uploads",)
-    dependencies = CustomerController.dependencies  # OPTIONS is for all; every handler asks for `who`
     response_headers = _SPOKEN  # also of OPTIONS, which Litestar answers
     exception_handlers = {DomainError: _refused}  # noqa: RUF012 Litestar's own field
     include_in_schema = False
@@ -68,27 +69,26 @@ class TusController(PublicController):
     receiver: Receiver
 
     @post("/", status_code=201, opt={"raw": True})
-    async def create(self, request: Request[Any, Any, Any], who: NamedDependency[Customer]) -> Response[None]:
+    async def create(self, request: Request[Any, Any, Any]) -> Response[None]:
         """Open a session."""
+        who = customer()
         _speaks(request)
         made = await self.uploads.create(who.owner_id, declared_in(request))
         headers = {"Location": f"{PATH}/{ids.encode('upload', made.id)}", **_expiry(made.expires_at)}
         return Response(None, status_code=201, headers=headers)
 
     @head("/{upload_id:str}")
-    async def look(
-        self, request: Request[Any, Any, Any], upload_id: FromPath[str], who: NamedDependency[Customer]
-    ) -> Response[None]:
+    async def look(self, request: Request[Any, Any, Any], upload_id: FromPath[str]) -> Response[None]:
         """Where to go on."""
+        who = customer()
         _speaks(request)
         upload, offset = await self.receiver.offset(who.owner_id, ids.decode("upload", upload_id))
         return Response(None, headers={**_state(upload, offset), "Cache-Control": "no-store"})
 
     @patch("/{upload_id:str}", status_code=204, opt={"raw": True}, request_max_body_size=None)
-    async def append(
-        self, request: Request[Any, Any, Any], upload_id: FromPath[str], who: NamedDependency[Customer]
-    ) -> Response[None]:
+    async def append(self, request: Request[Any, Any, Any], upload_id: FromPath[str]) -> Response[None]:
         """Go on."""
+        who = customer()
         _speaks(request)
         offset, checksum = _offset_in(request), checksum_of(request.headers.get("upload-checksum"))
         call_of(request.scope).run_long()
@@ -98,10 +98,9 @@ class TusController(PublicController):
         return Response(None, status_code=204, headers=_state(upload, at))
 
     @delete("/{upload_id:str}", status_code=204)
-    async def abort(
-        self, request: Request[Any, Any, Any], upload_id: FromPath[str], who: NamedDependency[Customer]
-    ) -> Response[None]:
+    async def abort(self, request: Request[Any, Any, Any], upload_id: FromPath[str]) -> Response[None]:
         """Give it up."""
+        who = customer()
         _speaks(request)
         await self.uploads.abort(who.owner_id, ids.decode("upload", upload_id))
         return Response(None, status_code=204)

@@ -1,4 +1,4 @@
-"""What is known of one HTTP call while it runs: made by the frame, filled by the gate, read by dependencies."""
+"""What is known of one HTTP call while it runs: made by the frame, filled by the gate, read by handlers."""
 
 import asyncio
 from contextvars import ContextVar

@@ -1,7 +1,8 @@
 """Who may call: the gate every routed request passes, and the controllers slices derive theirs from.
 
-A slice's `routes.py` writes `class UploadController(CustomerController)` and takes `who: NamedDependency[Customer]`
-where it needs the caller; public routes derive from `PublicController`, operators' from `OperatorController`.
+A slice's `routes.py` writes `class UploadController(CustomerController)` and `who = customer()` where it needs the
+caller; public routes derive from `PublicController`, operators' from `OperatorController`. Nothing is injected: to
+resolve one dependency costs more than all that the gate does.
 """
 
 from typing import Any, Final, TypeVar
@@ -10,14 +11,12 @@ from urllib.parse import parse_qsl
 import msgspec
 from litestar import Controller, Request
 from litestar.connection import ASGIConnection
-from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.handlers.base import BaseRouteHandler
 from litestar.params import QueryParameter
 
 from app.kernel.access import AccessTokens, Scope, Unauthenticated
 from app.web.call import Call, call_of, require
-from app.web.keyed import provide_call
 from app.web.rates import Bucket, RateLimited
 from app.web.requests import JSON
 from app.web.settings import Limits
@@ -114,16 +113,16 @@ def _refuse_other_bodies(connection: ASGIConnection[Any, Any, Any, Any]) -> None
         raise HTTPException(status_code=415, detail="the body must be application/json")
 
 
-def provide_customer() -> Customer:
-    """The dependency behind `who: Customer`."""
+def customer() -> Customer:
+    """The customer who makes the current call; raises `Unauthenticated` or `Forbidden`."""
     principal = require(Scope.CUSTOMER)
     assert principal.owner_id is not None
     assert principal.device_id is not None
     return Customer(owner_id=principal.owner_id, device_id=principal.device_id)
 
 
-def provide_operator() -> Operator:
-    """The dependency behind `who: Operator`."""
+def operator() -> Operator:
+    """The operator who makes the current call; raises `Unauthenticated` or `Forbidden`."""
     return Operator(name=require(Scope.OPERATOR).name)
 
 
@@ -132,22 +131,17 @@ class PublicController(Controller):
 
 
 class CustomerController(Controller):
-    """Base of controllers for customers: `who: Customer` is the caller, `call: KeyedCall` the caller and a key."""
+    """Base of controllers for customers."""
 
     opt = {"scope": Scope.CUSTOMER}  # noqa: RUF012 Litestar's own field
     security = ({"bearer": []},)
-    dependencies = {  # noqa: RUF012 Litestar's own field
-        "who": Provide(provide_customer, sync_to_thread=False),
-        "call": Provide(provide_call),
-    }
 
 
 class OperatorController(Controller):
-    """Base of controllers for operators; `who: Operator` is the caller."""
+    """Base of controllers for operators."""
 
     opt = {"scope": Scope.OPERATOR}  # noqa: RUF012 Litestar's own field
     security = ({"bearer": []},)
-    dependencies = {"who": Provide(provide_operator, sync_to_thread=False)}  # noqa: RUF012 Litestar's own field
 
 
 C = TypeVar("C", bound=Controller)
@@ -156,8 +150,7 @@ C = TypeVar("C", bound=Controller)
 def mounted(controller: type[C], **parts: Any) -> type[C]:
     """The controller with its services set as attributes: `mounted(UploadController, uploads=services.uploads)`.
 
-    Not by dependency injection: two dependencies or more are resolved in a task group, at several times a handler's
-    cost. Raises `TypeError` for a part that the controller does not declare.
+    Raises `TypeError` for a part that the controller does not declare.
     """
     for name in parts:
         if name not in controller.__annotations__:

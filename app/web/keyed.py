@@ -3,8 +3,9 @@
 In a route that stands in `KEYED`:
 
     @post("/", operation_id="CreateUpload", status_code=201, responses=fails(*KEY_ERRORS, UploadTooLarge))
-    async def create(self, data: JSONBody[CreateUpload], call: NamedDependency[KeyedCall]) -> Response[UploadOut]:
+    async def create(self, data: JSONBody[CreateUpload], request: Request[Any, Any, Any]) -> Response[UploadOut]:
         '''Open a session.'''
+        call = await keyed(request)
         given = await self.idempotency.once(
             call, lambda tx: self.uploads.open(tx, call.owner_id, data.declared()), as_json(201, UploadOut.of)
         )
@@ -41,8 +42,8 @@ _KEY: Final = re.compile(r'"?([A-Za-z0-9_.:-]{8,128})"?')
 T = TypeVar("T")
 
 
-async def provide_call(request: Request[Any, Any, Any]) -> KeyedCall:
-    """The dependency behind `call: KeyedCall`; raises 400 problems for a missing or malformed key.
+async def keyed(request: Request[Any, Any, Any]) -> KeyedCall:
+    """The customer's call with its key; raises 400 problems for a missing or malformed key.
 
     The quoted spelling of draft-ietf-httpapi-idempotency-key-header is read as well.
     """
