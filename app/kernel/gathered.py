@@ -51,6 +51,7 @@ class Gathering(Generic[Q, R]):
                 batch, self._waiting = list(self._waiting.values()), {}
                 for first in range(0, len(batch), self._most):
                     await self._settle(batch[first : first + self._most])
+                await asyncio.sleep(0)  # who was answered goes on first, and what has come meanwhile joins the next
         finally:
             self._task = None
 

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from app.kernel.db import Database
-from app.kernel.gathered import Gathered
+from app.kernel.gathered import Gathered, Gathering
 from base.errors import ServiceUnavailable
 from tests.conftest import database_settings
 
@@ -60,6 +60,29 @@ async def test_the_same_key_is_read_once_for_all(db: Database) -> None:
     found = await asyncio.gather(*(squares.read(4) for _ in range(20)))
     assert found == [(16, 1)] * 20
     assert len({id(one) for one in found}) == 1
+
+
+async def test_who_was_answered_joins_those_who_wait() -> None:
+    told: list[list[int]] = []
+
+    async def answer(questions: list[int]) -> list[int]:
+        told.append(questions)
+        await asyncio.sleep(0.01)
+        return questions
+
+    numbers = Gathering(answer)
+
+    async def twice() -> None:
+        await numbers.ask(1, 1)
+        await numbers.ask(2, 2)
+
+    async def between() -> None:
+        while not told:
+            await asyncio.sleep(0)
+        await numbers.ask(3, 3)
+
+    await asyncio.gather(twice(), between())
+    assert told == [[1], [3, 2]]
 
 
 async def test_what_is_asked_during_a_read_is_answered_by_a_later_one(db: Database) -> None:
