@@ -180,8 +180,8 @@ class TestMemory:
                 told.append(msgspec.json.decode(one(jail, "held")))
         settled = told[-3:]
         assert len({each["used"] for each in settled}) == 1
-        # The interpreter itself takes two small blocks a job at first, and none in the end.
-        assert settled[-1]["blocks"] - settled[0]["blocks"] < 5 * 2 * len(pictures)
+        # The interpreter still warms up: half a small block a job or so, and none after some hundreds.
+        assert settled[-1]["blocks"] - settled[0]["blocks"] < 2 * len(pictures)
 
     def test_quick_jobs_ask_for_one_spare(self, tmp_path: Path) -> None:
         """A child takes longer to start than a job to end, and every job without a spare asks for one."""
