@@ -16,7 +16,12 @@ class DeviceController(PublicController):
     tags = ("identity",)
     identity: IdentityService
 
-    @post("/v1/devices", operation_id="RegisterDevice", summary="Begin as a guest", opt={"limit": "devices"})
+    @post(
+        "/v1/devices",
+        operation_id="RegisterDevice",
+        summary="Begin as a guest",
+        opt={"limit": "devices", "grants": True},
+    )
     async def register(self, data: JSONBody[RegisterDevice]) -> GrantOut:
         """A new guest owner, this device, and its first tokens."""
         return GrantOut.of(await self.identity.register_device(data.platform))
@@ -26,6 +31,7 @@ class DeviceController(PublicController):
         operation_id="RefreshTokens",
         summary="Exchange a refresh token",
         status_code=200,
+        opt={"grants": True},
         responses=fails(RefreshRefused, RefreshReused),
     )
     async def refresh(self, data: JSONBody[RefreshToken]) -> GrantOut:

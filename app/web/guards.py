@@ -54,12 +54,14 @@ class Gate:
         """Raises `Unauthenticated`, `Forbidden`, `RateLimited` or 415.
 
         A handler's opt: `scope` is what its caller must have, `limit` names a bucket of its own, `free` none, `raw`
-        that it reads the body's bytes itself, `ending` that and when it goes away.
+        that it reads the body's bytes itself, `ending` that and when it goes away, `grants` that it gives tokens: one
+        that has ended is no reason to refuse it, since many apps send theirs with every call.
         """
         handler: BaseRouteHandler = connection.scope["route_handler"]
         call, opt = call_of(connection.scope), handler.opt
         call.ending = opt.get("ending")
-        self._authenticate(connection, call)
+        if not opt.get("grants"):
+            self._authenticate(connection, call)
         if not opt.get("free"):
             self._count(connection, call, opt.get("limit"))
         if connection.scope["query_string"]:

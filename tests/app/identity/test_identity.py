@@ -94,6 +94,12 @@ class TestRefreshTokens:
         assert third not in (first, second)
         assert (await refresh(client, second)).json()["refreshToken"] == third
 
+    async def test_an_app_may_send_its_ended_access_token_along(self, client: httpx.AsyncClient, guest: Guest) -> None:
+        """Many send it with every call; were it refused here, they could never get another."""
+        body = {"refreshToken": (await guest())["refreshToken"]}
+        answer = await client.post("/v1/tokens", json=body, headers={"Authorization": "Bearer of.what.was"})
+        assert answer.status_code == 200, answer.text
+
     async def test_reuse_of_an_older_one_ends_the_family_and_alerts(
         self, client: httpx.AsyncClient, guest: Guest, db: Database
     ) -> None:
