@@ -96,8 +96,12 @@ def variant(photo: bytes, size: int = 0) -> bytes:
 class Phone:
     """An app of one owner; it knows what was acknowledged, which nobody may lose."""
 
-    def __init__(self, bench: "Bench", auth: dict[str, str], owner: str) -> None:
-        self.bench, self.auth, self.owner = bench, auth, owner
+    def __init__(self, bench: "Bench", grant: dict[str, Any]) -> None:
+        self.bench, self.grant = bench, grant
+        self.auth: dict[str, str] = grant["auth"]
+        self.owner: str = grant["ownerId"]
+        self.clock: dict[str, str] = {}
+        """The time it tells whomever it talks to, as headers."""
         self.sources: dict[str, bytes] = {}
         self.acknowledged: dict[str, int] = {}
 
@@ -105,7 +109,7 @@ class Phone:
         self, method: str, path: str, body: Any = None, *, key: str | None = None, api: int = 0, **headers: str
     ) -> httpx.Response:
         """One call. A read is sent again when a kept connection had ended, as every phone does (RFC 9110 9.2.2)."""
-        told = {**self.auth, "Idempotency-Key": key or uuid4().hex, **headers}
+        told = {**self.auth, **self.clock, "Idempotency-Key": key or uuid4().hex, **headers}
         send = functools.partial(self.bench.client(api).request, method, path, json=body, headers=told)
         try:
             return await send()
@@ -132,7 +136,7 @@ class Phone:
     async def put(self, part: dict[str, Any], source: bytes, *, acknowledge: str | None = None) -> int:
         """One PUT of a part straight to storage; its status, 0 when the connection ended."""
         piece = source[part["firstByte"] : part["firstByte"] + part["bytes"]]
-        headers = {name: value for name, value in part["headers"].items() if name != "Content-Length"}
+        headers = {name: value for name, value in part["headers"].items() if name != "Content-Length"} | self.clock
         try:
             async with httpx.AsyncClient(timeout=30) as storage:
                 status = (await storage.put(part["url"], content=piece, headers=headers)).status_code
@@ -235,7 +239,7 @@ class Bench:
 
     async def phone(self) -> Phone:
         grant = await register(self._clients[-1])
-        self.phones.append(Phone(self, grant["auth"], grant["ownerId"]))
+        self.phones.append(Phone(self, grant))
         return self.phones[-1]
 
     def socket_to(self, api: int, head: str, body: bytes) -> socket.socket:

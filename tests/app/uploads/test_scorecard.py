@@ -14,6 +14,8 @@ import subprocess
 import tarfile
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,8 +23,12 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from app.kernel.access import AccessTokens
+from app.settings import load_api
 from app.uploads.plan import Held, advise, part_size
 from base import ids
+from base.clock import SystemClock
+from base.ids import DeviceId, OwnerId
 from devstack.s3_faults import Kind
 from tests.app.uploads.conftest import Bench, Make, Phone
 
@@ -318,6 +324,40 @@ async def test_19_address_expired(row: Bench, photo: Make) -> None:
     assert (await phone.complete(upload["id"])).status_code == 202
 
 
+async def test_19_an_address_that_really_ends(row: Bench, photo: Make) -> None:
+    """The store itself refuses it once its time is over, and takes to its end a PUT that began before."""
+    phone, data = await row.phone(), photo()
+    upload = await phone.create(data)
+    await phone.parts(upload["id"])
+    store, bucket, asset = row.services.store, row.buckets.originals, upload["assetId"]
+    (begun,) = await store.multiparts(bucket, asset)
+    url, headers = store.presign_part(
+        bucket,
+        begun.key,
+        upload=begun.upload or "",
+        number=1,
+        size=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        expires_s=1,
+    )
+    is_over = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield data[:1000]
+        await is_over.wait()
+        yield data[1000:]
+
+    async with httpx.AsyncClient(timeout=30) as client:
+        late = asyncio.create_task(client.put(url, content=body(), headers=headers))
+        await asyncio.sleep(2.1)  # signatures count whole seconds
+        assert (await client.put(url, content=data, headers=headers)).status_code == 403
+        assert (await phone.read(upload["id"]))["arrivedBytes"] == 0
+        is_over.set()
+        assert (await late).status_code == 200
+    phone.acknowledged[upload["id"]] = len(data)
+    assert (await phone.complete(upload["id"])).status_code == 202
+
+
 @pytest.mark.soak
 async def test_20_session_expired(row: Bench, photo: Make) -> None:
     phone, data = await row.phone(), photo(6 * MIB)
@@ -335,25 +375,44 @@ async def test_20_session_expired(row: Bench, photo: Make) -> None:
 
 
 @pytest.mark.soak
-async def test_21_a_phone_of_1970(row: Bench, photo: Make) -> None:
+@pytest.mark.parametrize("off", [timedelta(days=-1), timedelta(days=1), None], ids=["behind", "ahead", "1970"])
+async def test_21_a_phone_whose_clock_is_wrong(row: Bench, photo: Make, off: timedelta | None) -> None:
+    """It tells its time to the API and to storage; so does its library of the photo."""
     phone, data = await row.phone(), photo()
-    phone.auth["Date"] = "Thu, 01 Jan 1970 00:00:00 GMT"
-    upload = await phone.send(data, sourceId="L/1", sourceModifiedAt="1970-01-01T00:00:00Z")
+    told = datetime(1970, 1, 1, tzinfo=UTC) if off is None else datetime.now(UTC) + off
+    phone.clock["Date"] = format_datetime(told, usegmt=True)
+    upload = await phone.send(data, sourceId="L/1", sourceModifiedAt=told.isoformat())
     assert (await phone.complete(upload["id"])).status_code == 202
+    path = f"/v1/tus/{(await phone.create(other := photo(300_000)))['id']}"
+    assert await append(phone, path, other, 0, **phone.clock) == 204
+    await row.work()
+    assert (await phone.read(upload["id"]))["upload"]["state"] == "completed"
 
 
 @pytest.mark.soak
 async def test_22_signed_out_while_sending(row: Bench, photo: Make) -> None:
+    """The token's time is over: what storage gets goes on, another is had, and the session is the same."""
     phone, other, data = await row.phone(), await row.phone(), photo()
     upload = await phone.create(data)
     (part,) = (await phone.parts(upload["id"]))["parts"]
-    good = phone.auth["Authorization"]
-    phone.auth["Authorization"] = good[:-6] + "AAAAAA"
-    assert (await phone.complete(upload["id"])).status_code == 401
+    phone.auth["Authorization"] = f"Bearer {over(phone)}"
+    answer = await phone.complete(upload["id"])
+    assert (answer.status_code, answer.json()["code"]) == (401, "token-expired")
     assert await phone.put(part, data, acknowledge=upload["id"]) == 200
     assert (await other.complete(upload["id"])).status_code == 404
-    phone.auth["Authorization"] = good
-    assert (await phone.complete(upload["id"])).status_code == 202
+    fresh = await phone.call("POST", "/v1/tokens", {"refreshToken": phone.grant["refreshToken"]})
+    assert fresh.status_code == 200, fresh.text
+    phone.auth["Authorization"] = f"Bearer {fresh.json()['accessToken']}"
+    answer = await phone.complete(upload["id"])
+    assert (answer.status_code, answer.json()["assetId"]) == (202, upload["assetId"])
+
+
+def over(phone: Phone) -> str:
+    """An access token of a phone that ended an hour ago, signed as the API signs."""
+    keys = load_api(phone.bench.apis[0].env).web.token_keys
+    owner, device = (ids.decode(kind, phone.grant[f"{kind}Id"]) for kind in ("owner", "device"))
+    tokens = AccessTokens(keys, SystemClock())
+    return tokens.customer(OwnerId(owner), DeviceId(device), timedelta(hours=-1))[0]
 
 
 async def test_23_two_sessions_for_one_photo(row: Bench, photo: Make) -> None:
