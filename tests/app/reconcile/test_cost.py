@@ -64,6 +64,7 @@ async def counted(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[Counte
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3_600)
 async def test_a_run_asks_by_pages_and_never_by_the_order(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     master: Master | None = None
     begun = time.perf_counter()
