@@ -183,7 +183,7 @@ def test_memory_does_not_creep(photos: Path) -> None:
 
     The child is asked what it holds without what glibc keeps at hand (`held.py`); how its resident memory swings with
     that is printed. Under half an hour the figure is held to 1 MB over the whole run instead: noise is no slope. Used
-    heap is counted, not measured: it may not rise at all.
+    heap is counted, not measured: it may not rise by a byte a job.
     """
     minutes = float(os.environ.get("TIRAGE_SOAK_MINUTES", "60"))
     raws = [(photos / name).read_bytes() for name in PHOTOS]
@@ -209,7 +209,7 @@ def test_memory_does_not_creep(photos: Path) -> None:
     for name, taken in samples.items():
         print(f"{name}: {done} jobs, {taken[0][1]} to {taken[-1][1]} KiB, {hourly[name]:.3f} MB/h")
     assert len({each["pid"] for each in late}) == 1
-    assert grown(late, "used") == 0
+    assert grown(late, "used") < done
     assert max(hourly.values()) <= (1 if minutes >= 30 else 60 / minutes)
 
 
