@@ -164,9 +164,15 @@ def small_pictures() -> list[bytes]:
     return [bytes(wide.write_to_buffer(".jpg")), bytes(image.write_to_buffer(".png"))]
 
 
-def is_settled(told: list[Any]) -> bool:
-    """Whether the last four were told by one child with as many threads."""
-    return len(told) >= 4 and len({(each["pid"], each["threads"]) for each in told[-4:]}) == 1
+def is_settled(told: list[Any], jobs: int) -> bool:
+    """Whether the last three of one child, with as many threads, say that so many jobs each time have left nothing.
+
+    The interpreter warms up for some hundreds of jobs, by half a small block each; a leak is a block a job at least.
+    """
+    last = told[-3:]
+    if len({(each["pid"], each["threads"], each["used"]) for each in last}) > 1:
+        return False
+    return len(told) > 3 and last[-1]["blocks"] - last[0]["blocks"] < jobs
 
 
 class TestMemory:
@@ -174,14 +180,11 @@ class TestMemory:
         """Used heap by glibc's own count, once libvips has the threads it wants: each keeps some 4 kB."""
         pictures, ingest, told = small_pictures() * 5, msgspec.msgpack.encode(IngestParams()), list[Any]()
         with Jail.open(Limits(jobs=1 << 20), preload=("ingest",), table=HELD) as jail:
-            while len(told) < 60 and not is_settled(told):
+            while len(told) < 60 and not is_settled(told, len(pictures)):
                 for picture in pictures:
                     deque(jail.run("ingest", ingest, [picture], 60), 0)
                 told.append(msgspec.json.decode(one(jail, "held")))
-        settled = told[-3:]
-        assert len({each["used"] for each in settled}) == 1
-        # The interpreter still warms up: half a small block a job or so, and none after some hundreds.
-        assert settled[-1]["blocks"] - settled[0]["blocks"] < 2 * len(pictures)
+        assert is_settled(told, len(pictures)), told
 
     def test_quick_jobs_ask_for_one_spare(self, tmp_path: Path) -> None:
         """A child takes longer to start than a job to end, and every job without a spare asks for one."""

@@ -338,7 +338,7 @@ async def test_19_an_address_that_really_ends(row: Bench, photo: Make) -> None:
         number=1,
         size=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
-        expires_s=1,
+        expires_s=3,
     )
     is_over = asyncio.Event()
 
@@ -349,7 +349,7 @@ async def test_19_an_address_that_really_ends(row: Bench, photo: Make) -> None:
 
     async with httpx.AsyncClient(timeout=30) as client:
         late = asyncio.create_task(client.put(url, content=body(), headers=headers))
-        await asyncio.sleep(2.1)  # signatures count whole seconds
+        await asyncio.sleep(4.1)  # signatures count whole seconds
         assert (await client.put(url, content=data, headers=headers)).status_code == 403
         assert (await phone.read(upload["id"]))["arrivedBytes"] == 0
         is_over.set()
