@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from imagecore import containers, quality, vips
+from imagecore import colour, containers, quality, vips
 from imagecore.load import load
 from imagecore.quality import Quality
 
@@ -31,6 +31,9 @@ def quality_in(stored: vips.Image) -> Quality | None:
     if min(width, height) < _LEAST:
         return None
     left, top = ((side - part) // 2 // _GRID * _GRID for side, part in ((stored.width, width), (stored.height, height)))
+    reading = colour.reading_of(stored)
+    if reading.origin is colour.Origin.BROKEN:  # of CMYK, libvips would ask the profile for gray
+        stored = vips.with_profile(stored, reading.profile.data)
     with vips.failures():
         gray = stored.crop(left, top, width, height).colourspace("b-w").extract_band(0)
         level = gray if gray.format == "uchar" else (gray / 257).cast("uchar")

@@ -160,6 +160,12 @@ class TestAtIngest:
         assert Note.WARN_DAMAGED in render.ancestor(bytes(raw))[0].notes
         assert self.check(pixel_jail, bytes(raw))
 
+    def test_a_profile_that_cannot_be_used(self, pixel_jail: Jail, photos: Path) -> None:
+        """Of CMYK, gray comes by a profile; what is assumed for the print is assumed here."""
+        raw = (photos / "cmyk-swop-adobe-inverted.jpg").read_bytes()
+        assert raw.count(b"prtrCMYKLab ") == 1
+        assert self.check(pixel_jail, raw.replace(b"prtrCMYKLab ", b"prtrCMYKLa} "))
+
     @pytest.mark.soak
     def test_every_photo(self, pixel_jail: Jail, photos: Path, manifest: dict[str, dict[str, Any]]) -> None:
         """All that are accepted but the one of 99 MP, which shrinks while it is decoded."""
