@@ -213,8 +213,8 @@ def _compare(api: str, token: str, tokens: Path, bare: str, folder: Path) -> dic
     }
     return {
         "per_s": {name: round(statistics.median(found)) for name, found in rates.items()},
-        "ratio": {name: round(statistics.median(found), 2) for name, found in ratios.items()},
-        "ratios": {name: [round(ratio, 2) for ratio in sorted(found)] for name, found in ratios.items()},
+        "ratio": {name: round(statistics.median(found), 3) for name, found in ratios.items()},
+        "ratios": {name: [round(ratio, 3) for ratio in sorted(found)] for name, found in ratios.items()},
     }
 
 
