@@ -55,14 +55,16 @@ class OutOfMemory(ImageError):
 
 
 class ChildDied(ImageError):
-    """The process that did the work ended by itself: a signal's number, or its exit status."""
+    """The process that did the work ended by itself: a signal's number, or its exit status; `words` are its last ones,
+    for the log."""
 
     code = "child-died"
 
-    def __init__(self, *, signal: int | None, status: int | None) -> None:
+    def __init__(self, *, signal: int | None, status: int | None, words: str = "") -> None:
         self.signal = signal
         self.status = status
-        super().__init__(f"signal {signal}" if signal is not None else f"exit status {status}")
+        how = f"signal {signal}" if signal is not None else f"exit status {status}"
+        super().__init__(f"{how}: {words}" if words else how)
 
 
 class JailUnavailable(ImageError):

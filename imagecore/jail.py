@@ -137,10 +137,13 @@ class _Child:
             status = self.process.wait()
         if status == -signal.SIGXCPU:
             return DeadlineExceeded("the child used up its CPU time")
-        words = self.last_words().lower()
-        if status == -signal.SIGABRT and any(word in words for word in _MEMORY_WORDS):
+        words = self.last_words()
+        if status == -signal.SIGABRT and any(word in words.lower() for word in _MEMORY_WORDS):
             return OutOfMemory("the child aborted on a failed allocation")
-        return ChildDied(signal=-status if status < 0 else None, status=status if status >= 0 else None)
+        if status >= 0:
+            return ChildDied(signal=None, status=status)
+        # Why it aborted is said by a library; what else is there are warnings about the file.
+        return ChildDied(signal=-status, status=None, words=words[-200:] if status == -signal.SIGABRT else "")
 
     def last_words(self) -> str:
         """The end of what the child wrote to its standard error."""
