@@ -10,6 +10,7 @@ BENCHES: Final[dict[str, str]] = {
     "api": "loadtests.bench.api",
     "edge": "loadtests.bench.edge",
     "child": "loadtests.bench.child",
+    "cold": "loadtests.bench.cold",
     "images": "loadtests.bench.images",
     "line": "loadtests.bench.line",
     "previews": "loadtests.bench.previews",

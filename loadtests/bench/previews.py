@@ -114,18 +114,22 @@ def ipx(folder: Path) -> Iterator[list[Address]]:
 
 
 @contextmanager
-def origin(folder: Path) -> Iterator[list[Address]]:
-    """The real origin on a real store and queue, with the photos' ancestors and their halves stored."""
+def origin(folder: Path, processes: int = 1) -> Iterator[list[Address]]:
+    """Real origins on a real store and queue, with the photos' ancestors and their halves stored."""
     ring = Ring.of_masters([MASTER], "home")
     secrets = {name: derive(MASTER[1], life, "home") for life, name in VARIABLES.items()}
-    with running_servers(folder / "stack", {}) as stack:
-        port, env = _free_port(), stack.environment()
+    with running_servers(folder / "stack", {}) as stack, ExitStack() as origins:
+        env = stack.environment() | {"TIRAGE_ORIGIN_RENDERS": str(SLOTS), "TIRAGE_REGION": "home"}
         env |= {name: f"u1:{base64.b64encode(key).decode()}" for name, key in secrets.items()}
         asyncio.run(_store(env))
-        own = {**env, "TIRAGE_ORIGIN_PORT": str(port), "TIRAGE_ORIGIN_RENDERS": str(SLOTS), "TIRAGE_REGION": "home"}
         argv = [str(Path(sysconfig.get_path("scripts")) / "tirage"), "origin"]
-        with serving(argv, port, "/healthz", own) as url:
-            yield [lambda photo, side: url + ring.sign(Durable(asset=ASSETS[photo], recipe=recipe.text(wanted(side))))]
+        ports = [_free_port() for _ in range(processes)]
+        begin = [serving(argv, port, "/healthz", {**env, "TIRAGE_ORIGIN_PORT": str(port)}) for port in ports]
+        yield [_signed(ring, origins.enter_context(each)) for each in begin]
+
+
+def _signed(ring: Ring, url: str) -> Address:
+    return lambda photo, side: url + ring.sign(Durable(asset=ASSETS[photo], recipe=recipe.text(wanted(side))))
 
 
 async def _store(env: dict[str, str]) -> None:
