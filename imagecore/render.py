@@ -345,12 +345,15 @@ def _decoded(raw: bytes, extension: str | None, *, keep: bool) -> tuple[Report, 
     decoded = inspect.decode(raw, facts, *ancestor_size(facts), keep=keep)
     notes = inspect.notes_on(facts, decoded, survey.tail, extension)
     report = Report(verdict=Verdict.ACCEPT, reason=None, notes=notes, facts=facts)
-    made = encode_jpeg(flattened(decoded.image), ANCESTOR_QUALITY, "444", optimise=False)
+    made = encode_jpeg(flattened(decoded.image), ANCESTOR_QUALITY, "420", optimise=False)
     return report, made, decoded.stored
 
 
 def half(ancestor: bytes, facts: Facts) -> bytes:
-    """The ancestor's half, from its stored bytes: the pixels of which small renditions are made, without the rest."""
+    """The ancestor's half, from its stored bytes: the pixels of which small renditions are made, without the rest.
+
+    The ancestor's chroma has the half's size already, and the half keeps all of it (decision 0017).
+    """
     factor = 1 if half_size(facts) == ancestor_size(facts) else 2
     image = vips.open_jpeg(ancestor, fail_on="error", shrink=factor)
     return encode_jpeg(image, ANCESTOR_QUALITY, "444", optimise=False)

@@ -48,7 +48,7 @@ def ingest(raw: bytes, job: dict[str, Any]) -> int:
     if not job["heic"]:
         full = full.copy_memory()
     small = full.thumbnail_image(width, height=height, size="force", **profiles).copy_memory()
-    ancestor = jpeg(small, 90, "off", False)
+    ancestor = jpeg(small, 90, "on", False)
     half = jpeg(pyvips.Image.new_from_buffer(ancestor, "", access="sequential", shrink=2), 90, "off", False)
     pyvips.Image.new_from_buffer(half, "", access="sequential", shrink=8).thumbnail_image(100).write_to_memory()
     rungs = [

@@ -36,7 +36,7 @@ def main() -> None:
         raw = files.setdefault(job["file"], Path(job["file"]).read_bytes())
         start, cpu = time.monotonic(), time.process_time()
         if job["do"] == "ingest":
-            size = picture(raw, job["ancestor"], 90, 0) + sum(picture(raw, each, 80, 2) for each in job["rungs"])
+            size = picture(raw, job["ancestor"], 90, 2) + sum(picture(raw, each, 80, 2) for each in job["rungs"])
         else:
             size = picture(raw, job["size"], 80, 2)
         told = {

@@ -19,7 +19,7 @@ async function work(job) {
   const cpu = process.cpuUsage();
   let bytes = 0;
   if (job.do === "ingest") {
-    bytes = await picture(raw, job.ancestor, 90, "4:4:4");
+    bytes = await picture(raw, job.ancestor, 90, "4:2:0");
     for (const size of job.rungs) bytes += await picture(raw, size, 80, "4:2:0");
   } else {
     bytes = await picture(raw, job.size, 80, "4:2:0");
