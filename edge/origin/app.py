@@ -27,7 +27,6 @@ from imagecore.signing import Ring, Verified
 
 log = telemetry.logger(__name__)
 
-LOOK_EVERY_S: Final = 0.05
 RENDERS: Final = Counter("tirage_origin_renders_total", "Renditions made, by outcome", ("outcome",))
 RENDERING: Final = Gauge("tirage_origin_rendering", "Renditions being made or waiting for their turn here")
 
@@ -133,9 +132,9 @@ class OriginApp:
         # A leader waits for its turn and then renders; if it dies, the next one does.
         deadline = time.monotonic() + LEASE_S + 2 * self._bounds.deadline_s
         while time.monotonic() < deadline:
-            lease = await self._leases.take(key)
+            lease = await self._leases.take(key, deadline - time.monotonic())
             try:
-                # With the lease in hand: the leader before us may have finished a moment ago.
+                # With the lease in hand as well: the leader before us may have finished a moment ago.
                 stored = await self._stored(key)
                 if stored is not None:
                     return Found(stored, "bucket")
@@ -144,7 +143,6 @@ class OriginApp:
             finally:
                 if lease is not None:
                     await lease.release()
-            await asyncio.sleep(LOOK_EVERY_S)
         raise ServiceUnavailable("another renderer does not finish")
 
     async def _lead(self, key: str, path: Verified, recipe: recipes.Recipe) -> bytes:
