@@ -101,7 +101,7 @@ class _Told(Enum):
 
     FINISHED = "finished"
     NOTHING = "nothing"
-    DEAD = "dead"
+    FREE = "free"
 
 
 class Leases:
@@ -131,10 +131,10 @@ class Leases:
     async def _take(self, kv: Any, name: str, until: float) -> Lease | None:
         while time.monotonic() < until:
             revision, holder = await _seen(kv, name)
-            told = await self._ask(holder) if holder else _Told.DEAD
+            told = await self._ask(holder) if holder else _Told.FREE
             if told is _Told.FINISHED:
                 return None
-            if told is _Told.DEAD:
+            if told is _Told.FREE:
                 lease = Lease(kv, name, self._lease_s)
                 with contextlib.suppress(KeyWrongLastSequenceError):
                     await lease.begin(self._connection, revision)
@@ -147,7 +147,7 @@ class Leases:
         except NatsTimeout:
             return _Told.NOTHING
         except NoRespondersError:
-            return _Told.DEAD
+            return _Told.FREE
         return _Told.FINISHED
 
     async def close(self) -> None:
