@@ -171,6 +171,6 @@ def _measured(bench: Bench, side: int) -> dict[str, Any]:
     told: dict[str, Any] = {name: round(statistics.median(one[name] for one in rounds)) for name in rounds[0]}
     for how in ("cold", "killed"):
         waits = sorted(round((one[f"{how}_p99"] - one["alone"]) / one["hot_p99"], 2) for one in rounds)
-        told[f"{how}_wait_to_hot"] = {"median": statistics.median(waits), "all": waits}
+        told[f"{how}_wait_to_hot"] = {"median": round(statistics.median(waits), 2), "all": waits}
     told["cold_cpu_ms"] = {program: round(ms / ROUNDS) for program, ms in bench.cpu_ms.items()}
     return {**told, "load_average": round(os.getloadavg()[0], 1)}
