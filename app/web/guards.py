@@ -5,12 +5,12 @@ caller; public routes derive from `PublicController`, operators' from `OperatorC
 resolve one dependency costs more than all that the gate does.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
-from litestar import Controller, Request
-from litestar.connection import ASGIConnection
+from litestar import Controller
 from litestar.exceptions import HTTPException
 from litestar.handlers.base import BaseRouteHandler
 from litestar.params import QueryParameter
@@ -40,54 +40,49 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gate:
-    """Before every routed request: reads the token, counts the request, refuses bodies that are not JSON.
-
-    Litestar's `before_request`, not a guard of it: for every guard the handler is copied.
-    """
+    """Before every routed request: reads the token, counts the request, refuses bodies that are not JSON."""
 
     def __init__(self, tokens: AccessTokens, limits: Limits) -> None:
         self._tokens = tokens
         self._reads, self._writes = Bucket("reads", limits.reads), Bucket("writes", limits.writes)
         self._named = {"devices": Bucket("devices", limits.devices)}
 
-    async def admit(self, connection: Request[Any, Any, Any]) -> None:
+    def admit(self, scope: Any, handler: BaseRouteHandler) -> None:
         """Raises `Unauthenticated`, `Forbidden`, `RateLimited` or 415.
 
         A handler's opt: `scope` is what its caller must have, `limit` names a bucket of its own, `free` none, `raw`
         that it reads the body's bytes itself, `ending` that and when it goes away, `grants` that it gives tokens: one
         that has ended is no reason to refuse it, since many apps send theirs with every call.
         """
-        handler: BaseRouteHandler = connection.scope["route_handler"]
-        call, opt = call_of(connection.scope), handler.opt
+        call, opt = call_of(scope), handler.opt
         call.ending = opt.get("ending")
-        if not opt.get("grants"):
-            self._authenticate(connection, call)
+        given = call.headers.get(b"authorization")
+        if given is not None and not opt.get("grants"):
+            call.principal = self._tokens.verify(_bearer(given, scope["headers"]))
         if not opt.get("free"):
-            self._count(connection, call, opt.get("limit"))
-        if connection.scope["query_string"]:
-            _refuse_unknown_queries(connection.scope["query_string"], handler)
+            self._count(scope["method"], call, opt.get("limit"))
+        if scope["query_string"]:
+            _refuse_unknown_queries(scope["query_string"], handler)
         if not opt.get("raw"):
-            _refuse_other_bodies(connection)
+            _refuse_other_bodies(call.headers)
         if "scope" in opt:
             require(opt["scope"])
 
-    def _authenticate(self, connection: ASGIConnection[Any, Any, Any, Any], call: Call) -> None:
-        found = [value for name, value in connection.scope["headers"] if name == b"authorization"]
-        if not found:
-            return
-        scheme, _, token = found[0].partition(b" ")
-        if len(found) > 1 or scheme.lower() != b"bearer":
-            raise Unauthenticated("Authorization must be one bearer token")
-        call.principal = self._tokens.verify(token.strip())
-
-    def _count(self, connection: ASGIConnection[Any, Any, Any, Any], call: Call, named: str | None) -> None:
-        bucket = self._reads if connection.scope.get("method", "GET") in READS else self._writes
+    def _count(self, method: str, call: Call, named: str | None) -> None:
+        bucket = self._reads if method in READS else self._writes
         key = call.principal.name if call.principal is not None else call.address
         if named is not None:
             bucket, key = self._named[named], call.address
         call.rate = bucket.take(key)
         if call.rate.wait_s:
             raise RateLimited(call.rate.wait_s)
+
+
+def _bearer(given: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+    scheme, _, token = given.partition(b" ")
+    if scheme.lower() != b"bearer" or sum(name == b"authorization" for name, _ in headers) > 1:
+        raise Unauthenticated("Authorization must be one bearer token")
+    return token.strip()
 
 
 def _refuse_unknown_queries(query: bytes, handler: BaseRouteHandler) -> None:
@@ -102,16 +97,11 @@ def _refuse_unknown_queries(query: bytes, handler: BaseRouteHandler) -> None:
             raise InvalidInput("there is no such query parameter", field=name[:40])
 
 
-def _refuse_other_bodies(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
-    length, kind = b"0", b""
-    for name, value in connection.scope["headers"]:
-        if name == b"content-length":
-            length = value
-        elif name == b"transfer-encoding":
-            length = b"1"
-        elif name == b"content-type":
-            kind = value
-    if length != b"0" and kind.partition(b";")[0].strip().lower().decode("latin-1") not in JSON:
+def _refuse_other_bodies(headers: Mapping[bytes, bytes]) -> None:
+    if b"transfer-encoding" not in headers and headers.get(b"content-length", b"0") == b"0":
+        return
+    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if kind.decode("latin-1") not in JSON:
         raise HTTPException(status_code=415, detail="the body must be application/json")
 
 
