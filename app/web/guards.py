@@ -40,7 +40,7 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gate:
-    """Before every routed request: reads the token, counts the request, refuses bodies that are not JSON.
+    """Before every routed request: reads the token, counts the request, refuses bodies that nobody will read.
 
     Litestar's `before_request`, not a guard of it: for every guard the handler is copied.
     """
@@ -51,7 +51,7 @@ class Gate:
         self._named = {"devices": Bucket("devices", limits.devices)}
 
     async def admit(self, connection: Request[Any, Any, Any]) -> None:
-        """Raises `Unauthenticated`, `Forbidden`, `RateLimited` or 415.
+        """Raises `Unauthenticated`, `Forbidden`, `RateLimited`, `InvalidInput`, 413 or 415.
 
         A handler's opt: `scope` is what its caller must have, `limit` names a bucket of its own, `free` none, `raw`
         that it reads the body's bytes itself, `ending` that and when it goes away, `grants` that it gives tokens: one
@@ -70,6 +70,8 @@ class Gate:
             _refuse_other_bodies(connection)
         if "scope" in opt:
             require(opt["scope"])
+        if connection.scope["method"] not in READS and handler.parsed_data_field is None and not opt.get("raw"):
+            await _refuse_any_body(connection)
 
     def _authenticate(self, connection: ASGIConnection[Any, Any, Any, Any], call: Call) -> None:
         found = [value for name, value in connection.scope["headers"] if name == b"authorization"]
@@ -113,6 +115,12 @@ def _refuse_other_bodies(connection: ASGIConnection[Any, Any, Any, Any]) -> None
             kind = value
     if length != b"0" and kind.partition(b";")[0].strip().lower().decode("latin-1") not in JSON:
         raise HTTPException(status_code=415, detail="the body must be application/json")
+
+
+async def _refuse_any_body(request: Request[Any, Any, Any]) -> None:
+    """What has no `data` reads no body; one that came all the same is of a caller who means another call."""
+    if await request.body():
+        raise InvalidInput("this call takes no body", field="body")
 
 
 def customer() -> Customer:
