@@ -31,11 +31,18 @@ from app.kernel.idempotency import (
     KeyedCall,
     fingerprint,
 )
+from app.kernel.persons import PersonErased
 from app.web.call import require
 from app.web.wire import WireOut
 
 HEADER: Final = "idempotency-key"
-KEY_ERRORS: Final = (IdempotencyKeyMissing, IdempotencyKeyMalformed, IdempotencyKeyReused, IdempotencyInFlight)
+KEY_ERRORS: Final = (
+    IdempotencyKeyMissing,
+    IdempotencyKeyMalformed,
+    IdempotencyKeyReused,
+    IdempotencyInFlight,
+    PersonErased,
+)
 _TYPED: Final = re.compile(r":\w+(?=})")
 _KEY: Final = re.compile(r'"?([A-Za-z0-9_.:-]{8,128})"?')
 

@@ -22,7 +22,7 @@ from app.web.problems import MEDIA_TYPE, ROUTER, STATUS, Catalogued, Problem
 from app.web.rates import RateLimited
 from app.web.slow import TimeLimit
 from app.web.wire import WireIn, WireOut
-from base.errors import DomainError, ServiceUnavailable
+from base.errors import DomainError, InvalidInput, ServiceUnavailable
 from base.ids import MalformedId
 
 TITLE: Final = "Tirage"
@@ -180,7 +180,7 @@ def _complete(schema: dict[str, Any], operation: dict[str, Any], *, counted: boo
     if "application/json" in litestars:  # Litestar's guess at its own validation errors; ours are 400 and 422
         del responses["400"]
     errors: list[tuple[int, type[DomainError] | Catalogued]] = [(status, ROUTER[status]) for status in (400, 413, 415)]
-    errors += [(422, ROUTER[422]), (500, ROUTER[500])]
+    errors += [(422, ROUTER[422]), (422, InvalidInput), (500, ROUTER[500])]
     errors += [(STATUS[error.kind], error) for error in _SHARED if counted or error is not RateLimited]
     if any(parameter["in"] == "path" for parameter in operation.get("parameters", ())):
         errors.append((STATUS[MalformedId.kind], MalformedId))
