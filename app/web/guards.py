@@ -53,16 +53,20 @@ class Gate:
     async def admit(self, connection: Request[Any, Any, Any]) -> None:
         """Raises `Unauthenticated`, `Forbidden`, `RateLimited`, `InvalidInput`, 413 or 415.
 
-        A handler's opt: `scope` is what its caller must have, `limit` names a bucket of its own, `free` none, `raw`
-        that it reads the body's bytes itself, `ending` that and when it goes away, `grants` that it gives tokens: one
-        that has ended is no reason to refuse it, since many apps send theirs with every call.
+        A handler's opt: `scope` is what its caller must have, `limit` names a bucket of its own, `raw` that it reads
+        the body's bytes itself, `ending` that and when it goes away, `open` that no token is needed: one that has ended
+        is no reason to refuse it, since many apps send theirs with every call. What is `free` is open and not counted.
         """
         handler: BaseRouteHandler = connection.scope["route_handler"]
         call, opt = call_of(connection.scope), handler.opt
         call.ending = opt.get("ending")
-        if not opt.get("grants"):
-            self._authenticate(connection, call)
         if not opt.get("free"):
+            if not opt.get("open"):
+                try:
+                    self._authenticate(connection, call)
+                except Unauthenticated:
+                    self._count(connection, call, None)  # whoever guesses tokens has the limit of an address
+                    raise
             self._count(connection, call, opt.get("limit"))
         if connection.scope["query_string"]:
             _refuse_unknown_queries(connection.scope["query_string"], handler)
