@@ -44,7 +44,7 @@ KEY_ERRORS: Final = (
     PersonErased,
 )
 _TYPED: Final = re.compile(r":\w+(?=})")
-_KEY: Final = re.compile(r'"?([A-Za-z0-9_.:-]{8,128})"?')
+_KEY: Final = re.compile(r'("?)([A-Za-z0-9_.:-]{8,128})\1')
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ async def keyed(request: Request[Any, Any, Any]) -> KeyedCall:
     return KeyedCall(
         owner_id=principal.owner_id,
         operation=operation,
-        key=match[1],
+        key=match[2],
         fingerprint=fingerprint(operation, request.path_params, query, await request.body()),
     )
 
