@@ -77,6 +77,7 @@ def create_app(settings: ApiSettings, clock: Clock | None = None) -> Api:
             *_upload_controllers(services, receiver, Capabilities(web.token_keys, services.clock)),
             mounted(WebhookController, intake=_intake(services, settings)),
             mounted(MetricsController, scrapers=web.scrapers),
+            mounted(openapi.DescriptionController, description=openapi.Description()),
         ],
         exception_handlers=problems.HANDLERS,
         request_class=ApiRequest,

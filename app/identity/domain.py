@@ -18,6 +18,7 @@ import msgspec
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from app.identity.errors import RefreshRefused
 from app.kernel.events import Code, Event, event
 from base.ids import DeviceId, OwnerId, SessionId
 from base.settings import Keys
@@ -105,9 +106,12 @@ class RefreshTokens:
         self._keys = {kid: _derived(seed.reveal()) for kid, seed in keys}
 
     def derive(self, session_id: SessionId, generation: int, key_id: str) -> str:
-        """The one token of that session and generation under that key; an unknown key id means the current one."""
+        """The one token of that session and generation under that key; raises `RefreshRefused` when the key is gone:
+        under another one it would be another token."""
+        key = self._keys.get(key_id)
+        if key is None:
+            raise RefreshRefused()
         body = session_id.bytes + generation.to_bytes(4, "big")
-        key = self._keys.get(key_id) or self._keys[self.current]
         return PREFIX + base64.urlsafe_b64encode(body + _mac(key, body)).decode().rstrip("=")
 
     def read(self, token: str) -> tuple[SessionId, int] | None:

@@ -20,7 +20,7 @@ class DeviceController(PublicController):
         "/v1/devices",
         operation_id="RegisterDevice",
         summary="Begin as a guest",
-        opt={"limit": "devices", "grants": True},
+        opt={"limit": "devices", "open": True},
     )
     async def register(self, data: JSONBody[RegisterDevice]) -> GrantOut:
         """A new guest owner, this device, and its first tokens."""
@@ -31,7 +31,7 @@ class DeviceController(PublicController):
         operation_id="RefreshTokens",
         summary="Exchange a refresh token",
         status_code=200,
-        opt={"grants": True},
+        opt={"open": True},
         responses=fails(RefreshRefused, RefreshReused),
     )
     async def refresh(self, data: JSONBody[RefreshToken]) -> GrantOut:

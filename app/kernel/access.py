@@ -1,7 +1,8 @@
 """Access tokens: short-lived JWTs signed with Ed25519 (RFC 7519, RFC 8037), by key ids: keys rotate with overlap.
 
-The first key signs; every key verifies. To rotate: put the new key second (all processes learn it), then first, then,
-one token lifetime later, drop the old one.
+The first key signs; every key verifies. To rotate: put the new key second (all processes learn it), then first. The
+old one may go when nothing signed with it can come any more: refresh tokens use the same list and live much longer than
+access tokens. docs/runbooks.md has the whole rotation.
 """
 
 import base64

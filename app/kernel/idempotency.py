@@ -171,7 +171,8 @@ class Idempotency:
 def fingerprint(operation: str, path: dict[str, Any], query: str, body: bytes) -> bytes:
     """SHA-256 over operation, path values, query and canonical JSON (sorted keys, NFC text).
 
-    Headers are left out: traces, dates and user agents change between tries. Raises `msgspec.DecodeError`.
+    Headers are left out: traces, dates and user agents change between tries. `body` is what the call's own type was
+    read from, or empty.
     """
     value = _normal(msgspec.json.decode(body)) if body else None
     parts = (operation, {name: str(part) for name, part in path.items()}, query, value)

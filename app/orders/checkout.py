@@ -139,8 +139,8 @@ class Checkout:
             created_at=now,
         )
 
-    async def pay(self, owner_id: OwnerId, order_id: UUID) -> Started:
-        """Begin to pay, or read how the payment stands: asked again, the same intent at Stripe.
+    async def pay(self, owner_id: OwnerId, order_id: UUID, *, begins: bool = True) -> Started:
+        """Begin to pay, or only read how the payment stands: asked again, the same intent at Stripe.
 
         Raises `OrderNotFound`, `OrderNotPayable`, and what `Payments.start` raises.
         """
@@ -150,7 +150,7 @@ class Checkout:
             raise OrderNotFound()
         if order.state in OVER:
             raise OrderNotPayable()
-        started = await self._payments.start(owner_id, order.id)
+        started = await self._payments.start(owner_id, order.id, makes=begins)
         if order.state is OrderState.PLACED and started.client_secret is not None:
             async with self._db.transaction() as tx:
                 await self._begun(tx, order.id)

@@ -103,9 +103,11 @@ class OrderController(CustomerController):
         responses=fails(*PAY_ERRORS),
     )
     async def payment(self, order_id: FromPath[str]) -> PaymentOut:
-        """The secret to confirm with at Stripe, while there is something to confirm. Never kept by us."""
+        """The secret to confirm with at Stripe, while there is something to confirm. Never kept by us. Reading begins
+        nothing: before `BeginPayment` the state is `created`."""
         who = customer()
-        return PaymentOut.of(await self.checkout.pay(who.owner_id, ids.decode("order", order_id)))
+        wanted = ids.decode("order", order_id)
+        return PaymentOut.of(await self.checkout.pay(who.owner_id, wanted, begins=False))
 
     @post(
         "/{order_id:str}/cancel",

@@ -79,8 +79,8 @@ class Payments:
         await store.record(tx, self._spine, made, told, Origin(actor="owner"))
         return made
 
-    async def start(self, owner_id: OwnerId, order_id: OrderId) -> Started:
-        """Make or read the order's intent at Stripe, within eight seconds; no secret when Stripe has not answered.
+    async def start(self, owner_id: OwnerId, order_id: OrderId, *, makes: bool = True) -> Started:
+        """Read the order's intent at Stripe, within eight seconds, or make it; no secret when Stripe has not answered.
 
         Raises `PaymentNotFound`, `ProviderRefused`.
         """
@@ -88,7 +88,7 @@ class Payments:
             payment = await store.latest(tx, order_id)
         if payment is None or payment.owner_id != owner_id:
             raise PaymentNotFound()
-        if payment.state not in OPEN:
+        if payment.state not in OPEN or (payment.intent_id is None and not makes):
             return self._started(payment, None)
         try:
             facts, secret = await self._known(payment)

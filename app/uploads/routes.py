@@ -172,7 +172,7 @@ class ContentController(PublicController):
         operation_id="SendContent",
         summary="Send a whole file",
         status_code=200,
-        opt={"raw": True},
+        opt={"raw": True, "open": True},
         request_max_body_size=None,
         responses=fails(
             UploadNotFound,

@@ -68,7 +68,7 @@ class TusController(PublicController):
     uploads: Uploads
     receiver: Receiver
 
-    @post("/", status_code=201, opt={"raw": True})
+    @post("/", status_code=201)
     async def create(self, request: Request[Any, Any, Any]) -> Response[None]:
         """Open a session."""
         who = customer()

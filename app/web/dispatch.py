@@ -19,19 +19,24 @@ from litestar.utils import normalize_path
 
 from app.web import problems
 from app.web.call import call_of
-from app.web.guards import Gate
+from app.web.guards import READS, Gate
 from app.web.requests import ApiRequest
 from app.web.wire import WireOut
+from base.errors import InvalidInput
 
 _HOST: Final = re.compile(rb"[0-9A-Za-z!$&'()*+,;=\-._~:\[\]@%]*")  # RFC 3986 section 3.2
 
 
 class _Way(NamedTuple):
-    """A handler and Litestar's reader of its parameters; `plain`: all of them are text in the path."""
+    """A handler and Litestar's reader of its parameters; `plain`: all of them are text in the path.
+
+    `bodiless`: a call that changes something and reads no body.
+    """
 
     handler: HTTPRouteHandler
     reads: Any
     plain: bool
+    bodiless: bool
 
 
 class Dispatch:
@@ -61,6 +66,8 @@ class Dispatch:
     async def _run(self, request: ApiRequest, way: _Way) -> Any:
         handler, scope = way.handler, request.scope
         self._gate.admit(scope, handler)
+        if way.bodiless and await request.body():
+            raise InvalidInput("this call takes no body", field="body")  # its caller means another call
         given = scope["path_params"] if way.plain else await _read(request, way)
         told = handler.fn(**given) if handler.has_sync_callable else await handler.fn(**given)
         if isinstance(told, WireOut):
@@ -72,7 +79,9 @@ def _way(route: HTTPRoute, method: Any) -> _Way:
     handler, reads = route.route_handler_map[method]
     parameters = handler.parsed_fn_signature.parameters
     texts = {name for name, field in parameters.items() if field.raw == FromPath[str]}
-    return _Way(handler, reads, texts == set(parameters) == set(route.path_parameters))
+    plain = texts == set(parameters) == set(route.path_parameters)
+    bodiless = method not in READS and handler.parsed_data_field is None and not handler.opt.get("raw")
+    return _Way(handler, reads, plain, bodiless)
 
 
 async def _read(request: ApiRequest, way: _Way) -> dict[str, Any]:

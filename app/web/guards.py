@@ -48,18 +48,17 @@ class Gate:
         self._named = {"devices": Bucket("devices", limits.devices)}
 
     def admit(self, scope: Any, handler: BaseRouteHandler) -> None:
-        """Raises `Unauthenticated`, `Forbidden`, `RateLimited` or 415.
+        """Raises `Unauthenticated`, `Forbidden`, `RateLimited`, `InvalidInput` or 415.
 
-        A handler's opt: `scope` is what its caller must have, `limit` names a bucket of its own, `free` none, `raw`
-        that it reads the body's bytes itself, `ending` that and when it goes away, `grants` that it gives tokens: one
-        that has ended is no reason to refuse it, since many apps send theirs with every call.
+        A handler's opt: `scope` is what its caller must have, `limit` names a bucket of its own, `raw` that it reads
+        the body's bytes itself, `ending` that and when it goes away, `open` that no token is needed: one that has ended
+        is no reason to refuse it, since many apps send theirs with every call. What is `free` is open and not counted.
         """
         call, opt = call_of(scope), handler.opt
         call.ending = opt.get("ending")
-        given = call.headers.get(b"authorization")
-        if given is not None and not opt.get("grants"):
-            call.principal = self._tokens.verify(_bearer(given, scope["headers"]))
         if not opt.get("free"):
+            if not opt.get("open"):
+                self._authenticate(scope, call)
             self._count(scope["method"], call, opt.get("limit"))
         if scope["query_string"]:
             _refuse_unknown_queries(scope["query_string"], handler)
@@ -67,6 +66,16 @@ class Gate:
             _refuse_other_bodies(call.headers)
         if "scope" in opt:
             require(opt["scope"])
+
+    def _authenticate(self, scope: Any, call: Call) -> None:
+        given = call.headers.get(b"authorization")
+        if given is None:
+            return
+        try:
+            call.principal = self._tokens.verify(_bearer(given, scope["headers"]))
+        except Unauthenticated:
+            self._count(scope["method"], call, None)  # whoever guesses tokens has the limit of an address
+            raise
 
     def _count(self, method: str, call: Call, named: str | None) -> None:
         bucket = self._reads if method in READS else self._writes

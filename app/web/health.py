@@ -1,6 +1,9 @@
 """Health: is the process alive, and can it serve."""
 
-from typing import Annotated
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, Final
 
 from litestar import Response, get
 from litestar.openapi.datastructures import ResponseSpec
@@ -12,7 +15,9 @@ from app.web.wire import WireOut
 from base.errors import ServiceUnavailable
 from base.objects import ObjectStore
 
-PING = "SELECT 1"
+PING: Final = "SELECT 1"
+REMEMBERED_S: Final = 1.0
+LOOK_S: Final = 2.0
 
 
 class HealthOut(WireOut, frozen=True, kw_only=True):
@@ -34,17 +39,43 @@ NOT_READY = {503: ResponseSpec(ReadyOut, generate_examples=False, description="N
 
 
 class Readiness:
-    """What readiness looks at; `draining` is set once the process was asked to stop."""
+    """What readiness looks at; `draining` is set once the process was asked to stop.
+
+    Anybody may ask, so what was seen is remembered for `REMEMBERED_S`, and each part is asked one question at a time.
+    """
 
     def __init__(self, db: Database, store: ObjectStore, bucket: str) -> None:
         self._db, self._objects, self._bucket = db, store, bucket
+        self._parts: dict[str, Callable[[], Coroutine[Any, Any, bool]]] = {
+            "database": self._database,
+            "store": self._store,
+        }
+        self._asking: dict[str, asyncio.Task[bool]] = {}
+        self._looking = asyncio.Lock()
+        self._seen: dict[str, bool] = {}
+        self._good_until = 0.0
         self.draining = False
 
     async def look(self) -> ReadyOut:
-        """One look at each part."""
-        database, store = await self._database(), await self._store()
-        ready = database and store and not self.draining
-        return ReadyOut(ready=ready, database=database, store=store, draining=self.draining)
+        """How each part stood within the last second."""
+        async with self._looking:
+            if time.monotonic() >= self._good_until:
+                answers = await asyncio.gather(*(self._ask(part) for part in self._parts))
+                self._seen = dict(zip(self._parts, answers, strict=True))
+                self._good_until = time.monotonic() + REMEMBERED_S
+            seen = self._seen
+        return ReadyOut(ready=all(seen.values()) and not self.draining, draining=self.draining, **seen)
+
+    async def _ask(self, part: str) -> bool:
+        """What the part answers in `LOOK_S`; the question of one that does not stays open, and is not asked twice."""
+        if part not in self._asking:
+            self._asking[part] = asyncio.create_task(self._parts[part]())
+        asking = self._asking[part]
+        await asyncio.wait({asking}, timeout=LOOK_S)
+        if not asking.done():
+            return False
+        del self._asking[part]
+        return asking.result()
 
     async def _database(self) -> bool:
         try:

@@ -31,13 +31,20 @@ from app.kernel.idempotency import (
     KeyedCall,
     fingerprint,
 )
+from app.kernel.persons import PersonErased
 from app.web.call import require
 from app.web.wire import WireOut
 
 HEADER: Final = "idempotency-key"
-KEY_ERRORS: Final = (IdempotencyKeyMissing, IdempotencyKeyMalformed, IdempotencyKeyReused, IdempotencyInFlight)
+KEY_ERRORS: Final = (
+    IdempotencyKeyMissing,
+    IdempotencyKeyMalformed,
+    IdempotencyKeyReused,
+    IdempotencyInFlight,
+    PersonErased,
+)
 _TYPED: Final = re.compile(r":\w+(?=})")
-_KEY: Final = re.compile(r'"?([A-Za-z0-9_.:-]{8,128})"?')
+_KEY: Final = re.compile(r'("?)([A-Za-z0-9_.:-]{8,128})\1')
 
 T = TypeVar("T")
 
@@ -61,7 +68,7 @@ async def keyed(request: Request[Any, Any, Any]) -> KeyedCall:
     return KeyedCall(
         owner_id=principal.owner_id,
         operation=operation,
-        key=match[1],
+        key=match[2],
         fingerprint=fingerprint(operation, request.path_params, query, await request.body()),
     )
 

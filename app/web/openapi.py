@@ -3,26 +3,26 @@
 Served at `/v1/openapi.json`. Examples of bodies are put together from the examples of their fields; a test sends them.
 """
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
-from litestar import MediaType, Request, Router
-from litestar.handlers import BaseRouteHandler
+from litestar import MediaType, Request, Response, Router, get
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 from app.kernel.access import TokenExpired, Unauthenticated
 from app.kernel.idempotency import KEYED, LIFETIME_DAYS
 from app.web.call import Forbidden
 from app.web.endings import Ending
+from app.web.guards import PublicController
 from app.web.problems import MEDIA_TYPE, ROUTER, STATUS, Catalogued, Problem
 from app.web.rates import RateLimited
 from app.web.slow import TimeLimit
 from app.web.wire import WireIn, WireOut
-from base.errors import DomainError, ServiceUnavailable
+from base.errors import DomainError, InvalidInput, ServiceUnavailable
 from base.ids import MalformedId
 
 TITLE: Final = "Tirage"
@@ -87,34 +87,56 @@ def _line(entry: type[DomainError] | Catalogued) -> str:
     return f"`{entry.code}`: {entry.title}"
 
 
-class _Json(OpenAPIRenderPlugin):
-    """The completed document."""
-
-    def __init__(self) -> None:
-        super().__init__(path="/openapi.json", media_type=MediaType.JSON)
-
-    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        return msgspec.json.encode(document(request.app))
-
-
-class _DocumentOnly(Router):
-    """Litestar adds an HTML page for unknown paths beneath; ours are problems like all others."""
+class _Unserved(Router):
+    """Litestar would make the document anew for every call, at a second address too; ours is served below."""
 
     def register(self, value: Any) -> Any:
-        if isinstance(value, BaseRouteHandler) and value.handler_name == "handle_schema_path_not_found":
-            return []
-        return super().register(value)
+        return []
+
+
+class DescriptionController(PublicController):
+    """The description, completed once."""
+
+    include_in_schema = False
+    description: "Description"
+
+    @get("/v1/openapi.json", sync_to_thread=False)
+    def read(self, request: Request[Any, Any, Any]) -> Response[bytes | None]:
+        """The document; 304 for a caller who has it."""
+        body, tag = self.description.of(request.app)
+        headers = {"ETag": tag, "Cache-Control": "no-cache"}
+        if tag in _tags(request.headers.get("if-none-match", "")):
+            return Response(None, status_code=304, headers=headers)
+        return Response(body, media_type=MediaType.JSON, headers=headers)
+
+
+class Description:
+    """The completed document's bytes and their entity tag, made when somebody first asks."""
+
+    def __init__(self) -> None:
+        self._made: tuple[bytes, str] | None = None
+
+    def of(self, app: Any) -> tuple[bytes, str]:
+        """Those of the application; it has all its routes by then."""
+        if self._made is None:
+            body = msgspec.json.encode(document(app))
+            self._made = body, f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        return self._made
+
+
+def _tags(given: str) -> list[str]:
+    """The entity tags of an `If-None-Match`, compared weakly (RFC 9110 section 13.1.2)."""
+    return [tag.strip().removeprefix("W/") for tag in given.split(",")]
 
 
 def config() -> OpenAPIConfig:
-    """Litestar's part of the description, and where the completed document is served."""
+    """Litestar's part of the description."""
     return OpenAPIConfig(
         title=TITLE,
         version=VERSION,
         description=DESCRIPTION,
         use_handler_docstrings=True,
-        openapi_router=_DocumentOnly("/v1", route_handlers=[], include_in_schema=False),
-        render_plugins=[_Json()],
+        openapi_router=_Unserved("/v1", route_handlers=[]),
         components=Components(
             security_schemes={
                 "bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT", description="Access token.")
@@ -180,7 +202,7 @@ def _complete(schema: dict[str, Any], operation: dict[str, Any], *, counted: boo
     if "application/json" in litestars:  # Litestar's guess at its own validation errors; ours are 400 and 422
         del responses["400"]
     errors: list[tuple[int, type[DomainError] | Catalogued]] = [(status, ROUTER[status]) for status in (400, 413, 415)]
-    errors += [(422, ROUTER[422]), (500, ROUTER[500])]
+    errors += [(422, ROUTER[422]), (422, InvalidInput), (500, ROUTER[500])]
     errors += [(STATUS[error.kind], error) for error in _SHARED if counted or error is not RateLimited]
     if any(parameter["in"] == "path" for parameter in operation.get("parameters", ())):
         errors.append((STATUS[MalformedId.kind], MalformedId))

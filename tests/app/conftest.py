@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import io
+import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,6 +23,7 @@ import structlog
 from app.kernel.db import Database
 from app.main import Api, create_app
 from app.settings import ApiSettings, load_api
+from app.web.openapi import document
 from base import telemetry
 
 ROOMY = {
@@ -56,10 +59,33 @@ async def living(app: Api) -> AsyncIterator[None]:
         await life
 
 
-def client_of(app: Api) -> httpx.AsyncClient:
+def client_of(app: Api, *hooks: Any) -> httpx.AsyncClient:
     """A client of a living app; a crash inside the app is the app's 500, not the test's error."""
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, client=("192.0.2.7", 1234))
-    return httpx.AsyncClient(transport=transport, base_url="http://api.test")
+    return httpx.AsyncClient(transport=transport, base_url="http://api.test", event_hooks={"response": [*hooks]})
+
+
+class Described:
+    """Looks at every answer: its status, and a problem's code, must stand in the description of the operation."""
+
+    def __init__(self, described: dict[str, Any]) -> None:
+        self._operations = [
+            (method.upper(), re.compile(re.sub(r"\{\w+}", "[^/]+", path)), path, operation["responses"])
+            for path, operations in described["paths"].items()
+            for method, operation in operations.items()
+        ]
+        self._operations.sort(key=lambda one: "{" in one[2])  # a path without parameters goes before one that fits it
+
+    async def __call__(self, answer: httpx.Response) -> None:
+        """An answer that nobody was told of is a defect, in whichever test it comes."""
+        method, path, status = answer.request.method, answer.request.url.path, str(answer.status_code)
+        found = next((r for m, p, _, r in self._operations if m == method and p.fullmatch(path)), None)
+        if found is None or status == "500":
+            return
+        assert status in found, (method, path, status, await answer.aread())
+        if status[0] in "45":
+            code = json.loads(await answer.aread())["code"]
+            assert f"`{code}`" in found[status]["description"], (method, path, status, code)
 
 
 @contextlib.asynccontextmanager
@@ -77,10 +103,16 @@ async def app(env: dict[str, str]) -> AsyncIterator[Api]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def described_only(app: Api) -> Described:
+    """What the shared API's answers are held against."""
+    return Described(document(app))
+
+
 @pytest.fixture
-async def client(app: Api, db: Database) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the shared API; the database is empty."""
-    async with client_of(app) as made:
+async def client(app: Api, described_only: Described, db: Database) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the shared API, which answers as described; the database is empty."""
+    async with client_of(app, described_only) as made:
         yield made
 
 

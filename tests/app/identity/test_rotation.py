@@ -5,6 +5,7 @@ import base64
 import contextlib
 import random
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -12,7 +13,9 @@ import pytest
 
 from app.kernel.db import Database
 from app.main import create_app
+from base.clock import Clock
 from tests.app.conftest import api_settings, register, running
+from tests.app.paying import MovedClock
 
 OLD = "t1:" + base64.b64encode(bytes(range(32))).decode()
 NEW = "t2:" + base64.b64encode(bytes(range(32, 64))).decode()
@@ -23,15 +26,15 @@ STAGES = (OLD, f"{OLD},{NEW}", f"{NEW},{OLD}")
 class Fleet:
     """Two API processes that are replaced one by one; whoever calls gets either."""
 
-    def __init__(self, env: dict[str, str]) -> None:
-        self._env = env
+    def __init__(self, env: dict[str, str], clock: Clock | None) -> None:
+        self._env, self._clock = env, clock
         self._open: list[contextlib.AsyncExitStack] = []
         self.clients: list[httpx.AsyncClient] = []
 
     async def place(self, number: int, keys: str) -> None:
         """Start the process with `keys`, then let it take the place of the one before."""
         stack = contextlib.AsyncExitStack()
-        app = create_app(api_settings(self._env, TIRAGE_TOKEN_KEYS=keys))
+        app = create_app(api_settings(self._env, TIRAGE_TOKEN_KEYS=keys), self._clock)
         client = await stack.enter_async_context(running(app))
         self._open.append(stack)
         self.clients[number : number + 1] = [client]
@@ -45,9 +48,9 @@ class Fleet:
 
 
 @contextlib.asynccontextmanager
-async def fleet(env: dict[str, str], *keys: str) -> AsyncIterator[Fleet]:
+async def fleet(env: dict[str, str], *keys: str, clock: Clock | None = None) -> AsyncIterator[Fleet]:
     """A process for each of `keys`."""
-    made = Fleet(env)
+    made = Fleet(env, clock)
     try:
         for number, mine in enumerate(keys):
             await made.place(number, mine)
@@ -129,6 +132,40 @@ async def test_nobody_is_refused_while_keys_rotate(env: dict[str, str], db: Data
 async def test_nobody_is_refused_in_a_whole_rotation(env: dict[str, str], db: Database) -> None:
     async with fleet(env, OLD, OLD) as processes:
         await rotate(processes, [(number, keys) for keys in STAGES[1:] for number in range(2)], 200)
+
+
+async def test_a_phone_that_was_idle_comes_back_while_the_old_key_is_kept(env: dict[str, str], db: Database) -> None:
+    """Its access token has ended long ago; its refresh token has not, nor the one before a lost exchange."""
+    clock = MovedClock()
+    async with fleet(env, OLD, clock=clock) as processes:
+        grant = await register(processes.any())
+        clock.added += timedelta(days=89)
+        for keys in STAGES[1:]:
+            await processes.place(0, keys)
+        headers = {"Authorization": f"Bearer {grant['accessToken']}"}
+        ended = await processes.any().get("/v1/me", headers=headers)
+        assert (ended.status_code, ended.json()["code"]) == (401, "token-expired")
+        phone = Phone(grant, 0)
+        await phone.refresh(processes, is_lost=True)
+        assert phone.answers[1:] == [200]
+        await processes.place(0, NEW)  # what it has now is of the new key
+        await phone.refresh(processes, is_lost=True)
+        assert phone.answers[1:] == [200, 200]
+
+
+async def test_a_lost_answer_never_comes_again_as_another_one(env: dict[str, str], db: Database) -> None:
+    """A process that has not the key of the successor, since steps were left out, refuses rather than make another."""
+    async with fleet(env, f"{NEW},{OLD}") as processes:
+        grant = await register(processes.any())
+        lost = {"refreshToken": grant["refreshToken"]}
+        other = "t3:" + base64.b64encode(bytes(range(64, 96))).decode()
+        await processes.place(0, f"{other},{NEW}")
+        successor = (await processes.any().post("/v1/tokens", json=lost)).json()["refreshToken"]
+        await processes.place(0, f"{NEW},{OLD}")
+        told = await processes.any().post("/v1/tokens", json=lost)
+        assert (told.status_code, told.json()["code"]) == (401, "refresh-refused")
+        await processes.place(0, f"{NEW},{other}")
+        assert (await processes.any().post("/v1/tokens", json=lost)).json()["refreshToken"] == successor
 
 
 async def test_a_refresh_token_of_a_retired_key_is_refused(env: dict[str, str], db: Database) -> None:

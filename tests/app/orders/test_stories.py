@@ -49,6 +49,27 @@ async def money(world: World, order: Bought) -> tuple[int, int, int]:
     return one["captures"], one["captured"], one["refunded"]
 
 
+async def test_reading_a_payment_begins_nothing(world: World) -> None:
+    await world.buy([1], 1)
+    (order,) = world.orders
+    path = f"/v1/orders/{order.id}/payment"
+
+    async def kept() -> list[Any]:
+        async with world.services.db.reading() as db:
+            sql = "SELECT o::text, p::text FROM orders o JOIN payments p ON p.order_id = o.id"
+            return [tuple(row) for row in await db.fetch(sql)]
+
+    before = await kept()
+    told = (await world.call("GET", path)).json()
+    assert (told["state"], told["clientSecret"]) == ("created", None)
+    assert await kept() == before
+    assert world.stripe.simulator.counts()["requests"] == {}
+    assert (await world.call("POST", path)).status_code == 202
+    secrets = {(await world.call("GET", path)).json()["clientSecret"] for _ in range(2)}
+    assert len(secrets - {None}) == len(secrets) == 1
+    assert world.stripe.simulator.counts()["requests"]["POST payment_intents"] == 1
+
+
 @pytest.mark.parametrize("fault", ["drop", pytest.param("lose", marks=pytest.mark.soak)])
 async def test_the_first_answer_to_everything_is_lost(world: World, fault: str) -> None:
     """Ours, Stripe's and the printer's, after their commit (`drop`), or the question itself (`lose`)."""

@@ -95,6 +95,17 @@ class TestPaying:
         await asyncio.gather(*(shop.payments.start(owner, order) for _ in range(5)))
         assert await intents(shop) == {"requires_payment_method": 1}
 
+    async def test_reading_makes_nothing(self, shop: Any) -> None:
+        owner, order = await shop.order()
+        read = await shop.payments.start(owner, order, makes=False)
+        assert (read.state, read.client_secret) == (PaymentState.CREATED, None)
+        await lose(shop, "never_done")
+        assert (await shop.payments.start(owner, order)).client_secret is None
+        assert (await shop.payments.start(owner, order, makes=False)).client_secret is None
+        assert await intents(shop) == {}
+        await shop.work()  # the look that was planned when Stripe was silent
+        assert (await shop.payments.start(owner, order, makes=False)).client_secret is not None
+
 
 class TestDisputes:
     async def test_each_step_is_kept_once_and_told_until_it_is_won(self, shop: Any) -> None:

@@ -19,7 +19,7 @@ from app.web.proxies import client_address
 from app.web.rates import Bucket
 from base import ids
 from base.settings import SettingsError
-from tests.app.conftest import Guest, api_settings, running
+from tests.app.conftest import Guest, api_settings, register, running
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
@@ -78,6 +78,25 @@ class TestRates:
         assert answers[3].json()["code"] == "rate-limited"
         assert 1 <= int(answers[3].headers["retry-after"]) <= 10
         assert stranger.status_code == 401  # another caller has a bucket of its own
+
+    async def test_whoever_guesses_tokens_is_counted_and_slows_nobody_with_a_good_one(
+        self, env: dict[str, str], db: Database
+    ) -> None:
+        limits = {"TIRAGE_API_READS_BURST": "3", "TIRAGE_API_READS_PER_MINUTE": "1"}
+        async with running(create_app(api_settings(env, **limits))) as client:
+            mine = (await register(client))["auth"]
+            forged = [f"Bearer {token}" for token in ("a.b.c", mine["Authorization"][7:-4] + "AAAA", "x", "a.b.c")]
+            bad = [await client.get("/v1/me", headers={"Authorization": one}) for one in forged]
+            good = [await client.get("/v1/me", headers=mine) for _ in range(2)]
+            alive = await client.get("/healthz", headers={"Authorization": "Bearer a.b.c"})
+        assert [(a.status_code, a.headers["ratelimit"].split(";")[1]) for a in bad] == [
+            *((401, "r=2"), (401, "r=1"), (401, "r=0")),
+            (429, "r=0"),
+        ]
+        assert bad[3].json()["code"] == "rate-limited"
+        assert 0 < int(bad[3].headers["retry-after"]) <= 60
+        assert [(a.status_code, a.headers["ratelimit"].split(";")[1]) for a in good] == [(200, "r=2"), (200, "r=1")]
+        assert alive.status_code == 200  # not counted, and it needs no token
 
     async def test_new_guests_of_one_address_are_bounded(self, env: dict[str, str], db: Database) -> None:
         async with running(create_app(api_settings(env, TIRAGE_API_DEVICES_BURST="2"))) as client:

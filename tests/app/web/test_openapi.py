@@ -8,7 +8,7 @@ import pytest
 
 from app.kernel.idempotency import KEYED
 from app.main import Api
-from app.web.openapi import LINKS, document
+from app.web.openapi import LINKS, Description, document
 from tests.app.conftest import Guest
 from tirage.docs import DOCS, PAGES
 
@@ -30,6 +30,27 @@ def operations(described: dict[str, Any]) -> list[Operation]:
 def test_it_is_served_as_made(described: dict[str, Any], app: Api) -> None:
     assert described == document(app)
     assert described["openapi"].startswith("3.1")
+
+
+def test_it_is_made_once(app: Api) -> None:
+    made = Description()
+    assert made.of(app)[0] is made.of(app)[0]
+
+
+async def test_it_is_not_sent_to_those_who_have_it(client: httpx.AsyncClient) -> None:
+    first = await client.get("/v1/openapi.json")
+    tag = first.headers["etag"]
+    known = [await client.get("/v1/openapi.json", headers={"If-None-Match": t}) for t in (tag, f'"x", W/{tag}')]
+    other = await client.get("/v1/openapi.json", headers={"If-None-Match": '"x"'})
+    assert first.content == other.content
+    assert [(k.status_code, k.content, k.headers["etag"]) for k in known] == [(304, b"", tag)] * 2
+    assert first.headers["cache-control"] == known[0].headers["cache-control"] == "no-cache"
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/openapi", "/v1/openapi.yaml", "/schema"])
+async def test_it_has_one_address(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.get(path)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
 
 
 def test_links_lead_to_operations_with_those_parameters(described: dict[str, Any]) -> None:
