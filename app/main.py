@@ -1,9 +1,11 @@
 """The API's composition root: every part built once, in order, visibly."""
 
+from collections.abc import Coroutine
 from typing import Any
 
 from litestar import Controller, Litestar
 from litestar.config.cors import CORSConfig
+from litestar.middleware._internal.cors import CORSMiddleware
 
 from app.assets.routes import AssetController, ImageController
 from app.catalog.routes import ProductController
@@ -26,20 +28,20 @@ from app.uploads.receive import Receiver
 from app.uploads.routes import ContentController, UploadController
 from app.uploads.tus import TusController
 from app.web import openapi, problems
+from app.web.dispatch import Dispatch
 from app.web.frame import Frame
 from app.web.guards import Gate, mounted
 from app.web.health import HealthController, Readiness
 from app.web.metrics import MetricsController
 from app.web.requests import ApiRequest
 from app.web.settings import WebSettings
-from app.web.wire import WireResponse
 from app.webhooks.routes import WebhookController
 from app.webhooks.service import Intake
 from base.clock import Clock
 
 
 class Api(Litestar):
-    """Litestar inside our frame, which also sees what the router refuses."""
+    """Litestar's registry of handlers; our frame answers the requests."""
 
     frame: Frame
     readiness: Readiness
@@ -51,11 +53,11 @@ class Api(Litestar):
         self.readiness.draining = True
         self.hub.drain()
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            await self.frame(super().__call__, scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
+    def __call__(self, scope: Any, receive: Any, send: Any) -> Coroutine[Any, Any, None]:
+        if scope["type"] != "http":
+            return super().__call__(scope, receive, send)
+        scope["litestar_app"] = self
+        return self.frame(scope, receive, send)
 
 
 def create_app(settings: ApiSettings, clock: Clock | None = None) -> Api:
@@ -77,19 +79,17 @@ def create_app(settings: ApiSettings, clock: Clock | None = None) -> Api:
             mounted(MetricsController, scrapers=web.scrapers),
             mounted(openapi.DescriptionController, description=openapi.Description()),
         ],
-        before_request=Gate(access, web.limits).admit,
         exception_handlers=problems.HANDLERS,
         request_class=ApiRequest,
         request_max_body_size=web.limits.body,
         openapi_config=openapi.config(),
-        cors_config=_cors(web),
-        response_class=WireResponse,
         on_startup=[services.start, hub.start],
         on_shutdown=[hub.stop, receiver.close, services.stop],
         logging_config=None,
         debug=False,
     )
-    app.frame, app.readiness, app.services, app.hub = Frame(web), readiness, services, hub
+    app.frame = Frame(_crossing(web, Dispatch(app, Gate(access, web.limits))), web)
+    app.readiness, app.services, app.hub = readiness, services, hub
     return app
 
 
@@ -139,11 +139,11 @@ def _upload_controllers(services: Services, receiver: Receiver, capabilities: Ca
     ]
 
 
-def _cors(web: WebSettings) -> CORSConfig | None:
-    """Which web origins may call; none by default. No cookies are used, so no credentials are allowed."""
+def _crossing(web: WebSettings, app: Any) -> Any:
+    """What web pages of other origins may call; none by default. No cookies are used, so no credentials are allowed."""
     if not web.origins:
-        return None
-    return CORSConfig(
+        return app
+    config = CORSConfig(
         allow_origins=list(web.origins),
         allow_methods=["GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"],
         allow_headers=[
@@ -157,3 +157,4 @@ def _cors(web: WebSettings) -> CORSConfig | None:
         ],
         max_age=600,
     )
+    return CORSMiddleware(app, config)

@@ -366,20 +366,43 @@ def _furthest_extent(raw: bytes, start: int, end: int) -> int:
     return furthest
 
 
+# Where an `infe` of this version holds its item's type; those before tell only a media type.
+_ITEM_TYPE: Final = {b"\x02": 8, b"\x03": 10}
+
+
+def _check_items(raw: bytes, start: int, end: int) -> None:
+    """Raise `Rejected(corrupt)` where an `iinf` (14496-12: 8.11.6) names an item's type or media type in no text.
+
+    pi-heif 1.4 makes strings of both, does not ask whether that went well, and takes the process down where it did not.
+    """
+    for kind, at, until in _boxes(raw, start + (8 if raw[start : start + 1] > b"\x00" else 6), end):
+        if kind != b"infe":
+            continue
+        place = _ITEM_TYPE.get(raw[at : at + 1])
+        told = raw[at + place : at + place + 4] if place else b"mime"
+        strings = raw[at + (place or 4) + 4 : until].split(b"\0", 2) if told == b"mime" else []
+        try:
+            b"".join((told, *strings[1:2])).decode()
+        except UnicodeDecodeError:
+            raise Rejected(Reason.CORRUPT, "item type") from None
+
+
 def heif(raw: bytes) -> Structure:
     """Where the boxes and the items they point at end. A cut file is told by this alone: decoders fill missing tiles.
 
-    Sizes and profiles come from the decoder's header reader (`heif.read`). Raises `Rejected(truncated)` when the
+    Sizes and profiles come from the decoder's header reader (`heif.read`). Raises `Rejected`: `truncated` when the
     item table itself is cut off.
     """
     top = _boxes(raw, 0, len(raw))
     needed = max((end for _, _, end in top), default=0)
-    meta = next(((start, end) for kind, start, end in top if kind == b"meta"), None)
-    if meta is None or meta[1] > len(raw):
-        raise Rejected(Reason.TRUNCATED if meta or needed > len(raw) else Reason.CORRUPT, "no item table")
+    tables = [(start, end) for kind, start, end in top if kind == b"meta"]
+    if not tables or tables[-1][1] > len(raw):
+        raise Rejected(Reason.TRUNCATED if tables or needed > len(raw) else Reason.CORRUPT, "no item table")
     metadata = 0
-    for kind, start, end in _boxes(raw, meta[0] + 4, meta[1]):
+    for kind, start, end in (box for table in tables for box in _boxes(raw, table[0] + 4, table[1])):
         if kind == b"iloc":
             needed = max(needed, _furthest_extent(raw, start, end))
+        elif kind == b"iinf":
+            _check_items(raw, start, end)
         metadata += end - start
     return Structure(end=min(needed, len(raw)), complete=needed <= len(raw), metadata_bytes=metadata)

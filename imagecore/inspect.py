@@ -312,12 +312,13 @@ def decode(raw: bytes, facts: Facts, width: int, height: int, *, keep: bool = Fa
                 stored = vips.in_memory(stored)
             image = vips.in_memory(_resized(stored, facts, width, height))
         except PixelFailure as error:
-            failure = error
+            # Its words alone: kept, it would keep this frame, and that the pictures, until the collector comes by.
+            failure = str(error)
         else:
             with vips.failures():
                 translucent = bool(image.hasalpha() and image[image.bands - 1].min() < 255)
             return Decoded(image, attempt != attempts[0], translucent, stored if keep else None)
-    raise Rejected(_meaning(str(failure)), str(failure)[:200])
+    raise Rejected(_meaning(failure), failure[:200])
 
 
 def _jpeg_shrink(facts: Facts, side: int) -> int:

@@ -45,9 +45,11 @@ __all__ = ["Jail", "Job", "Limits", "Output", "Usage"]
 # The child's whole environment. glibc's arenas and BLAS threads would eat the address space; libvips must neither
 # spread over cores (one child a core) nor spill to disk. glibc's cache a thread counts as used and fills up for
 # thousands of jobs, to 0.2 MB in each of libvips' threads: without it a job leaves not one byte, and takes no longer.
+# libvips' warnings about a file are wanted by nobody, and a file may cause any number.
 CHILD_ENVIRONMENT: Final = {
     "VIPS_CONCURRENCY": "1",
     "VIPS_DISC_THRESHOLD": "64g",
+    "VIPS_WARNING": "0",
     "MALLOC_ARENA_MAX": "2",
     "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0",
     "OPENBLAS_NUM_THREADS": "1",

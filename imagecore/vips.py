@@ -38,6 +38,9 @@ def _start() -> str:
     pinned = importlib.metadata.version(WHEEL)
     if not pyvips.API_mode or version != pinned:
         raise EngineUnfit(f"libvips {version} is loaded, the wheel holds {pinned}")
+    # pyvips has libvips' warnings told to Python's logging, on whichever thread they come up. Python may then collect
+    # garbage, that may close a damaged file, that may warn, and GLib aborts the process for a warning inside a warning.
+    pyvips._remove_log_handler()
     pyvips.cache_set_max(0)
     pyvips.cache_set_max_mem(0)
     pyvips.cache_set_max_files(0)

@@ -328,7 +328,4 @@ def _seen(row: Any) -> Seen:
 
 
 def _asset(row: Any) -> Asset:
-    fields = dict(row)
-    fields.pop(NTH, None)
-    fields.update(state=AssetState(fields["state"]), notes=tuple(fields["notes"]))
-    return Asset(**fields)
+    return msgspec.convert(dict(row), Asset)

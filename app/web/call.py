@@ -1,6 +1,7 @@
 """What is known of one HTTP call while it runs: made by the frame, filled by the gate, read by handlers."""
 
 import asyncio
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -18,25 +19,30 @@ class Forbidden(DomainError):
 
 
 class Call:
-    """One request in work: its ids, its caller, the limit it ran under, the loop's time when it is `due`."""
+    """One request in work: its ids, its caller, the limit it ran under, the loop's time when it is `due`.
+
+    `headers` has the last value of each.
+    """
 
     __slots__ = (
         "address",
         "due",
         "ending",
+        "headers",
         "is_late",
         "principal",
         "rate",
         "request_id",
-        "secure",
         "task",
         "trace_id",
     )
 
-    def __init__(self, address: str, secure: bool, task: "asyncio.Task[Any] | None", due: float) -> None:
+    def __init__(
+        self, address: str, headers: Mapping[bytes, bytes], task: "asyncio.Task[Any] | None", due: float
+    ) -> None:
         self.request_id = self.trace_id = ""
         self.address = address
-        self.secure = secure
+        self.headers = headers
         self.task = task
         self.due: float | None = due
         self.is_late = False

@@ -5,7 +5,7 @@ It stands outside Litestar's routing, so that a 404 of the router has a request 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -39,7 +39,8 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 class Frame:
     """Wraps one ASGI application."""
 
-    def __init__(self, settings: WebSettings) -> None:
+    def __init__(self, app: App, settings: WebSettings) -> None:
+        self._app = app
         self._limit_s = settings.limits.request_s
         self._proxies = settings.proxies
         self._hsts = b"max-age=%d; includeSubDomains" % settings.hsts_s if settings.hsts_s else b""
@@ -48,21 +49,19 @@ class Frame:
         self._looking: asyncio.TimerHandle | None = None
         IN_WORK.set_function(lambda: len(self._calls))
 
-    async def __call__(self, app: App, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one HTTP request."""
         began = time.perf_counter()
-        given, forwarded, proto = _wanted_headers(scope["headers"])
-        telemetry.follow(given)
-        client = scope.get("client") or ("", 0)
-        address, trusted = client_address(client[0], forwarded, self._proxies)
-        secure = (proto if trusted and proto else scope.get("scheme", "http")) == "https"
-        call = self._watched(address, secure)
+        headers = dict(scope["headers"])
+        telemetry.follow(headers.get(b"traceparent", b"").decode("latin-1"))
+        address, secure = self._origin(scope, headers)
+        call = self._watched(address, headers)
         scope.setdefault("state", {})["call"] = call
         answer = _Answer(send, call, self._hsts if secure else b"")
         with tracing.span("http", "server") as span:
             call.request_id, call.trace_id = span.span_id, span.trace_id
             try:
-                await app(scope, receive, answer)
+                await self._app(scope, receive, answer)
             except asyncio.CancelledError:
                 if not call.is_late or call.task is None or call.task.uncancel():
                     raise
@@ -73,9 +72,17 @@ class Frame:
                 route = self._observe(scope, answer.status, (answer.began or time.perf_counter()) - began)
                 _describe(span, scope["method"], route, answer.status)
 
-    def _watched(self, address: str, secure: bool) -> Call:
+    def _origin(self, scope: Any, headers: Mapping[bytes, bytes]) -> tuple[str, bool]:
+        """The caller's address and whether it came by TLS, as a trusted proxy tells it."""
+        client = scope.get("client") or ("", 0)
+        forwarded = _forwarded(scope["headers"]) if b"x-forwarded-for" in headers else []
+        address, trusted = client_address(client[0], forwarded, self._proxies)
+        told = headers.get(b"x-forwarded-proto", b"").decode("latin-1") if trusted else ""
+        return address, (told.rpartition(",")[2].strip().lower() or scope.get("scheme", "http")) == "https"
+
+    def _watched(self, address: str, headers: Mapping[bytes, bytes]) -> Call:
         loop = asyncio.get_running_loop()
-        call = Call(address, secure, asyncio.current_task(loop), loop.time() + self._limit_s)
+        call = Call(address, headers, asyncio.current_task(loop), loop.time() + self._limit_s)
         self._calls.add(call)
         CURRENT.set(call)
         if self._looking is None:
@@ -126,24 +133,25 @@ class _Answer:
     __slots__ = ("_hsts", "_send", "began", "call", "status")
 
     def __init__(self, send: Any, call: Call, hsts: bytes) -> None:
-        self._send, self.call, self._hsts = send, call, hsts
+        self._send: Callable[[Message], Awaitable[None]] = send
+        self.call, self._hsts = call, hsts
         self.status = 0
         self.began: float | None = None
 
-    async def __call__(self, message: Message) -> None:
+    def __call__(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self.status, self.began = message["status"], time.perf_counter()
             message["headers"] = self._headers(message.get("headers", ()))
-        await self._send(message)
+        return self._send(message)
 
-    def _headers(self, given: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    def _headers(self, given: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         headers = [
             *given,
             (b"x-request-id", self.call.request_id.encode()),
             (b"x-content-type-options", b"nosniff"),
             (b"x-trace-id", self.call.trace_id.encode()),
         ]
-        if b"cache-control" not in dict(headers):
+        if b"cache-control" not in dict(given):
             headers.append((b"cache-control", b"no-store"))
         if self._hsts:
             headers.append((b"strict-transport-security", self._hsts))
@@ -163,16 +171,7 @@ async def send_problem(send: Any, problem: problems.Problem) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def _wanted_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str | None, list[str], str]:
-    """`traceparent`, every `X-Forwarded-For` value in order, and the last `X-Forwarded-Proto`."""
-    trace: str | None = None
-    forwarded: list[str] = []
-    proto = ""
-    for name, value in headers:
-        if name == b"traceparent":
-            trace = value.decode("latin-1")
-        elif name == b"x-forwarded-for":
-            forwarded += [part.strip() for part in value.decode("latin-1").split(",")]
-        elif name == b"x-forwarded-proto":
-            proto = value.decode("latin-1").rpartition(",")[2].strip().lower()
-    return trace, forwarded, proto
+def _forwarded(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:
+    """Every `X-Forwarded-For` value, in order."""
+    values = ",".join(value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for")
+    return [part.strip() for part in values.split(",")]

@@ -5,12 +5,12 @@ caller; public routes derive from `PublicController`, operators' from `OperatorC
 resolve one dependency costs more than all that the gate does.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
-from litestar import Controller, Request
-from litestar.connection import ASGIConnection
+from litestar import Controller
 from litestar.exceptions import HTTPException
 from litestar.handlers.base import BaseRouteHandler
 from litestar.params import QueryParameter
@@ -40,60 +40,53 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gate:
-    """Before every routed request: reads the token, counts the request, refuses bodies that nobody will read.
-
-    Litestar's `before_request`, not a guard of it: for every guard the handler is copied.
-    """
+    """Before every routed request: reads the token, counts the request, refuses bodies that are not JSON."""
 
     def __init__(self, tokens: AccessTokens, limits: Limits) -> None:
         self._tokens = tokens
         self._reads, self._writes = Bucket("reads", limits.reads), Bucket("writes", limits.writes)
         self._named = {"devices": Bucket("devices", limits.devices)}
 
-    async def admit(self, connection: Request[Any, Any, Any]) -> None:
-        """Raises `Unauthenticated`, `Forbidden`, `RateLimited`, `InvalidInput`, 413 or 415.
+    def admit(self, scope: Any, handler: BaseRouteHandler) -> None:
+        """Raises `Unauthenticated`, `Forbidden`, `RateLimited`, `InvalidInput` or 415.
 
         A handler's opt: `scope` is what its caller must have, `limit` names a bucket of its own, `raw` that it reads
         the body's bytes itself, `ending` that and when it goes away, `open` that no token is needed: one that has ended
         is no reason to refuse it, since many apps send theirs with every call. What is `free` is open and not counted.
         """
-        handler: BaseRouteHandler = connection.scope["route_handler"]
-        call, opt = call_of(connection.scope), handler.opt
+        call, opt = call_of(scope), handler.opt
         call.ending = opt.get("ending")
         if not opt.get("free"):
-            if not opt.get("open"):
+            given = call.headers.get(b"authorization")
+            if given is not None and not opt.get("open"):
                 try:
-                    self._authenticate(connection, call)
+                    call.principal = self._tokens.verify(_bearer(given, scope["headers"]))
                 except Unauthenticated:
-                    self._count(connection, call, None)  # whoever guesses tokens has the limit of an address
+                    self._count(scope["method"], call, None)  # whoever guesses tokens has the limit of an address
                     raise
-            self._count(connection, call, opt.get("limit"))
-        if connection.scope["query_string"]:
-            _refuse_unknown_queries(connection.scope["query_string"], handler)
+            self._count(scope["method"], call, opt.get("limit"))
+        if scope["query_string"]:
+            _refuse_unknown_queries(scope["query_string"], handler)
         if not opt.get("raw"):
-            _refuse_other_bodies(connection)
+            _refuse_other_bodies(call.headers)
         if "scope" in opt:
             require(opt["scope"])
-        if connection.scope["method"] not in READS and handler.parsed_data_field is None and not opt.get("raw"):
-            await _refuse_any_body(connection)
 
-    def _authenticate(self, connection: ASGIConnection[Any, Any, Any, Any], call: Call) -> None:
-        found = [value for name, value in connection.scope["headers"] if name == b"authorization"]
-        if not found:
-            return
-        scheme, _, token = found[0].partition(b" ")
-        if len(found) > 1 or scheme.lower() != b"bearer":
-            raise Unauthenticated("Authorization must be one bearer token")
-        call.principal = self._tokens.verify(token.strip())
-
-    def _count(self, connection: ASGIConnection[Any, Any, Any, Any], call: Call, named: str | None) -> None:
-        bucket = self._reads if connection.scope.get("method", "GET") in READS else self._writes
+    def _count(self, method: str, call: Call, named: str | None) -> None:
+        bucket = self._reads if method in READS else self._writes
         key = call.principal.name if call.principal is not None else call.address
         if named is not None:
             bucket, key = self._named[named], call.address
         call.rate = bucket.take(key)
         if call.rate.wait_s:
             raise RateLimited(call.rate.wait_s)
+
+
+def _bearer(given: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+    scheme, _, token = given.partition(b" ")
+    if scheme.lower() != b"bearer" or sum(name == b"authorization" for name, _ in headers) > 1:
+        raise Unauthenticated("Authorization must be one bearer token")
+    return token.strip()
 
 
 def _refuse_unknown_queries(query: bytes, handler: BaseRouteHandler) -> None:
@@ -108,23 +101,12 @@ def _refuse_unknown_queries(query: bytes, handler: BaseRouteHandler) -> None:
             raise InvalidInput("there is no such query parameter", field=name[:40])
 
 
-def _refuse_other_bodies(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
-    length, kind = b"0", b""
-    for name, value in connection.scope["headers"]:
-        if name == b"content-length":
-            length = value
-        elif name == b"transfer-encoding":
-            length = b"1"
-        elif name == b"content-type":
-            kind = value
-    if length != b"0" and kind.partition(b";")[0].strip().lower().decode("latin-1") not in JSON:
+def _refuse_other_bodies(headers: Mapping[bytes, bytes]) -> None:
+    if b"transfer-encoding" not in headers and headers.get(b"content-length", b"0") == b"0":
+        return
+    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if kind.decode("latin-1") not in JSON:
         raise HTTPException(status_code=415, detail="the body must be application/json")
-
-
-async def _refuse_any_body(request: Request[Any, Any, Any]) -> None:
-    """What has no `data` reads no body; one that came all the same is of a caller who means another call."""
-    if await request.body():
-        raise InvalidInput("this call takes no body", field="body")
 
 
 def customer() -> Customer:

@@ -26,11 +26,10 @@ class RateLimited(DomainError):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What one request did to its bucket. `reset_s` whole seconds until the bucket is full again."""
+    """What one request did to its bucket. `policy` is told as it stands; `reset_s` whole seconds until it is full."""
 
-    policy: str
-    burst: int
-    window_s: int
+    policy: bytes
+    name: bytes
     remaining: int
     reset_s: int
     wait_s: int
@@ -40,32 +39,31 @@ class Bucket:
     """Buckets of one policy: `burst` requests at once, `per_minute` in the long run, for each key."""
 
     def __init__(self, policy: str, rate: tuple[int, int], now: Callable[[], int] = time.monotonic_ns) -> None:
-        self.policy = policy
-        self._burst, per_minute = rate
+        burst, per_minute = rate
         self._step = 60 * _NS // per_minute
-        self._window = max(1, self._burst * self._step // _NS)
+        self._room = burst * self._step
+        self._name = b'"%s"' % policy.encode()
+        self._policy = b"%s;q=%d;w=%d" % (self._name, burst, max(1, self._room // _NS))
         self._now = now
         self._due: dict[str, int] = {}
 
     def take(self, key: str) -> Verdict:
         """Count one request; `wait_s` is 0 when it may pass."""
         now = self._now()
-        due = max(self._due.get(key, 0), now) + self._step
-        over = due - now - self._burst * self._step
-        if over > 0:
-            return self._verdict(0, due - self._step - now, -(-over // _NS))
+        full_in = max(self._due.get(key, 0) - now, 0)
+        left = self._room - full_in - self._step
+        if left < 0:
+            return Verdict(self._policy, self._name, 0, -(-full_in // _NS), -(left // _NS))
         if len(self._due) >= MANY:
             self._due = {k: d for k, d in self._due.items() if d > now}
-        self._due[key] = due
-        return self._verdict(-over // self._step, due - now, 0)
-
-    def _verdict(self, remaining: int, full_in: int, wait_s: int) -> Verdict:
-        return Verdict(self.policy, self._burst, self._window, remaining, -(-full_in // _NS), wait_s)
+        full_in += self._step
+        self._due[key] = now + full_in
+        return Verdict(self._policy, self._name, left // self._step, -(-full_in // _NS), 0)
 
 
 def headers_of(verdict: Verdict) -> list[tuple[bytes, bytes]]:
     """The two header fields for one verdict."""
     return [
-        (b"ratelimit-policy", b'"%s";q=%d;w=%d' % (verdict.policy.encode(), verdict.burst, verdict.window_s)),
-        (b"ratelimit", b'"%s";r=%d;t=%d' % (verdict.policy.encode(), verdict.remaining, verdict.reset_s)),
+        (b"ratelimit-policy", verdict.policy),
+        (b"ratelimit", b"%s;r=%d;t=%d" % (verdict.name, verdict.remaining, verdict.reset_s)),
     ]

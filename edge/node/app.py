@@ -54,7 +54,7 @@ class EdgeNode:
     ) -> None:
         self._ring, self._cache, self._sources = ring, cache, sources
         self._denied, self._control, self._clock, self._is_listed = denied, control, clock, is_listed
-        self._flights = SingleFlight()
+        self._flights = SingleFlight[Found | None]()
         self._waiting = 0
         self._kids: dict[str, Counter] = {}
 

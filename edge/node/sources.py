@@ -6,7 +6,7 @@ import hashlib
 import re
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
 import httpx
 import msgspec
@@ -16,6 +16,7 @@ from base.objects import ObjectAbsent, ObjectStore
 
 ORIGIN_TIMEOUT_S: Final = 30
 RETRY_S: Final = 0.2
+T = TypeVar("T")
 _DIGEST: Final = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
 
 
@@ -112,13 +113,13 @@ def _checked(answer: httpx.Response) -> bytes:
     return answer.content
 
 
-class SingleFlight:
+class SingleFlight(Generic[T]):
     """Many who want one key wait for one who fetches it; a fetch goes on when the one who began it leaves."""
 
     def __init__(self) -> None:
-        self._flights: dict[str, asyncio.Task[Found | None]] = {}
+        self._flights: dict[str, asyncio.Task[T]] = {}
 
-    async def run(self, key: str, fetch: Callable[[], Awaitable[Found | None]]) -> tuple[Found | None, bool]:
+    async def run(self, key: str, fetch: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
         """What `fetch` gives, and whether this caller only waited for another's."""
         task, collapsed = self._flights.get(key), True
         if task is None:
@@ -127,7 +128,7 @@ class SingleFlight:
             task.add_done_callback(lambda done: self._landed(key, done))
         return await asyncio.shield(task), collapsed
 
-    def _landed(self, key: str, task: asyncio.Task[Found | None]) -> None:
+    def _landed(self, key: str, task: asyncio.Task[T]) -> None:
         self._flights.pop(key, None)
         if not task.cancelled():
             task.exception()  # every waiter has it; nobody waiting is no crash

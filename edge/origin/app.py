@@ -16,9 +16,9 @@ from prometheus_client import Counter, Gauge
 from base import keys, telemetry
 from base.errors import ServiceUnavailable
 from base.objects import Buckets, ObjectAbsent, ObjectExists, ObjectStore
-from edge.node.answers import Send, lifespan, refuse
+from edge.node.answers import Reply, Send, lifespan, refuse, start
 from edge.node.headers import TYPES
-from edge.node.sources import Found, Gone, Overloaded, SingleFlight
+from edge.node.sources import Gone, Overloaded, SingleFlight
 from edge.origin.admission import Admission, predicted_ms
 from edge.origin.leases import LEASE_S, Leases
 from edge.origin.recent import RecentFacts
@@ -27,7 +27,6 @@ from imagecore.signing import Ring, Verified
 
 log = telemetry.logger(__name__)
 
-LOOK_EVERY_S: Final = 0.05
 RENDERS: Final = Counter("tirage_origin_renders_total", "Renditions made, by outcome", ("outcome",))
 RENDERING: Final = Gauge("tirage_origin_rendering", "Renditions being made or waiting for their turn here")
 
@@ -80,7 +79,7 @@ class OriginApp:
         self._slots = asyncio.Semaphore(bounds.renders)
         self._admission = Admission(bounds.renders, 1000 * bounds.deadline_s)
         self._inside = 0
-        self._flights = SingleFlight()
+        self._flights = SingleFlight[Reply]()
         self._facts = RecentFacts(self._kept)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Send) -> None:
@@ -101,7 +100,7 @@ class OriginApp:
 
     async def _answer(self, path: Verified, send: Send) -> None:
         try:
-            data = await self._bounded(path)
+            reply = await self._bounded(path)
         except Gone as gone:
             await refuse(send, 410, gone.code.encode(), [(b"tirage-reason", gone.code.encode())])
         except NotHere:
@@ -111,21 +110,25 @@ class OriginApp:
         except ServiceUnavailable:
             await refuse(send, 503, b"unavailable", [(b"retry-after", b"1")])
         else:
-            await _send(send, path.extension, data)
+            await start(send, reply.status, reply.headers)
+            await send({"type": "http.response.body", "body": reply.body})
 
-    async def _bounded(self, path: Verified) -> bytes:
+    async def _bounded(self, path: Verified) -> Reply:
         if self._inside >= self._bounds.waiting:
             raise Overloaded(1)
         key = keys.derivative(path.asset, path.recipe, path.extension)
         self._inside += 1
         try:
-            found, _ = await self._flights.run(key, lambda: self._make(key, path))
+            reply, _ = await self._flights.run(key, lambda: self._reply(key, path))
         finally:
             self._inside -= 1
-        assert found is not None
-        return found.data
+        return reply
 
-    async def _make(self, key: str, path: Verified) -> Found:
+    async def _reply(self, key: str, path: Verified) -> Reply:
+        """The answer to all who ask for it now: its digest is as dear as a request."""
+        return _whole(path.extension, await self._make(key, path))
+
+    async def _make(self, key: str, path: Verified) -> bytes:
         """The rendition: stored already, rendered by another, or rendered here."""
         recipe = recipes.parse(path.recipe)
         if recipe.engine != self._engine:
@@ -133,18 +136,17 @@ class OriginApp:
         # A leader waits for its turn and then renders; if it dies, the next one does.
         deadline = time.monotonic() + LEASE_S + 2 * self._bounds.deadline_s
         while time.monotonic() < deadline:
-            lease = await self._leases.take(key)
+            lease = await self._leases.take(key, deadline - time.monotonic())
             try:
-                # With the lease in hand: the leader before us may have finished a moment ago.
+                # With the lease in hand as well: the leader before us may have finished a moment ago.
                 stored = await self._stored(key)
                 if stored is not None:
-                    return Found(stored, "bucket")
+                    return stored
                 if lease is not None:
-                    return Found(await self._lead(key, path, recipe), "render")
+                    return await self._lead(key, path, recipe)
             finally:
                 if lease is not None:
                     await lease.release()
-            await asyncio.sleep(LOOK_EVERY_S)
         raise ServiceUnavailable("another renderer does not finish")
 
     async def _lead(self, key: str, path: Verified, recipe: recipes.Recipe) -> bytes:
@@ -185,7 +187,7 @@ class OriginApp:
             return None
 
 
-async def _send(send: Send, extension: str, data: bytes) -> None:
+def _whole(extension: str, data: bytes) -> Reply:
     digest = base64.b64encode(hashlib.sha256(data).digest())
     headers = [
         (b"content-type", TYPES[extension]),
@@ -193,5 +195,4 @@ async def _send(send: Send, extension: str, data: bytes) -> None:
         (b"repr-digest", b"sha-256=:" + digest + b":"),
         (b"cache-control", b"no-store"),
     ]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": data})
+    return Reply(200, headers, data)

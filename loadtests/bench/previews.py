@@ -61,7 +61,7 @@ PROGRESSIVE_JPEG = False
 Get = Callable[[int, int], Awaitable[int]]
 """Fetch a photo (its number) fitted into a square of so many pixels; gives the bytes received."""
 Address = Callable[[int, int], str]
-"""Where one server has a photo fitted into a square."""
+"""Where a photo fitted into a square is."""
 
 
 def wanted(side: int) -> Recipe:
@@ -114,22 +114,26 @@ def ipx(folder: Path) -> Iterator[list[Address]]:
 
 
 @contextmanager
-def origin(folder: Path, processes: int = 1) -> Iterator[list[Address]]:
-    """Real origins on a real store and queue, with the photos' ancestors and their halves stored."""
+def region(folder: Path) -> Iterator[tuple[dict[str, str], Address]]:
+    """A real store and queue with the photos' ancestors and their halves, as origins know them; and signed paths."""
     ring = Ring.of_masters([MASTER], "home")
     secrets = {name: derive(MASTER[1], life, "home") for life, name in VARIABLES.items()}
-    with running_servers(folder / "stack", {}) as stack, ExitStack() as origins:
+    with running_servers(folder / "stack", {}) as stack:
         env = stack.environment() | {"TIRAGE_ORIGIN_RENDERS": str(SLOTS), "TIRAGE_REGION": "home"}
         env |= {name: f"u1:{base64.b64encode(key).decode()}" for name, key in secrets.items()}
         asyncio.run(_store(env))
-        argv = [str(Path(sysconfig.get_path("scripts")) / "tirage"), "origin"]
-        ports = [_free_port() for _ in range(processes)]
-        begin = [serving(argv, port, "/healthz", {**env, "TIRAGE_ORIGIN_PORT": str(port)}) for port in ports]
-        yield [_signed(ring, origins.enter_context(each)) for each in begin]
+        yield env, lambda photo, side: ring.sign(Durable(asset=ASSETS[photo], recipe=recipe.text(wanted(side))))
 
 
-def _signed(ring: Ring, url: str) -> Address:
-    return lambda photo, side: url + ring.sign(Durable(asset=ASSETS[photo], recipe=recipe.text(wanted(side))))
+@contextmanager
+def origin(folder: Path) -> Iterator[list[Address]]:
+    """A real origin."""
+    port, argv = _free_port(), [str(Path(sysconfig.get_path("scripts")) / "tirage"), "origin"]
+    with (
+        region(folder) as (env, path),
+        serving(argv, port, "/healthz", {**env, "TIRAGE_ORIGIN_PORT": str(port)}) as url,
+    ):
+        yield [lambda photo, side: url + path(photo, side)]
 
 
 async def _store(env: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import re
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -29,7 +30,6 @@ from imagecore.recipe import Crop, Recipe
 from imagecore.signing import Durable, Lifetime, Ring
 
 pytestmark = pytest.mark.xdist_group("origin")  # what the module makes is made once
-NOWHERE = "nats://127.0.0.1:1"
 
 
 def fresh_id(prefix: str) -> str:
@@ -63,10 +63,24 @@ def ring(stack_env: dict[str, str]) -> Ring:
 
 
 @pytest.fixture(scope="module")
-def origins(start: Any, free_ports: Any) -> list[Any]:
-    metrics = [free_ports() for _ in range(3)]
-    with ThreadPoolExecutor(3) as threads:
-        return list(threads.map(lambda port: start("origin", TIRAGE_ORIGIN_METRICS_PORT=str(port)), metrics))
+def origins(start: Any, free_ports: Any, stack_env: dict[str, str]) -> list[Any]:
+    """Three of a region whose leases last longer than any test may: whoever waits for the end of one fails."""
+    asyncio.run(make_leases(stack_env["TIRAGE_NATS_URL"], "patient", 600))
+    return several(start, free_ports, "patient", 3)
+
+
+def several(start: Any, free_ports: Any, region: str, count: int) -> list[Any]:
+    ports = [str(free_ports()) for _ in range(count)]
+    with ThreadPoolExecutor(count) as threads:
+        begin = threads.map(lambda port: start("origin", TIRAGE_REGION=region, TIRAGE_ORIGIN_METRICS_PORT=port), ports)
+        return list(begin)
+
+
+async def make_leases(url: str, region: str, lease_s: int) -> None:
+    """A region's leases, as the first origin would have made them but for their time."""
+    leases = Leases(url, region, lease_s=lease_s)
+    await leases.take("any", 1)
+    await leases.close()
 
 
 def metric(origin: Any, name: str) -> int:
@@ -135,6 +149,21 @@ class TestOneRender:
                 if await asyncio.to_thread(metric, origin, "tirage_origin_rendering"):
                     return origin
         raise AssertionError("nobody renders")
+
+    async def test_a_leader_that_hangs_costs_its_lease(
+        self, start: Any, free_ports: Any, asset: str, ring: Ring, stack_env: dict[str, str]
+    ) -> None:
+        await make_leases(stack_env["TIRAGE_NATS_URL"], "brief", 2)
+        origins = several(start, free_ports, "brief", 2)
+        path = path_of(ring, asset, wanted(width=1650, height=1650, format="webp", effort=6))
+        waiting = {origin: asyncio.create_task(get(origin, path)) for origin in origins}
+        leader = await self.leader(origins)
+        leader.process.send_signal(signal.SIGSTOP)
+        (other,) = (origin for origin in origins if origin is not leader)
+        answer = await waiting[other]
+        assert (answer.status_code, metric(other, MADE)) == (200, 1)
+        leader.process.send_signal(signal.SIGCONT)
+        assert (await waiting[leader]).content == answer.content
 
     async def test_the_edge_asks_another_when_the_first_dies_over_it(self, origins: list[Any]) -> None:
         """A connection that ends without an answer is asked once more, and only once."""
@@ -240,49 +269,3 @@ class TestAdmission:
         assert refused
         assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
         assert (await get(small, "/healthz")).status_code == 200
-
-
-class TestLeases:
-    async def test_one_of_two_gets_it_and_the_next_after_release(self, stack_env: dict[str, str]) -> None:
-        one, other = (Leases(stack_env["TIRAGE_NATS_URL"], "home") for _ in range(2))
-        key = fresh_id("ast")
-        lease = await one.take(key)
-        assert lease is not None
-        assert lease.is_held
-        assert await other.take(key) is None
-        await lease.release()
-        again = await other.take(key)
-        assert again is not None
-        await again.release()
-        await one.close()
-        await other.close()
-
-    async def test_is_kept_while_renewed_and_ends_with_its_holder(self, stack_env: dict[str, str]) -> None:
-        one, other = (Leases(stack_env["TIRAGE_NATS_URL"], "short", lease_s=1) for _ in range(2))
-        key = fresh_id("ast")
-        lease = await one.take(key)
-        assert lease is not None
-        await asyncio.sleep(1.5)
-        assert await other.take(key) is None
-        assert lease._renewing is not None
-        lease._renewing.cancel()  # as if the process were gone
-        for _ in range(100):
-            taken = await other.take(key)
-            if taken is not None:
-                break
-            await asyncio.sleep(0.1)
-        assert taken is not None
-        await lease.release()  # too late: it is another's
-        assert await one.take(key) is None
-        await taken.release()
-        await one.close()
-        await other.close()
-
-    async def test_a_queue_that_is_away_stops_nobody(self) -> None:
-        leases = Leases(NOWHERE, "home")
-        first, second = await leases.take("a"), await leases.take("a")
-        assert first is not None
-        assert not first.is_held
-        assert second is not None
-        await first.release()
-        await leases.close()

@@ -1,5 +1,6 @@
 """Operations that behave as badly as a broken decoder could; run by the jail's own tests, inside a child."""
 
+import contextlib
 import ctypes
 import os
 import socket
@@ -9,14 +10,14 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from imagecore.errors import Reason, Rejected
+from imagecore.errors import PixelFailure, Reason, Rejected
 from imagecore.jail_wire import Output
 
 OPERATIONS = {
     name: f"jail_table:{name}"
     for name in (
         "echo", "slow_second", "spin", "sleep", "allocate", "memory_error", "abort", "bad_alloc", "segfault",
-        "interrupt", "leave", "reject", "attempts", "report", "flood", "unseal",
+        "interrupt", "leave", "reject", "attempts", "report", "flood", "unseal", "warned",
     )
 }  # fmt: skip
 
@@ -169,3 +170,21 @@ def unseal(params: bytes, inputs: Sequence[bytes]) -> Iterator[Output]:
         "seal": _attempt(lambda: fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)),
     }
     yield Output(name="unseal", data=msgspec.json.encode(outcomes))
+
+
+def warned(params: bytes, inputs: Sequence[bytes]) -> Iterator[Output]:
+    """A damaged JPEG that only the collector will close, then a picture with warnings, at which it may come by."""
+    import gc
+    import logging
+
+    from imagecore import inspect, vips
+
+    gc.disable()
+    damaged = vips.open_jpeg(inputs[0], fail_on="none", shrink=1)
+    with contextlib.suppress(PixelFailure):
+        vips.in_memory(damaged)
+    circle: list[object] = [damaged]
+    circle.append(circle)
+    del damaged, circle
+    logging.getLogger("pyvips").addFilter(lambda _: gc.collect() >= 0)
+    yield from inspect.operation(msgspec.msgpack.encode(inspect.Params()), inputs[1:])

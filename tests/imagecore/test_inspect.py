@@ -1,6 +1,7 @@
 """Inspection against real files, and against files made to lie."""
 
 import contextlib
+import gc
 import math
 import struct
 from pathlib import Path
@@ -56,6 +57,11 @@ def six_bands() -> bytes:
     return bytes(picture().bandjoin(picture()).copy(interpretation="srgb").write_to_buffer(".tif"))
 
 
+def pictures() -> int:
+    """Pictures of libvips that Python still holds."""
+    return sum(isinstance(each, vips.pyvips.Image) for each in gc.get_objects())
+
+
 def refused(jail: Jail, raw: bytes) -> str | None:
     report = ask(jail, raw)
     assert report.verdict is Verdict.REJECT
@@ -105,6 +111,19 @@ class TestHostile:
         for part in range(1, 16):
             assert refused(pixel_jail, raw[: len(raw) * part // 16]) in {"truncated", "not-an-image"}
         assert refused(pixel_jail, raw[:-2]) == "truncated"
+
+    @pytest.mark.parametrize("suffix", [".png", ".webp[lossless]", ".tif[compression=deflate]"])
+    def test_a_refused_picture_leaves_nothing_to_the_collector(self, suffix: str) -> None:
+        raw = bytearray(picture(300, 200).write_to_buffer(suffix))
+        raw[len(raw) // 2 : len(raw) // 2 + 8] = b"damaged!"
+        gc.collect()
+        gc.disable()
+        try:
+            before = pictures()
+            assert inspect.inspect(bytes(raw)).reason is Reason.CORRUPT
+            assert pictures() == before
+        finally:
+            gc.enable()
 
     @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".gif"])
     def test_half_of_other_formats(self, pixel_jail: Jail, suffix: str) -> None:

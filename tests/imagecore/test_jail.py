@@ -29,6 +29,7 @@ from imagecore.errors import (
     Reason,
     Rejected,
 )
+from imagecore.facts import Verdict, parse_report
 from imagecore.jail import CHILD_ENVIRONMENT, Jail, Limits
 from imagecore.render import IngestParams
 
@@ -220,6 +221,15 @@ class TestDeaths:
         with pytest.raises(ChildDied) as caught:
             one(jail, "segfault")
         assert caught.value.signal == signal.SIGSEGV
+
+    def test_garbage_may_be_collected_while_a_picture_warns(self, photos: Path) -> None:
+        """A sound TIFF ended its child: closing the last job's damaged JPEG warned inside the TIFF's own warning."""
+        damaged = bytearray((photos / "social-whatsapp.jpg").read_bytes())
+        damaged[40_000::97] = b"\7" * len(damaged[40_000::97])
+        sound = (photos / "tiff-multipage-fax.tif").read_bytes()
+        with Jail.open(preload=("warned",), table=TABLE) as fresh:
+            told = one(fresh, "warned", b"", bytes(damaged), sound)
+        assert parse_report(told).verdict is Verdict.ACCEPT
 
     @pytest.mark.parametrize("operation", ["spin", "sleep"])
     def test_the_deadline_kills(self, jail: Jail, operation: str) -> None:

@@ -172,6 +172,34 @@ class TestCutHeic:
             meta = (12 + len(box)).to_bytes(4, "big") + b"meta" + bytes(4) + box
             assert verdict(b"\0\0\0\x10ftypheic\0\0\0\0" + meta) == Reason.CORRUPT
 
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("avif-iphone-gps.avif", b"Exif"),
+            ("heic-sony-10bit-422.hif", b"mime"),
+            ("heic-iphone13promax-hdr-gainmap.heic", b"application/rdf+xml"),
+            ("avif-10bit-hdr-p3-20mp.avif", b"application/rdf+xml"),
+        ],
+    )
+    def test_types_of_items_are_text(self, photos: Path, name: str, text: bytes) -> None:
+        """Found by mutation: of what is not, pi-heif makes no string and then reads it."""
+        raw = (photos / name).read_bytes()
+        assert verdict(raw) == "read"
+        for place in range(len(text)):
+            assert verdict(raw.replace(text, text[:place] + b"\xdf" + text[place + 1 :], 1)) == Reason.CORRUPT
+
+    @pytest.mark.parametrize("version", [0, 1, 2, 3])
+    def test_items_of_any_version_are_looked_at(self, version: int) -> None:
+        numbers = bytes((version, 0, 0, 0)) + bytes(6 if version == 3 else 4)
+        kind = b"mime" if version >= 2 else b""
+        for media_type, expected in ((b"image/png", "read"), (b"image/\xff", Reason.CORRUPT)):
+            item = numbers + kind + b"name\0" + media_type
+            item = (8 + len(item)).to_bytes(4, "big") + b"infe" + item
+            for count in (bytes(4) + b"\0\1", b"\1" + bytes(3) + b"\0\0\0\1"):
+                box = (8 + len(count + item)).to_bytes(4, "big") + b"iinf" + count + item
+                meta = (12 + len(box)).to_bytes(4, "big") + b"meta" + bytes(4) + box
+                assert verdict(b"\0\0\0\x10ftypheic\0\0\0\0" + meta) == expected
+
 
 def verdict(raw: bytes) -> str:
     try:

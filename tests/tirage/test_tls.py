@@ -147,7 +147,7 @@ async def test_the_queue(authority: Authority, stranger: Authority, tmp_path: Pa
                 async with asyncio.timeout(2):
                     await Queue(f"tls://127.0.0.1:{port}", "home", ca_file).connect()
         believed, fooled = (Leases(f"tls://127.0.0.1:{port}", "home", str(a.file)) for a in (authority, stranger))
-        leases = [await believed.take("key"), await fooled.take("key")]
+        leases = [await believed.take("key", 1), await fooled.take("key", 1)]
         assert [lease is not None and lease.is_held for lease in leases] == [True, False]
         for one in leases:
             if one is not None:
