@@ -147,7 +147,7 @@ PROCESSES: Final = (
         name="dispatcher",
         command=("dispatcher",),
         variables=(TRACES, *QUEUE, "TIRAGE_DATABASE_URL"),
-        tuning=(*TRACING, *DATABASE_TUNING, "TIRAGE_REGIONS"),
+        tuning=(*TRACING, *DATABASE_TUNING, "TIRAGE_REGIONS", "TIRAGE_DISPATCHER_METRICS_PORT"),
     ),
     Process(
         name="record-worker",
@@ -163,7 +163,10 @@ PROCESSES: Final = (
             "TIRAGE_EDGE_URL",
             "TIRAGE_EDGE_PURGE_KEYS",
         ),
-        tuning=(*TRACING, *DATABASE_TUNING, *STORE_TUNING, *VENDOR_TUNING, "TIRAGE_EDGES", *REGIONS),
+        tuning=(
+            *(*TRACING, *DATABASE_TUNING, *STORE_TUNING, *VENDOR_TUNING, *REGIONS),
+            *("TIRAGE_EDGES", "TIRAGE_RECORD_METRICS_PORT"),
+        ),
         abroad=(*STORE, *_key_of("RECORD")),
     ),
     Process(
@@ -186,7 +189,7 @@ PROCESSES: Final = (
         name="scheduler",
         command=("scheduler",),
         variables=(TRACES, "TIRAGE_REGION", "TIRAGE_DATABASE_URL"),
-        tuning=(*TRACING, *DATABASE_TUNING, "TIRAGE_RECONCILE_EVERY_S"),
+        tuning=(*TRACING, *DATABASE_TUNING, "TIRAGE_RECONCILE_EVERY_S", "TIRAGE_SCHEDULER_METRICS_PORT"),
     ),
     Process(
         name="origin",

@@ -41,6 +41,16 @@ async def when_reachable(start: Callable[[], Awaitable[None]]) -> None:
             await asyncio.sleep(0.5)
 
 
+def tell_metrics(process: str) -> None:
+    """Serve this process's metrics to scrapers of its machine at `TIRAGE_{process}_METRICS_PORT`, where it is set."""
+    from tirage.serving import serve_metrics
+
+    read = Reader(os.environ)
+    port = read.number(f"TIRAGE_{process}_METRICS_PORT", 0, 0, 65_535)
+    _finish(read)
+    serve_metrics("127.0.0.1", port)
+
+
 def _finish(read: Reader) -> None:
     try:
         read.finish()
@@ -80,6 +90,7 @@ def dispatcher(regions: tuple[str, ...]) -> None:
     from tasks.dispatcher import Dispatcher
 
     observe("dispatcher")
+    tell_metrics("DISPATCHER")
     each, db = queues(regions), Database(database_settings(os.environ))
 
     async def work(stop: asyncio.Event) -> None:
@@ -101,6 +112,7 @@ def scheduler() -> None:
     from tasks.scheduler import SCHEDULES, Scheduler
 
     observe("scheduler")
+    tell_metrics("SCHEDULER")
     read = Reader(os.environ)
     database, region, reconcile = read_database(read), read.text("TIRAGE_REGION", "home"), read_reconcile(read)
     _finish(read)

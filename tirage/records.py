@@ -13,7 +13,7 @@ from base.clock import SystemClock
 from base.jobs import Plane
 from base.mail import mailer, read_mail
 from base.settings import Reader, SettingsError
-from tirage.background import queues, until_signalled, when_reachable
+from tirage.background import queues, tell_metrics, until_signalled, when_reachable
 from tirage.observing import observe
 
 
@@ -36,6 +36,7 @@ def record(lanes: str | None) -> None:
     from tasks.record.worker import RecordWorker
 
     observe("record-worker")
+    tell_metrics("RECORD")
     services, (here, *away) = _services(), queues()
     try:
         wanted = parse_lanes(lanes, Plane.RECORD)

@@ -156,7 +156,9 @@ class RecipientIn(WireIn, frozen=True, kw_only=True):
     region: Annotated[
         Annotated[str, Meta(max_length=80)] | None, Meta(description="State or county, where addresses have one.")
     ] = None
-    postcode: Annotated[Annotated[str, Meta(max_length=20)] | None, Meta(description="As it is written there.")] = None
+    postcode: Annotated[
+        Annotated[str, Meta(max_length=20)] | None, Meta(description="As it is written there.", examples=["LS1 4AP"])
+    ] = None
     country: Annotated[str, Meta(description="ISO 3166-1 alpha-2.", pattern="^[A-Z]{2}$", examples=["GB"])]
     email: Annotated[
         Annotated[str, Meta(max_length=254, pattern=EMAIL)] | None,

@@ -28,15 +28,13 @@ _HOST: Final = re.compile(rb"[0-9A-Za-z!$&'()*+,;=\-._~:\[\]@%]*")  # RFC 3986 s
 
 
 class _Way(NamedTuple):
-    """A handler and Litestar's reader of its parameters; `plain`: all of them are text in the path.
-
-    `bodiless`: a call that changes something and reads no body.
-    """
+    """A handler and Litestar's reader of its parameters; `plain`: all of them are text in the path; `bare`: it could
+    change something and reads no body."""
 
     handler: HTTPRouteHandler
     reads: Any
     plain: bool
-    bodiless: bool
+    bare: bool
 
 
 class Dispatch:
@@ -66,8 +64,8 @@ class Dispatch:
     async def _run(self, request: ApiRequest, way: _Way) -> Any:
         handler, scope = way.handler, request.scope
         self._gate.admit(scope, handler)
-        if way.bodiless and await request.body():
-            raise InvalidInput("this call takes no body", field="body")  # its caller means another call
+        if way.bare:
+            await _refuse_any_body(request)
         given = scope["path_params"] if way.plain else await _read(request, way)
         told = handler.fn(**given) if handler.has_sync_callable else await handler.fn(**given)
         if isinstance(told, WireOut):
@@ -80,8 +78,14 @@ def _way(route: HTTPRoute, method: Any) -> _Way:
     parameters = handler.parsed_fn_signature.parameters
     texts = {name for name, field in parameters.items() if field.raw == FromPath[str]}
     plain = texts == set(parameters) == set(route.path_parameters)
-    bodiless = method not in READS and handler.parsed_data_field is None and not handler.opt.get("raw")
-    return _Way(handler, reads, plain, bodiless)
+    bare = method not in READS and "data" not in parameters and not handler.opt.get("raw")
+    return _Way(handler, reads, plain, bare)
+
+
+async def _refuse_any_body(request: ApiRequest) -> None:
+    """A body that comes with a call that takes none is of a caller who means another call."""
+    if await request.body():
+        raise InvalidInput("this call takes no body", field="body")
 
 
 async def _read(request: ApiRequest, way: _Way) -> dict[str, Any]:

@@ -57,8 +57,13 @@ class Gate:
         call, opt = call_of(scope), handler.opt
         call.ending = opt.get("ending")
         if not opt.get("free"):
-            if not opt.get("open"):
-                self._authenticate(scope, call)
+            given = call.headers.get(b"authorization")
+            if given is not None and not opt.get("open"):
+                try:
+                    call.principal = self._tokens.verify(_bearer(given, scope["headers"]))
+                except Unauthenticated:
+                    self._count(scope["method"], call, None)  # whoever guesses tokens has the limit of an address
+                    raise
             self._count(scope["method"], call, opt.get("limit"))
         if scope["query_string"]:
             _refuse_unknown_queries(scope["query_string"], handler)
@@ -66,16 +71,6 @@ class Gate:
             _refuse_other_bodies(call.headers)
         if "scope" in opt:
             require(opt["scope"])
-
-    def _authenticate(self, scope: Any, call: Call) -> None:
-        given = call.headers.get(b"authorization")
-        if given is None:
-            return
-        try:
-            call.principal = self._tokens.verify(_bearer(given, scope["headers"]))
-        except Unauthenticated:
-            self._count(scope["method"], call, None)  # whoever guesses tokens has the limit of an address
-            raise
 
     def _count(self, method: str, call: Call, named: str | None) -> None:
         bucket = self._reads if method in READS else self._writes

@@ -281,13 +281,15 @@ def _of(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
 
 
 def example_of(schema: dict[str, Any], part: dict[str, Any]) -> Any:
-    """An example of a schema: its own, its constant, or one put together from its required properties."""
+    """An example of a schema: its own, its constant, or one of its properties that are required or have one."""
     part = _of(schema, part)
     for name in ("examples", "enum"):
         if part.get(name):
             return part[name][0]
     if part.get("type") == "object":
-        return {name: example_of(schema, part["properties"][name]) for name in part.get("required", ())}
+        needed = part.get("required", ())
+        told = {name: one for name, one in part["properties"].items() if name in needed or "examples" in one}
+        return {name: example_of(schema, one) for name, one in told.items()}
     if part.get("type") == "array":
         return [example_of(schema, part["items"])]
     for choice in part.get("anyOf", ()):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -276,6 +277,34 @@ async def web(env: dict[str, str]) -> WebSettings:
     return api_settings(env).web
 
 
+class Sending:
+    """A request that runs for as long as the test wants: a whole file, sent in two halves."""
+
+    def __init__(self, client: httpx.AsyncClient, path: str) -> None:
+        self.may_end = asyncio.Event()
+        self.answer = asyncio.create_task(client.put(path, content=self._halves(), headers={"Content-Length": "20"}))
+
+    @classmethod
+    async def begin(cls, client: httpx.AsyncClient, auth: dict[str, str]) -> "Sending":
+        """The first half is on its way."""
+        body = {"bytes": 20, "contentType": "image/jpeg"}
+        made = await client.post("/v1/uploads", json=body, headers={**auth, "Idempotency-Key": "key-of-a-file"})
+        parts = await client.post(f"/v1/uploads/{made.json()['id']}/parts", headers=auth)
+        return cls(client, parts.json()["background"]["path"])
+
+    async def _halves(self) -> AsyncIterator[bytes]:
+        yield b"0123456789"
+        await self.may_end.wait()
+        yield b"0123456789"
+
+
+async def in_work(client: httpx.AsyncClient, wanted: int) -> None:
+    """Wait until so many requests are in work, that of the metrics aside."""
+    async with asyncio.timeout(30):
+        while f"tirage_http_requests_in_work {wanted + 1}.0" not in (await client.get("/metrics")).text:
+            await asyncio.sleep(0.05)
+
+
 async def test_sigterm_says_goodbye_to_streams_and_finishes_requests(
     env: dict[str, str], db: Database, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -283,9 +312,33 @@ async def test_sigterm_says_goodbye_to_streams_and_finishes_requests(
     async with httpx.AsyncClient(base_url=api.base, timeout=20) as client, AsyncStack() as stack:
         me = await register(client)
         streams = [await stack.open(Streaming(client, me["auth"], after="latest")) for _ in range(5)]
+        sending = await Sending.begin(client, (await register(client))["auth"])
+        await in_work(client, len(streams) + 1)
         stopped = asyncio.create_task(asyncio.to_thread(api.stop))
         for stream in streams:
             assert [(await stream.event())[0] for _ in range(2)] == ["bye", "end"]
+        assert not sending.answer.done()
+        sending.may_end.set()
+        answer = await sending.answer
+        assert (answer.status_code, answer.json()["state"]) == (200, "verifying"), answer.text
         assert await stopped == 0, api.log.read_text()
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{api.base}/healthz")
+
+
+async def test_a_process_full_of_streams_answers_everything_else(
+    env: dict[str, str], db: Database, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    room = {"TIRAGE_API_SLOTS": "16", "TIRAGE_API_STREAMS": "8"}
+    api = ApiProcess(env, tmp_path_factory.mktemp("full") / "log", **room)
+    async with httpx.AsyncClient(base_url=api.base, timeout=60) as client, AsyncStack() as stack:
+        one, other, late = [(await register(client))["auth"] for _ in range(3)]
+        for number in range(8):
+            await stack.open(Streaming(client, (one, other)[number % 2], after="latest"))
+        refused = await client.get("/v1/events", headers={**late, "Accept": "text/event-stream"})
+        assert (refused.status_code, refused.json()["code"]) == (503, "streams-full")
+        assert refused.headers["retry-after"] == "15"
+        paths = ("/v1/me", "/v1/events") * 30  # more at once than slots are left
+        answers = await asyncio.gather(*(client.get(path, headers=late) for path in paths))
+        assert {answer.status_code for answer in answers} == {200}
+    assert api.stop() == 0

@@ -1,6 +1,7 @@
 """Bad input: whatever is sent, the answer is a described one and a refused call changes nothing."""
 
 import asyncio
+import base64
 import contextlib
 import json
 from collections import Counter
@@ -23,17 +24,8 @@ from base import ids
 from base.clock import SystemClock
 from base.settings import Reader
 from tests.app.conftest import ApiProcess
+from tests.app.rows import Sums, add_photo, added, adding
 
-TABLES = """
-SELECT relname FROM pg_class
-WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition ORDER BY relname
-"""
-SUM = "SELECT '{name}' AS name, count(*) AS rows, sum(hashtextextended(t::text, 0)) AS sum FROM {name} t"
-READY = """
-INSERT INTO assets (id, owner_id, state, bytes, declared_type, sha256, format, width, height)
-VALUES ('%s', '%s', 'ready', 1000, 'image/jpeg', repeat('b', 64), 'jpeg', 4032, 3024);
-ALTER TABLE assets ENABLE TRIGGER USER
-"""
 KEY = {"Idempotency-Key": "a-key-of-mine"}
 TUS = {"Tus-Resumable": "1.0.0", "Upload-Length": "10", "Upload-Metadata": "filetype aW1hZ2UvanBlZw=="}
 
@@ -44,23 +36,15 @@ class Rows:
     def __init__(self, url: str) -> None:
         self._runner = asyncio.Runner()
         self._connection = self._runner.run(asyncpg.connect(url))
-        names = [row["relname"] for row in self._runner.run(self._connection.fetch(TABLES))]
-        self._sums = " UNION ALL ".join(SUM.format(name=name) for name in names)
+        self._adding = self._runner.run(adding(self._connection))
 
-    def sums(self) -> dict[str, tuple[int, int]]:
-        """Of each table how many rows it has, and a sum that changes with any of their values."""
-        found = self._runner.run(self._connection.fetch(self._sums))
-        return {row["name"]: (row["rows"], row["sum"]) for row in found}
+    def sums(self) -> Sums:
+        """What every table holds now."""
+        return self._runner.run(added(self._connection, self._adding))
 
     def add_photo(self, owner: str) -> str:
-        """A photo that can be ordered, as workers leave it; its id."""
-        asset = ids.new_id()
-        self._runner.run(
-            self._connection.execute(
-                f"BEGIN; ALTER TABLE assets DISABLE TRIGGER USER; {READY}; COMMIT" % (asset, ids.decode("owner", owner))
-            )
-        )
-        return ids.encode("asset", asset)
+        """A photo that can be ordered; its id."""
+        return self._runner.run(add_photo(self._connection, ids.decode("owner", owner)))
 
     def close(self) -> None:
         """Let go."""
@@ -77,6 +61,8 @@ def rows(database_url: str) -> Iterator[Rows]:
 
 WAIT_S = 60
 """How long to wait for an answer: on a busy machine that is no fault of the API's."""
+ONCE = httpx.Limits(max_keepalive_connections=0)
+"""A connection for each call: one whose body was refused unread is ended by the server."""
 
 
 def register(api: ApiProcess) -> tuple[str, dict[str, str]]:
@@ -99,7 +85,7 @@ def fresh(api: ApiProcess) -> dict[str, str]:
 DEEP = b"[" * 50_000 + b"]" * 50_000
 UPLOAD = {"bytes": 10, "contentType": "image/jpeg"}
 JSON = "application/json"
-MALFORMED: list[tuple[str, bytes, str, int]] = [
+MALFORMED: list[tuple[str, bytes | list[bytes], str, int]] = [
     ("not JSON", b"{bytes: 10}", JSON, 400),
     ("half", b'{"bytes":10', JSON, 400),
     ("two values", 2 * json.dumps(UPLOAD).encode(), JSON, 400),
@@ -126,6 +112,7 @@ MALFORMED: list[tuple[str, bytes, str, int]] = [
     ("null byte", b'{"bytes":10,"contentType":"image/jpeg","clientReference":"a\\u0000b"}', JSON, 422),
     ("lone surrogate", b'{"bytes":10,"contentType":"image/jpeg","clientReference":"\\ud800"}', JSON, 400),
     ("too large", b" " * 1_200_000, JSON, 413),
+    ("too large by and by", [b" " * 100_000] * 11, JSON, 413),
     ("form", b"bytes=10", "application/x-www-form-urlencoded", 415),
     ("multipart", b"--x\r\n\r\n--x--", "multipart/form-data; boundary=x", 415),
     ("msgpack", b"\x81\xa5bytes\x0a", "application/x-msgpack", 415),
@@ -199,8 +186,7 @@ def test_no_call_takes_a_malformed_body(api_process: ApiProcess, env: dict[str, 
     mine = possessions(api_process, rows, owner, auth)
     operator = {"Authorization": "Bearer " + operators_token(env)}
     before, odd, sent = rows.sums(), [], 0
-    fresh = httpx.Limits(max_keepalive_connections=0)  # a body that is refused unread ends its connection
-    with httpx.Client(base_url=api_process.base, timeout=WAIT_S, limits=fresh) as client:
+    with httpx.Client(base_url=api_process.base, timeout=WAIT_S, limits=ONCE) as client:
         for method, path in changing(client):
             wanted = RAW.get(f"{method} {path}", {400, 413, 415, 422})
             headers = {**(operator if path.startswith("/ops") else auth), **KEY, **TUS}
@@ -215,6 +201,66 @@ def test_no_call_takes_a_malformed_body(api_process: ApiProcess, env: dict[str, 
     assert odd == []
     assert rows.sums() == before
     assert sent > 500
+
+
+IMAGE = {"Upload-Metadata": "filetype aW1hZ2UvanBlZw=="}
+APPEND = {"Content-Type": "application/offset+octet-stream", "Upload-Offset": "0"}
+ODD_TUS: list[tuple[str, str, dict[str, str], bytes, int]] = [
+    *(
+        ("POST", "/v1/tus", {**IMAGE, "Upload-Length": length}, b"", status)
+        for length, status in (
+            ("", 422),
+            ("-1", 422),
+            ("0", 422),
+            ("1e3", 422),
+            (str(2**33), 413),
+            ("9" * 15, 422),
+            ("9" * 400, 422),
+        )
+    ),
+    *(
+        ("POST", "/v1/tus", {"Upload-Length": "5", "Upload-Metadata": words}, b"", 422)
+        for words in (
+            "",
+            "filetype",
+            "filetype =",
+            "filetype /w==",  # not UTF-8
+            f"{IMAGE['Upload-Metadata']},reference {base64.b64encode(b'a' * 10_000).decode()}",
+            f"{IMAGE['Upload-Metadata']},reference {base64.b64encode(bytes(3)).decode()}",
+            f"{IMAGE['Upload-Metadata']},sha256 eno=",
+        )
+    ),
+    ("POST", "/v1/tus", {**IMAGE, "Upload-Length": "5", "Tus-Resumable": "0.2.2"}, b"", 412),
+    ("PATCH", "/v1/tus/{}", {"Upload-Offset": "0"}, b"12345", 422),
+    ("PATCH", "/v1/tus/{}", {**APPEND, "Upload-Offset": "-1"}, b"12345", 422),
+    ("PATCH", "/v1/tus/{}", {**APPEND, "Upload-Offset": "9" * 400}, b"12345", 422),
+    ("PATCH", "/v1/tus/{}", {**APPEND, "Upload-Offset": "7"}, b"12345", 409),
+    ("PATCH", "/v1/tus/{}", {**APPEND, "Upload-Checksum": "sha1 !"}, b"12345", 400),
+    ("PATCH", "/v1/tus/{}", {**APPEND, "Upload-Checksum": "crc1 AAAA"}, b"12345", 400),
+    ("PATCH", "/v1/tus/{}", {**APPEND, "Upload-Checksum": "sha1 " + "A" * 27 + "="}, b"12345", 460),
+    ("PATCH", "/v1/tus/{}", APPEND, b"12345" * 10, 413),
+    ("PATCH", "/v1/tus/upl_%00", APPEND, b"12345", 404),
+    ("PATCH", "/v1/tus/{}", {**APPEND, "Tus-Resumable": ""}, b"12345", 412),
+    ("DELETE", "/v1/tus/{}", {"Tus-Resumable": "2"}, b"", 412),
+]
+
+
+def test_odd_calls_of_tus_are_refused_and_change_nothing(api_process: ApiProcess, db: object, rows: Rows) -> None:
+    auth = {**fresh(api_process), "Tus-Resumable": "1.0.0"}
+    with httpx.Client(base_url=api_process.base, timeout=WAIT_S, limits=ONCE) as client:
+        made = client.post("/v1/tus", headers={**auth, **TUS})
+        session = made.headers["location"].rsplit("/", 1)[1]
+        begun = client.patch(made.headers["location"], headers={**auth, **APPEND})  # marked before its first byte
+        assert (begun.status_code, begun.headers["upload-offset"]) == (204, "0")
+        before, told = rows.sums(), []
+        for method, path, headers, body, _ in ODD_TUS:
+            answer = client.request(method, path.format(session), headers={**auth, **headers}, content=body)
+            assert answer.json()["nextStep"]
+            told.append((method, path, headers, answer.status_code))
+        wanted = [(method, path, headers, status) for method, path, headers, _, status in ODD_TUS]
+        assert [one for one in zip(told, wanted, strict=True) if one[0] != one[1]] == []
+        assert rows.sums() == before
+        assert client.head(f"/v1/tus/{session}", headers=auth).headers["upload-offset"] == "0"
 
 
 PATHS: list[tuple[str, int]] = [
@@ -278,11 +324,16 @@ def hold(api: ApiProcess, rows: Rows, examples: int, *, with_token: bool, fixed:
     for result in described(api).get_all_operations():
         operation = result.ok()
         # An event stream would not end; tests/app/stream has it.
-        headers = {"Accept": "application/json", **(fresh(api) if with_token else {})}
+        headers = {"Accept": "application/json", **(_token(api, operation.path) if with_token else {})}
         _examine(operation, GenerationMode.POSITIVE, headers, rows, seen, checks)
         if operation.body or operation.query or operation.headers:  # any text is a path; PATHS has the odd ones
             _examine(operation, GenerationMode.NEGATIVE, headers, rows, seen, checks)
     return seen
+
+
+def _token(api: ApiProcess, path: str) -> dict[str, str]:
+    """An operator's for what operators do, a new guest's for everything else."""
+    return {"Authorization": f"Bearer {operators_token(api.env)}"} if path.startswith("/ops") else fresh(api)
 
 
 def _excused(response: Any) -> list[Any]:

@@ -15,6 +15,7 @@ from litestar import get
 from app.kernel.db import Database
 from app.kernel.quotas import Quota, QuotaExceeded, spend
 from app.main import Api, create_app
+from app.uploads.service import A_DAY
 from app.web.proxies import client_address
 from app.web.rates import Bucket
 from base import ids
@@ -137,6 +138,25 @@ class TestRates:
             assert 0 < (refused.value.retry_after_s or 0) <= 86_400
         async with db.reading() as read:
             assert await read.value("SELECT used FROM quotas WHERE owner_id = $1", owner) == 2
+
+    async def test_a_used_up_day_is_told_with_its_wait(
+        self, client: httpx.AsyncClient, guest: Guest, db: Database
+    ) -> None:
+        me = await guest()
+        async with db.transaction() as tx:
+            await spend(tx, ids.decode("owner", me["ownerId"]), A_DAY, A_DAY.limit - 1)
+        answers = []
+        for number in range(3):
+            headers = {**me["auth"], "Idempotency-Key": f"key-number-{number}"}
+            body = {"bytes": 5, "contentType": "image/jpeg"}
+            answers.append(await client.post("/v1/uploads", json=body, headers=headers))
+        assert [answer.status_code for answer in answers] == [201, 429, 429]
+        for refused in answers[1:]:
+            assert refused.json()["code"] == "quota-exceeded"
+            assert 0 < int(refused.headers["retry-after"]) == refused.json()["retryAfterS"] <= 86_400
+            assert refused.headers["ratelimit-policy"].startswith('"writes"')  # what is left of that is another matter
+        async with db.reading() as read:
+            assert await read.value("SELECT count(*) FROM uploads") == 1
 
 
 class TestProxies:
