@@ -81,7 +81,15 @@ class Services:
         self._sell(settings, mailer)
         self.reconciler = self._reconciler(settings)
         self.erasure = Erasure(
-            self.db, self.spine, self.persons, self.assets, self.uploads, self.drafts, self.quotes, self.shares
+            self.db,
+            self.spine,
+            self.persons,
+            self.assets,
+            self.uploads,
+            self.drafts,
+            self.quotes,
+            self.shares,
+            self.checkout,
         )
 
     def _sell(self, settings: AppSettings, mailer: Mailer | None) -> None:
@@ -128,6 +136,7 @@ class Services:
             self.quotes,
             self.payments,
             self.fulfilments,
+            self.persons,
             self.clock,
             window_s,
         )

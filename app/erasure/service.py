@@ -17,9 +17,11 @@ from app.kernel.erasers import Kept
 from app.kernel.events import Origin
 from app.kernel.persons import PersonKeys
 from app.kernel.spine import Spine
+from app.orders.checkout import Checkout
 from app.pricing.service import Quotes
 from app.shares.service import Shares
 from app.uploads.service import Uploads
+from base import printing
 from base.errors import DomainError, Kind
 from base.ids import OwnerId
 
@@ -71,10 +73,11 @@ class Erasure:
         drafts: Drafts,
         quotes: Quotes,
         shares: Shares,
+        checkout: Checkout,
     ) -> None:
         self._db, self._spine, self._persons = db, spine, persons
         self._assets, self._uploads, self._drafts, self._quotes = assets, uploads, drafts, quotes
-        self._shares = shares
+        self._shares, self._checkout = shares, checkout
 
     async def erase(self, owner_id: OwnerId) -> Receipt:
         """Erase the caller; asked again, the same receipt. Raises `NobodyToErase`.
@@ -90,12 +93,13 @@ class Erasure:
 
     async def _erase(self, tx: Transaction, owner_id: OwnerId) -> Receipt:
         origin = Origin(actor="owner")
+        await self._checkout.erase_all(tx, owner_id)
         await self._drafts.erase_all(tx, owner_id, origin)
         await self._quotes.erase_all(tx, owner_id)
         await self._shares.erase_all(tx, owner_id)
         gone = await self._assets.erase_all(tx, owner_id, origin)
         await self._uploads.erase_all(tx, owner_id)
-        await jobs.forget_owner(tx, owner_id)
+        await jobs.forget_owner(tx, owner_id, bound=(printing.KIND,))
         kept = (*KEPT, *await identity.erase(tx, owner_id))
         await self._spine.record(
             tx,

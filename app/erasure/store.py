@@ -9,7 +9,7 @@ from app.erasure.domain import Receipt
 from app.kernel.db import Transaction
 from app.kernel.erasers import Kept
 
-LOCK: Final = "SELECT id FROM owners WHERE id = $1 FOR UPDATE"
+LOCK: Final = "SELECT id FROM owners WHERE id = $1 FOR NO KEY UPDATE"
 MARK: Final = "UPDATE owners SET erased_at = now() WHERE id = $1"
 STORE: Final = """
 INSERT INTO erasures (owner_id, assets, kept) VALUES ($1, $2, $3::jsonb)

@@ -142,6 +142,15 @@ class Fulfilments:
         await self.plan_work(tx, found.id, "submit", not_before=found.not_before)
         return True
 
+    async def awaits_files(self, tx: Transaction, fulfilment_id: UUID) -> bool:
+        """Whether print files are still of use to it."""
+        return (await self._lock(tx, fulfilment_id)).state in (_S.PLANNED, _S.RENDERING)
+
+    async def is_at_vendor(self, tx: Transaction, order_id: UUID) -> bool:
+        """Whether the vendor surely has an order and makes it."""
+        found = await store.lock_living(tx, order_id)
+        return found is not None and found.state is _S.SUBMITTED
+
     async def fail(self, tx: Transaction, fulfilment_id: UUID, reason: str) -> None:
         """It cannot be made (a print file cannot be rendered, the vendor refuses): a person decides."""
         found = await self._lock(tx, fulfilment_id)

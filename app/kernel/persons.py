@@ -57,6 +57,10 @@ class PersonKeys:
         """Decrypt; raises `PersonErased`, or `SealBroken` for another owner's or a changed value."""
         return (await self._key(tx, owner_id)).unseal(sealed, context)
 
+    async def is_erased(self, tx: Transaction, owner_id: UUID) -> bool:
+        """Whether the owner's key is destroyed."""
+        return await tx.one(SELECT, owner_id) is None
+
     async def destroy(self, tx: Transaction, owner_id: UUID) -> None:
         """Forget the key: everything it sealed is unreadable from the commit on."""
         await tx.execute(DESTROY, owner_id)

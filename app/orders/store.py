@@ -11,6 +11,7 @@ from app.kernel.events import Event, Origin
 from app.kernel.spine import Spine
 from app.orders.domain import MACHINE, Line, Order, OrderState, Quantities
 from app.orders.timeline import Entry
+from base.ids import OrderId
 from base.printing import MasterMade
 
 _FIELDS: Final = """id, owner_id, state, draft_id, draft_version, draft_digest, quote_id, catalogue_version, currency,
@@ -36,6 +37,10 @@ WHERE id = coalesce((SELECT order_id FROM events WHERE aggregate_id = $1 AND ord
 """  # noqa: S608
 # NO KEY: what points at an order may be written meanwhile, which the second update of a row in a transaction asks for.
 LOCK: Final = f"SELECT {_FIELDS} FROM orders WHERE id = $1 FOR NO KEY UPDATE"  # noqa: S608
+LIVING_OF: Final = """
+SELECT id FROM orders WHERE owner_id = $1 AND state IN ('placed', 'awaiting_payment', 'paid') ORDER BY id
+FOR NO KEY UPDATE
+"""
 PAGE: Final = f"""
 SELECT {_FIELDS} FROM orders WHERE owner_id = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3
 """  # noqa: S608
@@ -167,6 +172,11 @@ async def find(db: Readable, order_id: UUID) -> Order | None:
 async def lock(tx: Transaction, order_id: UUID) -> Order | None:
     """An order, locked until the transaction ends."""
     return _order(await tx.one(LOCK, order_id))
+
+
+async def living_of(tx: Transaction, owner_id: UUID) -> list[OrderId]:
+    """An owner's orders that are not over, locked."""
+    return [row["id"] for row in await tx.fetch(LIVING_OF, owner_id)]
 
 
 async def page(db: Readable, owner_id: UUID, before: UUID | None, limit: int) -> list[Order]:

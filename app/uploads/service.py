@@ -306,7 +306,7 @@ class Uploads:
         if upload is not None and upload.state is UploadState.VERIFYING:
             await self._settle(tx, upload, asset)
         if asset.state is AssetState.ERASED:
-            await jobs.forget_steps(tx, job.id)
+            await jobs.forget(tx, job.id)
         if asset.state is AssetState.ERASED or (asset.state is AssetState.DUPLICATE and result.step != VALIDATE):
             await self._undo_late(tx, asset, job, result)
 
