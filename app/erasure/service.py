@@ -93,6 +93,7 @@ class Erasure:
 
     async def _erase(self, tx: Transaction, owner_id: OwnerId) -> Receipt:
         origin = Origin(actor="owner")
+        await self._persons.lock(tx, owner_id)
         await self._checkout.erase_all(tx, owner_id)
         await self._drafts.erase_all(tx, owner_id, origin)
         await self._quotes.erase_all(tx, owner_id)
