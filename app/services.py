@@ -23,6 +23,7 @@ from app.orders.checkout import Checkout
 from app.orders.desk import Desk
 from app.orders.mailing import Mailing
 from app.orders.masters import VENDOR, Masters
+from app.orders.printfiles import PrintFiles
 from app.orders.service import Orders
 from app.payments.gateway import Gateway
 from app.payments.service import Payments
@@ -90,6 +91,7 @@ class Services:
             self.quotes,
             self.shares,
             self.checkout,
+            self.print_files,
         )
 
     def _sell(self, settings: AppSettings, mailer: Mailer | None) -> None:
@@ -123,6 +125,7 @@ class Services:
         near_vendor = settings.policy.of_vendor(VENDOR, settings.region)
         self.masters = Masters(self.fulfilments, self.catalog, self.assets, near_vendor)
         self.checkout = self._checkout(settings.cancel_window_s)
+        self.print_files = PrintFiles(self.db, self.sites, self.clock)
         self.desk = Desk(self.checkout, self.payments, self.fulfilments)
 
     def _checkout(self, window_s: int) -> Checkout:

@@ -193,11 +193,12 @@ class Drafts:
             await self._settle(tx, draft_id, Origin(actor="system", cause=cause))
 
     async def erase_all(self, tx: Transaction, owner_id: UUID, origin: Origin) -> None:
-        """Give an owner's open drafts up; what is written in them is unreadable without the person's key."""
+        """Give an owner's open drafts up, and forget what is written in any."""
         for draft_id in await store.open_of_owner(tx, owner_id):
             draft = await store.lock(tx, draft_id)
             if draft is not None and draft.state in OPEN:
                 await self._abandon(tx, draft, origin)
+        await store.forget_notes(tx, owner_id)
 
     # --- parts ---
 

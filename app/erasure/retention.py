@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from app.erasure.domain import EVENT_MONTHS
-from app.erasure.service import OWNED
+from app.erasure.tables import OWNED
 from app.kernel.db import Database, Transaction
 from app.kernel.idempotency import LIFETIME_DAYS
 from app.kernel.quotas import KEEP_DAYS
@@ -101,7 +101,7 @@ OTHERS: Final = (
     ("local span files", "7 days after the last line", "traces are for what went wrong lately"),
 )
 
-_HOLDINGS: Final = tuple(sorted(set(OWNED) - {*GUEST_HAS, *NO_HINDRANCE}))
+_HOLDINGS: Final = tuple(sorted(OWNED - {*GUEST_HAS, *NO_HINDRANCE}))
 _OWNS: Final = " ".join(f"AND NOT EXISTS (SELECT FROM {table} x WHERE x.owner_id = o.id)" for table in _HOLDINGS)
 EMPTY_GUESTS: Final = f"""
 SELECT o.id FROM owners o

@@ -104,7 +104,9 @@ Applier = Callable[[Transaction, JobRow, Result], Awaitable[None]]
 _FIELDS: Final = """id, kind, region, lane, owner_id, payload::text AS payload, state, attempt, max_attempts,
     time_limit_s, nonce, cause, deadline, traceparent"""
 
-SUPERSEDE: Final = "UPDATE jobs SET state = 'cancelled' WHERE supersede_key = $1 AND state = 'queued'"
+SUPERSEDE: Final = (
+    "UPDATE jobs SET state = 'cancelled', finished_at = now() WHERE supersede_key = $1 AND state = 'queued'"
+)
 INSERT: Final = """
 INSERT INTO jobs (id, kind, region, lane, owner_id, share, payload, dedupe_key, supersede_key, not_before, deadline,
                   max_attempts, time_limit_s, nonce, cause, traceparent, state)

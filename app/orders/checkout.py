@@ -280,6 +280,8 @@ class Checkout:
                 continue
             with contextlib.suppress(OrderNotCancellable):  # shipped; or paid just now: `settle` ends it
                 await self.end(tx, order_id, ERASED, OWNER)
+        await self._fulfilments.erase_all(tx, owner_id)
+        await store.forget_recipients(tx, owner_id)
 
     async def follow(self, tx: Transaction, wanted: OfOrder) -> None:
         """What a printer did, on the order's lines; copies that are not made are refunded.

@@ -99,6 +99,7 @@ class Masters:
         elif result.outcome is Outcome.OK:
             made = msgspec.json.decode(result.body, type=MasterMade)
             await store.save_manifest(tx, line_id, made)
+            await store.keep_file(tx, line_id, job.region, made)
             if await self._fulfilments.masters_ready(tx, fulfilment_id, (_master(line_id, job.region, made),)):
                 await store.release_hold(tx, order.id, HELD)  # not for one line's file while another's is refused
 
