@@ -173,6 +173,11 @@ async def forget_webhooks(services: Services, tx: Transaction, job: JobRow) -> N
     await services.inbox.forget(tx)
 
 
+async def forget_prints(services: Services, attempt: Attempt) -> None:
+    """Remove print files that are needed no more; an absent one is fine, so the job is closed afterwards."""
+    await services.print_files.sweep()
+
+
 async def submit_fulfilment(services: Services, attempt: Attempt) -> None:
     """Send a fulfilment to its vendor."""
     await services.sending.submit(_fulfilment(attempt), attempt.finish)
@@ -256,6 +261,7 @@ HANDLERS: Final[dict[str, Handler]] = {
     "asset.moderate": moderate_asset,
     "assets.empty_trash": empty_trash,
     "webhook.process": process_webhook,
+    "prints.forget": forget_prints,
     "webhooks.forget": forget_webhooks,
     "payment.read": read_payment,
     "payment.cancel": cancel_payment,

@@ -40,6 +40,7 @@ KINDS: Final[dict[str, JobKind]] = {
         JobKind(name="events.partitions", lane="sweep", time_limit_s=30),
         JobKind(name="assets.empty_trash", lane="sweep", time_limit_s=60),
         JobKind(name="retention.sweep", lane="sweep", time_limit_s=300),
+        JobKind(name="prints.forget", lane="sweep", time_limit_s=300),
         JobKind(name="webhooks.forget", lane="sweep", time_limit_s=300),
         JobKind(name="quotes.expire", lane="sweep", time_limit_s=60),
         JobKind(name="uploads.expire", lane="sweep", time_limit_s=60),

@@ -23,6 +23,7 @@ from app.orders.checkout import Checkout
 from app.orders.desk import Desk
 from app.orders.mailing import Mailing
 from app.orders.masters import VENDOR, Masters
+from app.orders.printfiles import PrintFiles
 from app.orders.service import Orders
 from app.payments.gateway import Gateway
 from app.payments.service import Payments
@@ -74,14 +75,23 @@ class Services:
         self.pictures = Pictures(self.db, self.spine, self.assets, self.denials, minter)
         self.catalog = Catalog(self.db)
         self.care = AssetCare(self.db, self.spine, self.sites, self.assets, self.clock, moderator)
-        self.uploads = Uploads(self.db, self.spine, self.sites, self.assets, self.clock, settings.policy)
+        self.uploads = Uploads(self.db, self.spine, self.persons, self.sites, self.assets, self.clock, settings.policy)
         self.sweeper = Sweeper(self.db, self.spine, self.sites, self.assets, self.uploads, self.clock)
         self.checker = Checker(self.db, self.assets)
-        self.retention = Retention(self.db, self.clock)
         self._sell(settings, mailer)
+        self.retention = Retention(self.db, self.clock, self.fulfilments)
         self.reconciler = self._reconciler(settings)
         self.erasure = Erasure(
-            self.db, self.spine, self.persons, self.assets, self.uploads, self.drafts, self.quotes, self.shares
+            self.db,
+            self.spine,
+            self.persons,
+            self.assets,
+            self.uploads,
+            self.drafts,
+            self.quotes,
+            self.shares,
+            self.checkout,
+            self.print_files,
         )
 
     def _sell(self, settings: AppSettings, mailer: Mailer | None) -> None:
@@ -115,6 +125,7 @@ class Services:
         near_vendor = settings.policy.of_vendor(VENDOR, settings.region)
         self.masters = Masters(self.fulfilments, self.catalog, self.assets, near_vendor)
         self.checkout = self._checkout(settings.cancel_window_s)
+        self.print_files = PrintFiles(self.db, self.sites, self.clock)
         self.desk = Desk(self.checkout, self.payments, self.fulfilments)
 
     def _checkout(self, window_s: int) -> Checkout:
@@ -128,6 +139,7 @@ class Services:
             self.quotes,
             self.payments,
             self.fulfilments,
+            self.persons,
             self.clock,
             window_s,
         )

@@ -35,6 +35,10 @@ class ObjectExists(Exception):
     """`put_new` found the key taken: somebody stored it first."""
 
 
+class ObjectLocked(Exception):
+    """A version's lock lasts still: nobody can remove it."""
+
+
 class PartsRefused(Exception):
     """A multipart upload could not be put together from the parts named: one is gone or was sent anew."""
 
@@ -218,6 +222,18 @@ class ObjectStore:
     async def delete(self, bucket: str, key: str) -> None:
         """Remove an object; an absent one is fine."""
         await self._run(self._client.delete_object, Bucket=bucket, Key=key)
+
+    async def delete_version(self, bucket: str, key: str, version: str) -> None:
+        """Remove one version; an absent one is fine. Raises `ObjectLocked` while its lock lasts."""
+        await self._run(self._delete_version, bucket, key, version)
+
+    def _delete_version(self, bucket: str, key: str, version: str) -> None:
+        try:
+            self._client.delete_object(Bucket=bucket, Key=key, VersionId=version)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") == "AccessDenied":
+                raise ObjectLocked(key) from error
+            raise
 
     async def list_keys(self, bucket: str, prefix: str, limit: int = 1000) -> list[str]:
         """Up to `limit` keys under `prefix`, in key order."""

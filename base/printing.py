@@ -5,6 +5,8 @@ from typing import Final, Literal
 import msgspec
 
 KIND: Final = "print.master"
+LOCK_DAYS: Final = 30
+"""Nobody can remove a stored print file for so long: the bucket's default retention."""
 
 
 class PrintMaster(msgspec.Struct, frozen=True, kw_only=True):

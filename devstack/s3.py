@@ -13,8 +13,9 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from base.printing import LOCK_DAYS
+
 BUCKETS: Final = ("originals", "ancestors", "derivatives", "masters", "staging")
-LOCK_DAYS: Final = 30
 CHECKSUMS: Final = tuple(f"x-amz-checksum-{kind}" for kind in ("sha256", "crc32", "crc32c", "crc64nvme"))
 
 Keys = Mapping[str, tuple[str, str]]

@@ -28,6 +28,7 @@ STALLS_EVERY_S: Final = 30.0
 
 SCHEDULES: Final[dict[str, int]] = {
     # job kind: every so many seconds
+    "prints.forget": 3_600,
     "webhooks.forget": 86_400,
     "events.partitions": 86_400,
     "uploads.expire": 300,

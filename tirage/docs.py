@@ -9,6 +9,8 @@ import click
 import app.machines
 import app.main  # noqa: F401 defines every error and event
 from app.erasure.retention import OTHERS, RETENTION
+from app.erasure.tables import KEPT as LEFT
+from app.erasure.tables import TABLES
 from app.kernel.events import EVENT_TYPES
 from app.kernel.idempotency import KEYED, LIFETIME_DAYS, UNKEYED
 from app.stream.domain import KEPT, PUBLIC
@@ -109,14 +111,35 @@ def retention_page() -> str:
     """docs/retention.md: what is kept for how long, and why."""
     rows = [(one.name, f"{one.days} days", one.why) for one in RETENTION] + list(OTHERS)
     table = "\n".join(f"| {name} | {time} | {why} |" for name, time, why in rows)
+    tables = "\n".join(
+        f"| `{name}` | {one.holds or '-'} | {one.fate.value} | {', '.join(one.named) or '-'} | {one.kept} |"
+        for name, one in sorted(TABLES.items())
+    )
+    left = "\n".join(f"| {one.what} | {one.reason} | {one.until} |" for one in LEFT)
     return f"""# Retention
 
 What goes by itself, and when: the job `retention.sweep` runs every hour. Photos and orders have lifecycles of their
-own.
+own; print files are removed by `prints.forget`, webhooks' bodies by `webhooks.forget`.
 
 | class | kept for | why |
 | --- | --- | --- |
 {table}
+
+# Every table
+
+What it holds of a person, what an erasure does with that, under which name the receipt tells of what stays.
+
+| table | holds | an erasure | in the receipt | kept |
+| --- | --- | --- | --- | --- |
+{tables}
+
+# What a receipt may name
+
+Each only if there is any. Print files are named one by one, until the day after their lock ends.
+
+| what | why | until |
+| --- | --- | --- |
+{left}
 """
 
 

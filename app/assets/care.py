@@ -184,7 +184,7 @@ class AssetCare:
         wanted = msgspec.json.decode(job.payload, type=ingest.Analyse)
         asset = await store.lock(tx, ids.decode("asset", wanted.asset))
         if asset is None or asset.state not in LIVING:
-            await jobs.forget_steps(tx, job.id)
+            await jobs.forget(tx, job.id)
             return
         if result.outcome is not Outcome.OK:
             return

@@ -87,6 +87,7 @@ UPDATE assets SET sha256 = NULL, facts = NULL, thumbhash = NULL, notes = '{}', a
     fingerprint_quality = NULL, prints = NULL
 WHERE id = $1
 """
+FORGET_RENDITIONS: Final = "DELETE FROM renditions WHERE asset_id = $1"
 RELEASE_ALL: Final = "DELETE FROM asset_holds WHERE asset_id = $1"
 HOLD: Final = """
 INSERT INTO asset_holds (asset_id, kind, reason, until) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
@@ -246,6 +247,7 @@ async def of_owner(tx: Transaction, owner_id: UUID) -> list[tuple[UUID, AssetSta
 async def forget(tx: Transaction, asset_id: UUID) -> None:
     """Empty the fields that tell something of a picture; nothing holds it any more."""
     await tx.execute(FORGET, asset_id)
+    await tx.execute(FORGET_RENDITIONS, asset_id)
     await tx.execute(RELEASE_ALL, asset_id)
 
 

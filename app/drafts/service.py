@@ -169,13 +169,17 @@ class Drafts:
         )
 
     async def release(self, tx: Transaction, draft_id: UUID) -> None:
-        """Its order ended unpaid: it can be changed, and ordered, again. Asked again, nothing happens."""
+        """Its order ended unpaid: it can be changed, and ordered, again; an erased person's is given up. Asked again,
+        nothing happens."""
         draft = await store.lock(tx, draft_id)
         if draft is None or draft.state is not DraftState.ORDERED:
             return
         told = DraftReleased(draft_id=draft.id)
         await store.transition(tx, self._spine, draft, DraftState.EDITING, told, SYSTEM)
-        await self._settle(tx, draft_id, SYSTEM)
+        if await self._persons.is_erased(tx, draft.owner_id):
+            await self._abandon(tx, await _existing(tx, draft_id), SYSTEM)
+        else:
+            await self._settle(tx, draft_id, SYSTEM)
 
     async def gift_notes(self, tx: Transaction, draft_id: UUID) -> dict[ItemId, str]:
         """The gift notes of any draft in plain words, for the packing slip; raises `PersonErased`."""
@@ -189,11 +193,12 @@ class Drafts:
             await self._settle(tx, draft_id, Origin(actor="system", cause=cause))
 
     async def erase_all(self, tx: Transaction, owner_id: UUID, origin: Origin) -> None:
-        """Give an owner's open drafts up; what is written in them is unreadable without the person's key."""
+        """Give an owner's open drafts up, and forget what is written in any."""
         for draft_id in await store.open_of_owner(tx, owner_id):
             draft = await store.lock(tx, draft_id)
             if draft is not None and draft.state in OPEN:
                 await self._abandon(tx, draft, origin)
+        await store.forget_notes(tx, owner_id)
 
     # --- parts ---
 

@@ -26,6 +26,10 @@ INSERT INTO draft_items (id, draft_id, number, asset_id, sku, copies, paper, ori
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 """
 CLEAR: Final = "DELETE FROM draft_items WHERE draft_id = $1"
+FORGET_NOTES: Final = """
+UPDATE draft_items i SET gift_note = NULL FROM drafts d
+WHERE d.id = i.draft_id AND d.owner_id = $1 AND gift_note IS NOT NULL
+"""
 BUMP: Final = "UPDATE drafts SET version = version + 1, updated_at = now() WHERE id = $1 RETURNING version"
 WITH_ASSET: Final = """
 SELECT d.id FROM drafts d
@@ -106,6 +110,11 @@ async def lock_seen(tx: Transaction, draft_id: UUID) -> Draft | None:
 async def open_with(tx: Transaction, asset_id: UUID) -> list[UUID]:
     """Drafts that can change and have this photo."""
     return [row["id"] for row in await tx.fetch(WITH_ASSET, asset_id)]
+
+
+async def forget_notes(tx: Transaction, owner_id: UUID) -> None:
+    """Forget what an owner has written in drafts."""
+    await tx.execute(FORGET_NOTES, owner_id)
 
 
 async def open_of_owner(tx: Transaction, owner_id: UUID) -> list[UUID]:

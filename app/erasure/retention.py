@@ -5,16 +5,20 @@ process that writes them (`base/tracing.py`).
 """
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
 
+from app.assets.domain import TRASH_LIFETIME
 from app.erasure.domain import EVENT_MONTHS
-from app.erasure.service import OWNED
+from app.erasure.tables import OWNED
+from app.fulfilment.service import Fulfilments
 from app.kernel.db import Database, Transaction
 from app.kernel.idempotency import LIFETIME_DAYS
 from app.kernel.quotas import KEEP_DAYS
+from app.orders.printfiles import NEEDED
+from app.webhooks.service import BODIES_KEPT
 from base import telemetry
 from base.clock import Clock
 
@@ -25,16 +29,32 @@ ROUNDS: Final = 20
 
 
 class Class(msgspec.Struct, frozen=True, kw_only=True):
-    """One class of rows: they go `days` after `since`, a column or expression that is null while they are needed."""
+    """One class of rows: they go `days` after `since`, a column or expression that is null while they are needed.
+
+    With `clears`, which is SQL for what is set, the rows stay and are emptied, as long as `unless` is not so.
+    """
 
     name: str
     table: str
     since: str
     days: int
     why: str
+    clears: str | None = None
+    unless: str = "false"
 
 
 _ENDED: Final = "LEAST(expires_at, COALESCE(revoked_at, expires_at))"
+AFTER_PARCELS: Final = 210
+"""A parcel is on its way for a month at most; then somebody may complain for 180 days."""
+_OVER: Final = """(SELECT CASE WHEN o.state IN ('cancelled', 'expired') THEN greatest(o.expires_at, max(f.ended_at))
+    WHEN bool_and(f.ended_at IS NOT NULL) THEN max(f.ended_at) END
+    FROM orders o LEFT JOIN fulfilments f ON f.order_id = o.id WHERE o.id = {}.order_id GROUP BY o.id)"""
+_GIVEN_UP: Final = "(SELECT updated_at FROM drafts d WHERE d.id = draft_items.draft_id AND d.state = 'abandoned')"
+_EMPTY_DRAFT: Final = """CASE WHEN state = 'abandoned'
+    AND NOT EXISTS (SELECT FROM draft_items i WHERE i.draft_id = drafts.id)
+    AND NOT EXISTS (SELECT FROM quotes q WHERE q.draft_id = drafts.id) THEN updated_at END"""
+_UPLOAD: Final = "client_reference, sha256, received_sha256, source_id, source_modified_at, pixel_width, pixel_height"
+_UPLOAD_ENDED: Final = "CASE WHEN state IN ('rejected', 'aborted', 'expired') THEN expires_at END"
 _FINISHED: Final = "CASE WHEN state IN ('done', 'cancelled') THEN finished_at END"
 
 RETENTION: Final = (
@@ -80,6 +100,66 @@ RETENTION: Final = (
         days=365,
         why="a year of them shows what comes back",
     ),
+    Class(
+        name="expired quotes",
+        table="quotes",
+        since="CASE WHEN state = 'expired' THEN expires_at END",
+        days=30,
+        why="somebody may ask why it was so dear",
+    ),
+    Class(
+        name="postcodes of quotes",
+        table="quotes",
+        since="expires_at",
+        days=30,
+        why="the price is explained without it",
+        clears="postcode = NULL",
+        unless="postcode IS NULL",
+    ),
+    Class(
+        name="items of drafts given up",
+        table="draft_items",
+        since=_GIVEN_UP,
+        days=30,
+        why="support looks back a month",
+    ),
+    Class(
+        name="drafts given up and never priced",
+        table="drafts",
+        since=_EMPTY_DRAFT,
+        days=30,
+        why="support looks back a month",
+    ),
+    Class(
+        name="recipients of orders",
+        table="order_recipients",
+        since=_OVER.format("order_recipients"),
+        days=AFTER_PARCELS,
+        why="a print may be lost or damaged, and made again",
+    ),
+    Class(
+        name="what a device said of files that did not come",
+        table="uploads",
+        since=_UPLOAD_ENDED,
+        days=30,
+        why="a session can be opened again for a while",
+        clears=", ".join(f"{column} = NULL" for column in _UPLOAD.split(", ")),
+        unless=f"num_nonnulls({_UPLOAD}) = 0",
+    ),
+    Class(
+        name="webhooks",
+        table="webhooks",
+        since="handled_at",
+        days=365,
+        why="one that comes again is known; a year of them shows what comes back",
+    ),
+    Class(
+        name="findings",
+        table="findings",
+        since="CASE WHEN state IN ('repaired', 'closed') THEN changed_at END",
+        days=365,
+        why="a year of them shows what comes back",
+    ),
 )
 
 GUEST_DAYS: Final = 30
@@ -98,6 +178,19 @@ OTHERS: Final = (
         f"{EVENT_MONTHS} months, dropped by whole months",
         "the audit trail of money; ids, codes and amounts only",
     ),
+    (
+        "tracking numbers and printers' words",
+        f"{AFTER_PARCELS} days after the fulfilment's end",
+        "a parcel may be lost",
+    ),
+    (
+        "print files",
+        f"{NEEDED.days} days after the fulfilment's end, but never while they are locked",
+        "a print may be made again; an erased person's go as soon as their lock ends",
+    ),
+    ("webhooks' bodies", f"{BODIES_KEPT.days} days", "what was sent can be looked at again"),
+    ("photos in the trash", f"{TRASH_LIFETIME.days} days", "a person may want them back"),
+    ("process logs", "as their collector says", "they go to standard output, without addresses, tokens or places"),
     ("local span files", "7 days after the last line", "traces are for what went wrong lately"),
 )
 
@@ -116,8 +209,8 @@ _PARTITION: Final = re.compile(r"events_(\d{4})_(\d{2})")
 class Retention:
     """Forgets what is over, in batches, each in a transaction of its own."""
 
-    def __init__(self, db: Database, clock: Clock) -> None:
-        self._db, self._clock = db, clock
+    def __init__(self, db: Database, clock: Clock, fulfilments: Fulfilments) -> None:
+        self._db, self._clock, self._fulfilments = db, clock, fulfilments
 
     async def sweep(self) -> dict[str, int]:
         """Everything; how many rows (for events: months) of each class went."""
@@ -125,13 +218,18 @@ class Retention:
         async with self._db.transaction() as tx:
             gone["empty guests"] = await self._guests(tx)
         async with self._db.transaction() as tx:
+            before = self._clock.now() - timedelta(days=AFTER_PARCELS)
+            gone["trackings"] = await self._fulfilments.forget_old_parcels(tx, before)
+        async with self._db.transaction() as tx:
             gone["events"] = await self._events(tx)
         log.info("retention_swept", **{name.replace(" ", "_"): count for name, count in gone.items() if count})
         return gone
 
     async def _batches(self, one: Class) -> int:
-        sql = f"""DELETE FROM {one.table} WHERE ctid = ANY (ARRAY(
-                  SELECT ctid FROM {one.table} WHERE {one.since} < $1::timestamptz - make_interval(days => $2)
+        verb = "DELETE FROM {}" if one.clears is None else f"UPDATE {{}} SET {one.clears}"  # noqa: S608
+        sql = f"""{verb.format(one.table)} WHERE ctid = ANY (ARRAY(
+                  SELECT ctid FROM {one.table}
+                  WHERE {one.since} < $1::timestamptz - make_interval(days => $2) AND NOT ({one.unless})
                   LIMIT {BATCH} FOR UPDATE SKIP LOCKED))"""  # noqa: S608
         gone = 0
         for _ in range(ROUNDS):

@@ -1,54 +1,26 @@
-"""Erasing a person: one transaction over every slice's eraser, and the key goes last.
+"""Erasing a person: one transaction over every slice's eraser; then the key goes, and the receipt tells what is left.
 
-`OWNED` is the table of everything that names an owner. A test compares it with the database: a new table with an
-`owner_id` must say which eraser empties it, or why it may stay.
+What becomes of each table is said in `tables.py`.
 """
-
-from typing import Final
 
 from app.assets.service import Assets
 from app.drafts.service import Drafts
 from app.erasure import store
-from app.erasure.domain import EVENT_MONTHS, OwnerErased, Receipt
+from app.erasure.domain import OwnerErased, Receipt
 from app.identity import store as identity
 from app.kernel import jobs
 from app.kernel.db import Database, Transaction
-from app.kernel.erasers import Kept
 from app.kernel.events import Origin
 from app.kernel.persons import PersonKeys
 from app.kernel.spine import Spine
+from app.orders.checkout import Checkout
+from app.orders.printfiles import PrintFiles
 from app.pricing.service import Quotes
 from app.shares.service import Shares
 from app.uploads.service import Uploads
+from base import printing
 from base.errors import DomainError, Kind
 from base.ids import OwnerId
-
-OWNED: Final[dict[str, str]] = {
-    "assets": "eraser: assets",
-    "shares": "eraser: shares; edges keep the ids, to deny them",
-    "uploads": "eraser: uploads",
-    "devices": "eraser: identity",
-    "sessions": "eraser: identity",
-    "idempotency_keys": "eraser: identity",
-    "quotas": "eraser: identity",
-    "person_keys": "eraser: persons, last",
-    "jobs": "eraser: jobs; rows stay with ids only",
-    "drafts": "eraser: drafts; notes are sealed under the person's key, which is destroyed",
-    "quotes": "eraser: pricing",
-    "orders": "kept: amounts, codes and ids only; accounting",
-    "payments": "kept: amounts, codes and ids only; accounting",
-    "refunds": "kept: amounts, codes and ids only; accounting",
-    "webhooks": "sealed under the person's key, which is destroyed; bodies go after 90 days",
-    "order_recipients": "sealed under the person's key, which is destroyed",
-    "fulfilments": "kept: codes, amounts and ids only; what the printer said is sealed under the person's key",
-    "events": "kept: ids, codes, amounts and times only, by a closed set of field types",
-    "erasures": "kept: the receipt itself",
-}
-
-KEPT: Final = (
-    Kept(what="events", reason="audit-trail-without-personal-data", until=f"{EVENT_MONTHS}-months-after-each"),
-    Kept(what="receipt", reason="proof-of-erasure", until="unlimited"),
-)
 
 
 class NobodyToErase(DomainError):
@@ -71,10 +43,12 @@ class Erasure:
         drafts: Drafts,
         quotes: Quotes,
         shares: Shares,
+        checkout: Checkout,
+        print_files: PrintFiles,
     ) -> None:
         self._db, self._spine, self._persons = db, spine, persons
         self._assets, self._uploads, self._drafts, self._quotes = assets, uploads, drafts, quotes
-        self._shares = shares
+        self._shares, self._checkout, self._print_files = shares, checkout, print_files
 
     async def erase(self, owner_id: OwnerId) -> Receipt:
         """Erase the caller; asked again, the same receipt. Raises `NobodyToErase`.
@@ -90,13 +64,15 @@ class Erasure:
 
     async def _erase(self, tx: Transaction, owner_id: OwnerId) -> Receipt:
         origin = Origin(actor="owner")
+        await self._persons.lock(tx, owner_id)
+        await self._checkout.erase_all(tx, owner_id)
         await self._drafts.erase_all(tx, owner_id, origin)
         await self._quotes.erase_all(tx, owner_id)
         await self._shares.erase_all(tx, owner_id)
         gone = await self._assets.erase_all(tx, owner_id, origin)
         await self._uploads.erase_all(tx, owner_id)
-        await jobs.forget_owner(tx, owner_id)
-        kept = (*KEPT, *await identity.erase(tx, owner_id))
+        await jobs.forget_owner(tx, owner_id, bound=(printing.KIND,))
+        await identity.erase(tx, owner_id)
         await self._spine.record(
             tx,
             OwnerErased(owner_id=owner_id, assets=len(gone)),
@@ -105,4 +81,5 @@ class Erasure:
             origin=origin,
         )
         await self._persons.destroy(tx, owner_id)
+        kept = (*await self._print_files.kept_of(tx, owner_id), *await store.remains(tx, owner_id))
         return await store.record(tx, owner_id, len(gone), kept)

@@ -6,15 +6,18 @@ from uuid import UUID
 import msgspec
 
 from app.erasure.domain import Receipt
+from app.erasure.tables import KEPT
 from app.kernel.db import Transaction
 from app.kernel.erasers import Kept
 
-LOCK: Final = "SELECT id FROM owners WHERE id = $1 FOR UPDATE"
+LOCK: Final = "SELECT id FROM owners WHERE id = $1 FOR NO KEY UPDATE"
 MARK: Final = "UPDATE owners SET erased_at = now() WHERE id = $1"
 STORE: Final = """
 INSERT INTO erasures (owner_id, assets, kept) VALUES ($1, $2, $3::jsonb)
 RETURNING erased_at, assets, kept::text AS kept
 """
+NAMED: Final = tuple(Kept(what=one.what, reason=one.reason, until=one.until) for one in KEPT)
+REMAINS: Final = "SELECT " + ", ".join(f"({one.where}) AS is_{n}" for n, one in enumerate(KEPT))
 READ: Final = "SELECT erased_at, assets, kept::text AS kept FROM erasures WHERE owner_id = $1"
 
 
@@ -27,6 +30,13 @@ async def read(tx: Transaction, owner_id: UUID) -> Receipt | None:
     """The receipt of an erasure that was done."""
     row = await tx.one(READ, owner_id)
     return None if row is None else _receipt(row)
+
+
+async def remains(tx: Transaction, owner_id: UUID) -> tuple[Kept, ...]:
+    """What is left of an owner, as the database has it."""
+    found = await tx.one(REMAINS, owner_id)
+    assert found is not None
+    return tuple(kept for kept, is_there in zip(NAMED, found.values(), strict=True) if is_there)
 
 
 async def record(tx: Transaction, owner_id: UUID, assets: int, kept: tuple[Kept, ...]) -> Receipt:

@@ -104,6 +104,18 @@ def merge(one: Facts, other: Facts) -> Facts:
     )
 
 
+def without_trackings(seen: Observation) -> Observation:
+    """An observation that tells nobody where its parcels went."""
+    parcels = tuple(msgspec.structs.replace(parcel, tracking=None) for parcel in seen.parcels)
+    return msgspec.structs.replace(seen, parcels=parcels)
+
+
+def untracked(facts: Facts) -> Facts:
+    """Merged facts that tell nobody where parcels went: as if merged of observations `without_trackings`."""
+    parcels = tuple(msgspec.structs.replace(parcel, trackings=()) for parcel in facts.parcels)
+    return msgspec.structs.replace(facts, parcels=parcels)
+
+
 def _parcels(parcels: Iterable[Parcel]) -> tuple[Parcel, ...]:
     found: dict[str, Parcel] = {}
     for parcel in parcels:

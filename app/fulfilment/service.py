@@ -142,6 +142,15 @@ class Fulfilments:
         await self.plan_work(tx, found.id, "submit", not_before=found.not_before)
         return True
 
+    async def awaits_files(self, tx: Transaction, fulfilment_id: UUID) -> bool:
+        """Whether print files are still of use to it."""
+        return (await self._lock(tx, fulfilment_id)).state in (_S.PLANNED, _S.RENDERING)
+
+    async def is_at_vendor(self, tx: Transaction, order_id: UUID) -> bool:
+        """Whether the vendor surely has an order and makes it."""
+        found = await store.lock_living(tx, order_id)
+        return found is not None and found.state is _S.SUBMITTED
+
     async def fail(self, tx: Transaction, fulfilment_id: UUID, reason: str) -> None:
         """It cannot be made (a print file cannot be rendered, the vendor refuses): a person decides."""
         found = await self._lock(tx, fulfilment_id)
@@ -207,11 +216,14 @@ class Fulfilments:
     async def observe(self, tx: Transaction, found: Fulfilment, read: Read, via: str) -> Fulfilment:
         """Store what a vendor says and let everything follow that is new in it; any order, any repetition, one state.
 
-        `found` is locked. What is not understood is stored and alerted, and changes nothing.
+        `found` is locked. What is not understood is stored and alerted, and changes nothing. Where an erased person's
+        parcels are is not stored.
         """
-        await store.add_fact(tx, found.id, via, read.seen, await self._sealed(tx, found, read.raw))
+        sealed = await self._sealed(tx, found, read.raw)
+        seen = merged.without_trackings(read.seen) if sealed is None else read.seen
+        await store.add_fact(tx, found.id, via, seen, sealed)
         old = await store.facts(tx, found.id)
-        new = merged.merge(old, merged.of(read.seen))
+        new = merged.merge(old, merged.of(seen))
         if new == old:
             return found
         await store.set_facts(tx, found.id, new)
@@ -293,6 +305,25 @@ class Fulfilments:
         """Open a case: an alert, and an event for the order's story."""
         await alerts.alert(tx, rule, Severity.CRITICAL, name_of(found.id))
         await self._tell(tx, found, FulfilmentContradicted(**_of(found), rule=rule))
+
+    async def erase_all(self, tx: Transaction, owner_id: UUID) -> None:
+        """Forget what was told of an owner's parcels and addresses; what was made, when and for how much stays."""
+        for found in await store.of_owner(tx, owner_id):
+            await self.forget_parcels(tx, found)
+
+    async def forget_parcels(self, tx: Transaction, found: FulfilmentId) -> None:
+        """Forget where one's parcels went, and the vendor's own words."""
+        await store.forget_trackings(tx, found)
+        await store.set_facts(tx, found, merged.untracked(await store.facts(tx, found)))
+        for digest, seen in await store.seen(tx, found):
+            await store.replace_fact(tx, found, digest, merged.without_trackings(seen))
+
+    async def forget_old_parcels(self, tx: Transaction, ended_before: datetime, limit: int = 200) -> int:
+        """`forget_parcels` for what ended before; how many."""
+        found = await store.with_old_trackings(tx, ended_before, limit)
+        for fulfilment_id in found:
+            await self.forget_parcels(tx, fulfilment_id)
+        return len(found)
 
     async def hint(self, tx: Transaction, vendor: str, vendor_order_id: str) -> bool:
         """An unsigned callback says that something moved: look soon. False for an order that is not known (yet)."""

@@ -64,6 +64,23 @@ ADD_FACT: Final = """
 INSERT INTO vendor_facts (fulfilment_id, digest, via, seen, sealed) VALUES ($1, $2, $3, $4::jsonb, $5)
 ON CONFLICT DO NOTHING
 """
+OF_OWNER: Final = "SELECT id FROM fulfilments WHERE owner_id = $1 ORDER BY id FOR NO KEY UPDATE"
+OLD: Final = """
+SELECT id FROM fulfilments f WHERE ended_at < $1 AND (
+    EXISTS (SELECT FROM shipments s JOIN shipment_trackings t ON t.shipment_id = s.id WHERE s.fulfilment_id = f.id)
+    OR EXISTS (SELECT FROM vendor_facts v WHERE v.fulfilment_id = f.id AND v.sealed IS NOT NULL))
+ORDER BY ended_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
+"""
+FORGET_TRACKINGS: Final = """
+DELETE FROM shipment_trackings t USING shipments s WHERE s.id = t.shipment_id AND s.fulfilment_id = $1
+"""
+SEEN: Final = "SELECT digest, seen::text AS seen FROM vendor_facts WHERE fulfilment_id = $1"
+REPLACE_FACT: Final = """
+WITH old AS (DELETE FROM vendor_facts WHERE fulfilment_id = $1 AND digest = $2 RETURNING seen_at, via)
+INSERT INTO vendor_facts (fulfilment_id, digest, seen_at, via, seen) SELECT $1, $3, seen_at, via, $4::jsonb FROM old
+ON CONFLICT DO NOTHING
+"""
+FORGET_SAID: Final = "UPDATE vendor_facts SET sealed = NULL WHERE fulfilment_id = $1 AND sealed IS NOT NULL"
 UPSERT_SHIPMENT: Final = """
 INSERT INTO shipments AS s (id, fulfilment_id, order_id, vendor_shipment_id, status, carrier, service, dispatched_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
@@ -206,9 +223,42 @@ async def set_facts(tx: Transaction, fulfilment_id: UUID, merged: Facts) -> None
 
 async def add_fact(tx: Transaction, fulfilment_id: UUID, via: str, seen: Observation, sealed: bytes | None) -> bool:
     """Keep what a vendor said, as it came; False when it said the same before."""
+    digest, normal = _normal(seen)
+    return await tx.execute(ADD_FACT, fulfilment_id, digest, via, normal, sealed) == 1
+
+
+def _normal(seen: Observation) -> tuple[str, str]:
     normal = msgspec.json.encode(seen)
-    digest = hashlib.sha256(normal).hexdigest()
-    return await tx.execute(ADD_FACT, fulfilment_id, digest, via, normal.decode(), sealed) == 1
+    return hashlib.sha256(normal).hexdigest(), normal.decode()
+
+
+async def of_owner(tx: Transaction, owner_id: UUID) -> list[FulfilmentId]:
+    """An owner's fulfilments, locked."""
+    return [row["id"] for row in await tx.fetch(OF_OWNER, owner_id)]
+
+
+async def with_old_trackings(tx: Transaction, ended_before: datetime, limit: int) -> list[FulfilmentId]:
+    """Fulfilments that ended before and still tell where parcels went, locked."""
+    return [row["id"] for row in await tx.fetch(OLD, ended_before, limit)]
+
+
+async def forget_trackings(tx: Transaction, fulfilment_id: UUID) -> None:
+    """Forget the carriers' numbers of a fulfilment's parcels, and its vendor's sealed words."""
+    await tx.execute(FORGET_TRACKINGS, fulfilment_id)
+    await tx.execute(FORGET_SAID, fulfilment_id)
+
+
+async def seen(db: Readable, fulfilment_id: UUID) -> list[tuple[str, Observation]]:
+    """(digest, observation) of everything a vendor said of a fulfilment."""
+    rows = await db.fetch(SEEN, fulfilment_id)
+    return [(row["digest"], msgspec.json.decode(row["seen"], type=Observation)) for row in rows]
+
+
+async def replace_fact(tx: Transaction, fulfilment_id: UUID, digest: str, now: Observation) -> None:
+    """Have an observation say this from now on; of two that then say the same, one stays."""
+    fresh, normal = _normal(now)
+    if fresh != digest:
+        await tx.execute(REPLACE_FACT, fulfilment_id, digest, fresh, normal)
 
 
 async def set_shipment(

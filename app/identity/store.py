@@ -4,7 +4,6 @@ from typing import Final
 
 from app.identity.domain import Owner, Platform, Session
 from app.kernel.db import Readable, Transaction
-from app.kernel.erasers import Kept
 from base.ids import DeviceId, OwnerId, SessionId
 
 REGISTER: Final = """
@@ -68,8 +67,7 @@ async def read_owner(db: Readable, owner_id: OwnerId) -> Owner | None:
     return None if row is None else Owner(**dict(row))
 
 
-async def erase(tx: Transaction, owner_id: OwnerId) -> tuple[Kept, ...]:
+async def erase(tx: Transaction, owner_id: OwnerId) -> None:
     """Sessions, devices, stored answers and quotas go; the owner's row stays, marked, since events name its id."""
     for statement in ERASE:
         await tx.execute(statement, owner_id)
-    return ()

@@ -116,7 +116,9 @@ SELECT p.kek_id, p.wrapped, i.fingerprint, i.answer FROM person_keys p
 LEFT JOIN idempotency_keys i ON i.owner_id = p.owner_id AND i.operation = $2 AND i.key = $3
 WHERE p.owner_id = $1
 """
-CLAIM: Final = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 7104))"
+CLAIM: Final = """
+SELECT pg_try_advisory_xact_lock(hashtextextended($2, 7104)) FROM person_keys WHERE owner_id = $1 FOR KEY SHARE
+"""
 STORE: Final = """
 INSERT INTO idempotency_keys (owner_id, operation, key, fingerprint, answer) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT DO NOTHING
@@ -145,7 +147,10 @@ class Idempotency:
         if before is not None:
             await before()
         async with self._db.transaction() as tx:
-            if not await tx.value(CLAIM, f"{call.owner_id}|{call.operation}|{call.key}"):
+            claimed = await tx.value(CLAIM, call.owner_id, f"{call.owner_id}|{call.operation}|{call.key}")
+            if claimed is None:  # erased since our look; who is not is not erased before our commit
+                raise PersonErased()
+            if not claimed:
                 raise IdempotencyInFlight()
             answer = reply(await effect(tx))
             sealed = key.seal(msgspec.msgpack.encode(answer), CONTEXT)

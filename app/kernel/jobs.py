@@ -52,6 +52,7 @@ MACHINE: Final[Machine[JobState]] = Machine(
         (_P, _C): None,
         (_X, _Q): None,  # replayed by an operator
         (_X, _D): None,  # a late answer is still an answer
+        (_X, _C): None,  # what it was for is over
     },
 )
 
@@ -103,7 +104,9 @@ Applier = Callable[[Transaction, JobRow, Result], Awaitable[None]]
 _FIELDS: Final = """id, kind, region, lane, owner_id, payload::text AS payload, state, attempt, max_attempts,
     time_limit_s, nonce, cause, deadline, traceparent"""
 
-SUPERSEDE: Final = "UPDATE jobs SET state = 'cancelled' WHERE supersede_key = $1 AND state = 'queued'"
+SUPERSEDE: Final = (
+    "UPDATE jobs SET state = 'cancelled', finished_at = now() WHERE supersede_key = $1 AND state = 'queued'"
+)
 INSERT: Final = """
 INSERT INTO jobs (id, kind, region, lane, owner_id, share, payload, dedupe_key, supersede_key, not_before, deadline,
                   max_attempts, time_limit_s, nonce, cause, traceparent, state)
@@ -395,24 +398,44 @@ async def failed(tx: Transaction, job_id: UUID, attempt: int, reason: str, *, fi
     await _again_or_park(tx, row, reason, _delay(attempt))
 
 
-FORGET_STEPS: Final = "UPDATE step_runs SET body = '{}' WHERE job_id = $1"
-FORGET_OWNER: Final = """
-UPDATE step_runs SET body = '{}' FROM jobs WHERE jobs.id = step_runs.job_id AND jobs.owner_id = $1
+WITHDRAW: Final = """
+UPDATE jobs SET state = 'cancelled', finished_at = now() WHERE id IN (
+    SELECT id FROM jobs WHERE dedupe_key = ANY($1::text[]) AND state IN ('queued', 'parked') FOR UPDATE SKIP LOCKED)
+RETURNING id, kind
 """
+
+
+async def withdraw(tx: Transaction, dedupe_keys: Sequence[str]) -> None:
+    """Cancel work that nobody has begun, or that was set aside: what it was for is over. What runs ends by itself."""
+    for row in await tx.fetch(WITHDRAW, list(dedupe_keys)):
+        await alerts.settle(tx, "job-parked", f"{row['kind']}:{row['id']}")
+
+
+FORGET_STEPS: Final = "UPDATE step_runs SET body = '{}' WHERE job_id = ANY($1::uuid[])"
 FORGET_DIGESTS: Final = """
-UPDATE jobs SET payload = jsonb_set(payload, '{sha256}', 'null') WHERE owner_id = $1 AND payload ? 'sha256'
+UPDATE jobs SET payload = jsonb_set(payload, '{sha256}', 'null') WHERE id = ANY($1::uuid[]) AND payload ? 'sha256'
+"""
+OF_OWNER: Final = """
+SELECT id, state IN ('queued', 'published') AND kind = ANY($2::text[]) AS needed FROM jobs WHERE owner_id = $1
+FOR UPDATE SKIP LOCKED
 """
 
 
-async def forget_steps(tx: Transaction, job_id: UUID) -> None:
-    """Empty what a job's steps told of a picture; that they ran, and how long, stays."""
-    await tx.execute(FORGET_STEPS, job_id)
+async def forget(tx: Transaction, job_id: UUID) -> None:
+    """Empty what a job told of a picture, and the digest by which it knew it; that it ran, and how long, stays."""
+    await tx.execute(FORGET_STEPS, [job_id])
+    await tx.execute(FORGET_DIGESTS, [job_id])
 
 
-async def forget_owner(tx: Transaction, owner_id: UUID) -> None:
-    """Empty what an owner's jobs told of their pictures, and the digests by which they knew them."""
-    await tx.execute(FORGET_OWNER, owner_id)
-    await tx.execute(FORGET_DIGESTS, owner_id)
+async def forget_owner(tx: Transaction, owner_id: UUID, bound: Sequence[str] = ()) -> None:
+    """`forget` for all jobs of an owner, but for those whose answer is being applied just now.
+
+    Jobs of `bound` kinds cannot be read without the digest: unfinished ones keep it. Whoever applies an answer about an
+    erased photo must `forget` its job.
+    """
+    rows = await tx.fetch(OF_OWNER, owner_id, list(bound))
+    await tx.execute(FORGET_STEPS, [row["id"] for row in rows])
+    await tx.execute(FORGET_DIGESTS, [row["id"] for row in rows if not row["needed"]])
 
 
 REPLAY: Final = """

@@ -3,7 +3,7 @@
 from typing import Final
 from uuid import UUID
 
-from app.kernel.db import Transaction
+from app.kernel.db import Readable, Transaction
 from base import envelope
 from base.errors import DomainError, Kind
 from base.settings import Keys
@@ -12,6 +12,8 @@ INSERT: Final = """
 INSERT INTO person_keys (owner_id, kek_id, wrapped) VALUES ($1, $2, $3) ON CONFLICT (owner_id) DO NOTHING
 """
 SELECT: Final = "SELECT kek_id, wrapped FROM person_keys WHERE owner_id = $1"
+HOLD: Final = "SELECT owner_id FROM person_keys WHERE owner_id = $1 FOR KEY SHARE"
+LOCK: Final = "SELECT owner_id FROM person_keys WHERE owner_id = $1 FOR UPDATE"
 REWRAP: Final = "UPDATE person_keys SET kek_id = $2, wrapped = $3 WHERE owner_id = $1 AND kek_id = $4"
 DESTROY: Final = "DELETE FROM person_keys WHERE owner_id = $1"
 
@@ -56,6 +58,22 @@ class PersonKeys:
     async def unseal(self, tx: Transaction, owner_id: UUID, sealed: bytes, context: str) -> bytes:
         """Decrypt; raises `PersonErased`, or `SealBroken` for another owner's or a changed value."""
         return (await self._key(tx, owner_id)).unseal(sealed, context)
+
+    async def hold(self, tx: Transaction, owner_id: UUID) -> None:
+        """The first statement of whatever makes something for a person: they are not erased before the commit.
+
+        Raises `PersonErased`.
+        """
+        if await tx.value(HOLD, owner_id) is None:
+            raise PersonErased()
+
+    async def lock(self, tx: Transaction, owner_id: UUID) -> None:
+        """The first statement of an erasure: what was begun for the person is committed, and nothing new begins."""
+        await tx.value(LOCK, owner_id)
+
+    async def is_erased(self, tx: Readable, owner_id: UUID) -> bool:
+        """Whether the owner's key is destroyed."""
+        return await tx.one(SELECT, owner_id) is None
 
     async def destroy(self, tx: Transaction, owner_id: UUID) -> None:
         """Forget the key: everything it sealed is unreadable from the commit on."""

@@ -1,5 +1,6 @@
 """From a price to an order, from an order to its payment, from the payment to the printer, and back out of it."""
 
+import contextlib
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
@@ -17,6 +18,7 @@ from app.kernel.alerts import Severity
 from app.kernel.db import Database, Transaction
 from app.kernel.events import Origin, Recorded
 from app.kernel.jobs import Plan
+from app.kernel.persons import PersonKeys
 from app.kernel.spine import Planner, Spine
 from app.orders import store
 from app.orders.addresses import doubts
@@ -50,6 +52,7 @@ from base.recipients import Recipient
 PAYABLE_FOR: Final = timedelta(hours=24)
 """An unpaid order keeps its price and its draft for so long."""
 NOT_MADE: Final = "not_made"
+ERASED: Final = "person-erased"
 OWNER: Final = Origin(actor="owner")
 SYSTEM: Final = Origin(actor="system")
 UNPAID: Final = (OrderState.PLACED, OrderState.AWAITING_PAYMENT)
@@ -85,10 +88,12 @@ class Checkout:
         quotes: Quotes,
         payments: Payments,
         fulfilments: Fulfilments,
+        persons: PersonKeys,
         clock: Clock,
         window_s: int,
     ) -> None:
         self._db, self._spine, self._mailing, self._clock = db, spine, mailing, clock
+        self._persons = persons
         self._masters, self._drafts, self._quotes = masters, drafts, quotes
         self._payments, self._fulfilments = payments, fulfilments
         self._window = timedelta(seconds=window_s)
@@ -163,7 +168,8 @@ class Checkout:
             await store.transition(tx, self._spine, order, OrderState.AWAITING_PAYMENT, told, OWNER)
 
     async def settle(self, tx: Transaction, wanted: OfOrder) -> None:
-        """The payment is secured: the order is paid and goes to be made; money for a dead order goes back."""
+        """The payment is secured: the order is paid and goes to be made; money for a dead order goes back, and so does
+        that of a person who was erased meanwhile."""
         order = await _locked(tx, wanted.order_id)
         if order.state in OVER:
             await self._give_back(tx, order, wanted)
@@ -185,6 +191,9 @@ class Checkout:
             not_before=until,
             origin=origin,
         )
+        if await self._persons.is_erased(tx, order.owner_id):
+            await self._stop(tx, order, ERASED, origin)
+            return
         for plan in await self._masters.planned(tx, order, lines, fulfilment_id):
             await self._spine.plan(tx, plan, cause=wanted.event_id)
         await self._fulfilments.rendering(tx, fulfilment_id)
@@ -257,7 +266,22 @@ class Checkout:
         lines = [line.quantities for line in (await store.lines(tx, [order.id]))[order.id]]
         if order.state is OrderState.CLOSED or all(q.shipped + q.cancelled >= q.ordered for q in lines):
             raise OrderNotCancellable()
-        await self._fulfilments.cancel(tx, order.id, reason=reason, origin=origin)
+        await self._stop(tx, order, reason, origin)
+
+    async def _stop(self, tx: Transaction, order: Order, reason: str, origin: Origin) -> None:
+        """What is not at the printer is not made; what may be there, the printer is asked not to make."""
+        if await self._fulfilments.cancel(tx, order.id, reason=reason, origin=origin) is State.CANCELLED:
+            await self._masters.stop(tx, (await store.lines(tx, [order.id]))[order.id])
+
+    async def erase_all(self, tx: Transaction, owner_id: OwnerId) -> None:
+        """End what an erased person has bought, unless a printer makes it. Money goes back as after any other end."""
+        for order_id in await store.living_of(tx, owner_id):
+            if await self._fulfilments.is_at_vendor(tx, order_id):
+                continue
+            with contextlib.suppress(OrderNotCancellable):  # shipped; or paid just now: `settle` ends it
+                await self.end(tx, order_id, ERASED, OWNER)
+        await self._fulfilments.erase_all(tx, owner_id)
+        await store.forget_recipients(tx, owner_id)
 
     async def follow(self, tx: Transaction, wanted: OfOrder) -> None:
         """What a printer did, on the order's lines; copies that are not made are refunded.
@@ -303,7 +327,7 @@ class Checkout:
         banks, now = await disputed(tx, [order.id]), self._clock.now()
         if order.id in banks.lost:
             origin = Origin(actor="system", cause=wanted.event_id)
-            await self._fulfilments.cancel(tx, order.id, reason="dispute-lost", origin=origin)
+            await self._stop(tx, order, "dispute-lost", origin)
         elif order.id not in banks.open:
             for found in await self._fulfilments.of_order(tx, order.id):
                 await alerts.settle(tx, "sent-while-disputed", ids.encode("fulfilment", found.id))

@@ -117,6 +117,14 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     quantities: Quantities
 
 
+class PrintFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One stored version of a line's print file."""
+
+    key: str
+    version: str
+    region: str
+
+
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """An order; amounts are minor units of `currency`, tax included."""
 

@@ -10,7 +10,7 @@ from app.catalog.service import Catalog
 from app.drafts.domain import FrozenItem
 from app.fulfilment.domain import Master
 from app.fulfilment.service import Fulfilments
-from app.kernel import alerts
+from app.kernel import alerts, jobs
 from app.kernel.alerts import Severity
 from app.kernel.db import Readable, Transaction
 from app.kernel.jobs import JobRow, Plan
@@ -68,28 +68,44 @@ class Masters:
                 payload=msgspec.structs.replace(wanted, original_region=regions[item.asset_id]),
                 owner_id=order.owner_id,
                 region=self._region,
-                dedupe=f"{printing.KIND}:{line.id}",
+                dedupe=_dedupe(line),
             )
             plans.append(plan)
         return plans
 
+    async def stop(self, tx: Transaction, lines: Sequence[Line]) -> None:
+        """Lines that are not to be made: their files are not made either, unless a worker is at it."""
+        await jobs.withdraw(tx, [_dedupe(line) for line in lines])
+
     async def apply(self, tx: Transaction, job: JobRow, result: Result) -> None:
-        """One answer; with the last master of an order its fulfilment goes on. A refusal holds the order."""
+        """One answer; with the last master of an order its fulfilment goes on. A refusal holds an order that waits for
+        the file. An erased photo's job forgets it."""
         told = msgspec.json.decode(job.payload, type=PrintMaster)
+        order = await store.lock_by_line(tx, ids.decode("order_line", told.line))
+        if order is not None:
+            await self._apply(tx, order, told, job, result)
+        if not await self._assets.is_living(tx, ids.decode("asset", told.asset)):
+            await jobs.forget(tx, job.id)
+
+    async def _apply(self, tx: Transaction, order: Order, told: PrintMaster, job: JobRow, result: Result) -> None:
         line_id = OrderLineId(ids.decode("order_line", told.line))
-        order = await store.lock_by_line(tx, line_id)
-        if order is None:
-            return
+        fulfilment_id = ids.decode("fulfilment", told.fulfilment)
         if result.outcome is Outcome.REFUSED:
+            if not await self._fulfilments.awaits_files(tx, fulfilment_id):
+                return
             await store.hold(tx, order.id, HELD)
             name = ids.encode("order", order.id)
             await alerts.alert(tx, "master-refused", Severity.ERROR, name, detail=f"{told.line}: {result.reason}")
         elif result.outcome is Outcome.OK:
             made = msgspec.json.decode(result.body, type=MasterMade)
             await store.save_manifest(tx, line_id, made)
-            fulfilment_id = ids.decode("fulfilment", told.fulfilment)
+            await store.keep_file(tx, line_id, job.region, made)
             if await self._fulfilments.masters_ready(tx, fulfilment_id, (_master(line_id, job.region, made),)):
                 await store.release_hold(tx, order.id, HELD)  # not for one line's file while another's is refused
+
+
+def _dedupe(line: Line) -> str:
+    return f"{printing.KIND}:{line.id}"
 
 
 def _master(line_id: OrderLineId, region: str, made: MasterMade) -> Master:

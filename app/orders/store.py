@@ -9,9 +9,11 @@ from app.kernel import states
 from app.kernel.db import Readable, Transaction
 from app.kernel.events import Event, Origin
 from app.kernel.spine import Spine
-from app.orders.domain import MACHINE, Line, Order, OrderState, Quantities
+from app.orders.domain import MACHINE, Line, Order, OrderState, PrintFile, Quantities
 from app.orders.timeline import Entry
-from base.printing import MasterMade
+from base import ids
+from base.ids import OrderId
+from base.printing import KIND, LOCK_DAYS, MasterMade
 
 _FIELDS: Final = """id, owner_id, state, draft_id, draft_version, draft_digest, quote_id, catalogue_version, currency,
     total, shipping, tax, shipping_option, country, promised_by, expires_at, cancellable_until, created_at"""
@@ -36,6 +38,10 @@ WHERE id = coalesce((SELECT order_id FROM events WHERE aggregate_id = $1 AND ord
 """  # noqa: S608
 # NO KEY: what points at an order may be written meanwhile, which the second update of a row in a transaction asks for.
 LOCK: Final = f"SELECT {_FIELDS} FROM orders WHERE id = $1 FOR NO KEY UPDATE"  # noqa: S608
+LIVING_OF: Final = """
+SELECT id FROM orders WHERE owner_id = $1 AND state IN ('placed', 'awaiting_payment', 'paid') ORDER BY id
+FOR NO KEY UPDATE
+"""
 PAGE: Final = f"""
 SELECT {_FIELDS} FROM orders WHERE owner_id = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3
 """  # noqa: S608
@@ -112,6 +118,28 @@ SAVE_REFUNDED: Final = "UPDATE order_lines SET refunded = greatest(refunded, lea
 SAVE_MANIFEST: Final = """
 INSERT INTO order_manifests (line_id, sha256, manifest) VALUES ($1, $2, $3::jsonb) ON CONFLICT (line_id) DO NOTHING
 """
+KEEP_FILE: Final = """
+INSERT INTO print_files (key, version, line_id, region, locked_until)
+VALUES ($1, $2, $3, $4, now() + make_interval(days => $5)) ON CONFLICT DO NOTHING
+"""
+FILES_OF: Final = """
+SELECT f.line_id, max(f.locked_until) AS locked_until FROM print_files f
+JOIN order_lines l ON l.id = f.line_id JOIN orders o ON o.id = l.order_id
+WHERE o.owner_id = $1 GROUP BY f.line_id ORDER BY f.line_id
+"""
+BEING_MADE: Final = (
+    "SELECT payload->>'line' AS line FROM jobs WHERE owner_id = $1 AND kind = $2 AND state = 'published'"
+)
+REMOVABLE: Final = """
+SELECT f.key, f.version, f.region FROM print_files f
+JOIN order_lines l ON l.id = f.line_id JOIN orders o ON o.id = l.order_id JOIN owners w ON w.id = o.owner_id
+WHERE f.locked_until < $1 AND (w.erased_at IS NOT NULL OR NOT EXISTS (
+    SELECT FROM fulfilments n WHERE n.order_id = o.id AND (n.ended_at IS NULL OR n.ended_at >= $2)))
+ORDER BY f.locked_until LIMIT $3
+"""
+RELOCK: Final = "UPDATE print_files SET locked_until = $3 WHERE key = $1 AND version = $2"
+REMOVED: Final = "DELETE FROM print_files WHERE key = $1 AND version = $2"
+FORGET_RECIPIENTS: Final = "DELETE FROM order_recipients WHERE owner_id = $1"
 HOLD: Final = "INSERT INTO order_holds (order_id, reason) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 RELEASE_HOLD: Final = "DELETE FROM order_holds WHERE order_id = $1 AND reason = $2"
 
@@ -167,6 +195,11 @@ async def find(db: Readable, order_id: UUID) -> Order | None:
 async def lock(tx: Transaction, order_id: UUID) -> Order | None:
     """An order, locked until the transaction ends."""
     return _order(await tx.one(LOCK, order_id))
+
+
+async def living_of(tx: Transaction, owner_id: UUID) -> list[OrderId]:
+    """An owner's orders that are not over, locked."""
+    return [row["id"] for row in await tx.fetch(LIVING_OF, owner_id)]
 
 
 async def page(db: Readable, owner_id: UUID, before: UUID | None, limit: int) -> list[Order]:
@@ -246,6 +279,42 @@ async def save_refunded(tx: Transaction, copies: Mapping[UUID, int]) -> None:
 async def save_manifest(tx: Transaction, line_id: UUID, made: MasterMade) -> None:
     """Keep the proof of a line's master for ever; a second attempt made the same bytes."""
     await tx.execute(SAVE_MANIFEST, line_id, made.sha256, bytes(made.manifest).decode())
+
+
+async def keep_file(tx: Transaction, line_id: UUID, region: str, made: MasterMade) -> None:
+    """Keep where a print file is, and until when it is locked: its store began to count before us."""
+    await tx.execute(KEEP_FILE, made.key, made.version, line_id, region, LOCK_DAYS)
+
+
+async def print_files_of(db: Readable, owner_id: UUID) -> list[tuple[UUID, datetime]]:
+    """(line, locked until) of an owner's stored print files."""
+    return [(row["line_id"], row["locked_until"]) for row in await db.fetch(FILES_OF, owner_id)]
+
+
+async def files_being_made(db: Readable, owner_id: UUID) -> list[UUID]:
+    """Lines of an owner whose print file a worker makes just now."""
+    rows = await db.fetch(BEING_MADE, owner_id, KIND)
+    return [ids.decode("order_line", row["line"]) for row in rows]
+
+
+async def removable(db: Readable, now: datetime, ended_before: datetime, limit: int) -> list[PrintFile]:
+    """Print files that are locked no more, of orders that are over since then or of erased persons."""
+    return [PrintFile(**dict(row)) for row in await db.fetch(REMOVABLE, now, ended_before, limit)]
+
+
+async def relock(tx: Transaction, file: PrintFile, until: datetime) -> None:
+    """A print file is locked for longer than we knew."""
+    await tx.execute(RELOCK, file.key, file.version, until)
+
+
+async def removed(tx: Transaction, file: PrintFile) -> None:
+    """A print file is not stored any more."""
+    await tx.execute(REMOVED, file.key, file.version)
+
+
+async def forget_recipients(tx: Transaction, owner_id: UUID) -> None:
+    """Forget to whom an owner had things sent."""
+    await tx.execute(FORGET_RECIPIENTS, owner_id)
 
 
 async def hold(tx: Transaction, order_id: UUID, reason: str) -> None:

@@ -14,6 +14,7 @@ from app.kernel import jobs, quotas
 from app.kernel.db import Database, Transaction
 from app.kernel.events import Origin
 from app.kernel.jobs import JobRow, Plan
+from app.kernel.persons import PersonErased, PersonKeys
 from app.kernel.quotas import Quota
 from app.kernel.spine import Spine
 from app.uploads import plan, store
@@ -81,12 +82,14 @@ class Uploads:
         self,
         db: Database,
         spine: Spine,
+        persons: PersonKeys,
         sites: Sites,
         assets: Assets,
         clock: Clock,
         policy: Policy,
         quota: Quota = A_DAY,
     ) -> None:
+        self._persons = persons
         self._db, self._spine, self._sites, self._policy = db, spine, sites, policy
         self._assets, self._clock, self._quota = assets, clock, quota
         self.storage = UploadStorage(sites)
@@ -117,8 +120,9 @@ class Uploads:
         return made
 
     async def create(self, owner_id: OwnerId, declared: Declared) -> Upload:
-        """`open` in a transaction of its own, for the face that has no idempotency keys."""
+        """`open` in a transaction of its own, for the face that has no idempotency keys; raises `PersonErased`."""
         async with self._db.transaction() as tx:
+            await self._persons.hold(tx, owner_id)
             return await self.open(tx, owner_id, declared)
 
     async def _twin(self, tx: Transaction, owner_id: OwnerId, declared: Declared) -> Upload:
@@ -220,9 +224,10 @@ class Uploads:
         raise UploadIncomplete()
 
     async def finish(self, owner_id: OwnerId, upload_id: UUID) -> Upload:
-        """`arrived` and `complete` in one, for the faces that have no call of their own for it."""
+        """`arrived` and `complete` in one, for faces that have no call of their own for it; raises `PersonErased`."""
         await self.arrived(owner_id, upload_id)
         async with self._db.transaction() as tx:
+            await self._persons.hold(tx, owner_id)
             return await self.complete(tx, owner_id, upload_id)
 
     async def reconcile(self, limit: int = 100) -> int:
@@ -236,7 +241,7 @@ class Uploads:
             except (UploadIncomplete, UploadStorageLost):
                 async with self._db.transaction() as tx:
                     await store.reopen(tx, upload_id)
-            except (UploadNotOpen, UploadExpiredGone):
+            except (UploadNotOpen, UploadExpiredGone, PersonErased):
                 continue  # it was ended meanwhile
         return len(found)
 
@@ -306,7 +311,7 @@ class Uploads:
         if upload is not None and upload.state is UploadState.VERIFYING:
             await self._settle(tx, upload, asset)
         if asset.state is AssetState.ERASED:
-            await jobs.forget_steps(tx, job.id)
+            await jobs.forget(tx, job.id)
         if asset.state is AssetState.ERASED or (asset.state is AssetState.DUPLICATE and result.step != VALIDATE):
             await self._undo_late(tx, asset, job, result)
 
@@ -364,11 +369,13 @@ class Uploads:
         return list(gone)
 
     async def owned(self, owner_id: OwnerId, upload_id: UUID) -> Upload:
-        """An owner's session; raises `UploadNotFound`, also for somebody else's."""
+        """An owner's session; raises `UploadNotFound`, also for somebody else's, and `PersonErased`."""
         async with self._db.reading() as db:
             upload = await store.get(db, upload_id, owner_id)
-        if upload is None:
-            raise UploadNotFound()
+            if upload is None:
+                raise UploadNotFound()
+            if upload.state is UploadState.ABORTED and await self._persons.is_erased(db, owner_id):
+                raise PersonErased()
         return upload
 
 

@@ -9,7 +9,8 @@ from urllib.request import Request, urlopen
 import pytest
 from botocore.exceptions import ClientError
 
-from devstack.s3 import BUCKETS, LAXER, LOCK_DAYS, client
+from base.printing import LOCK_DAYS
+from devstack.s3 import BUCKETS, LAXER, client
 from devstack.secrets import ROLES
 
 # What each role may do: r read and head, w write, l list. Deleting goes with w and listing uploads with r: see LAXER.

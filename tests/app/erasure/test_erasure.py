@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import httpx
 import msgspec
 
-from app.erasure.service import OWNED
+from app.erasure.tables import KEPT, OWNED, TABLES, Fate
 from app.handlers import appliers
 from app.kernel import jobs
 from app.kernel.db import Database
@@ -29,7 +29,20 @@ async def test_every_table_with_an_owner_says_how_it_goes(db: Database) -> None:
              WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND a.attname = 'owner_id' AND NOT a.attisdropped
                AND c.relnamespace = 'public'::regnamespace"""
     async with db.transaction() as tx:
-        assert {row["relname"] for row in await tx.fetch(sql)} == set(OWNED)
+        assert {row["relname"] for row in await tx.fetch(sql)} == OWNED
+
+
+async def test_every_table_says_what_becomes_of_it(db: Database) -> None:
+    sql = """SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition
+             AND relnamespace = 'public'::regnamespace"""
+    async with db.transaction() as tx:
+        assert {row["relname"] for row in await tx.fetch(sql)} == set(TABLES)
+    named = {name for table in TABLES.values() for name in table.named}
+    assert named - {"print-file"} < {one.what for one in KEPT}
+    for name, table in TABLES.items():
+        assert bool(table.named) == (table.fate not in (Fate.GONE, Fate.NOBODY)), name
+        assert bool(table.holds) == (table.fate is not Fate.NOBODY), name
+        assert table.kept, name
 
 
 async def upload(client: httpx.AsyncClient, auth: dict[str, str], data: bytes, reference: str) -> dict[str, Any]:
@@ -126,7 +139,8 @@ async def test_nothing_of_a_person_stays_but_what_the_receipt_names(
     receipt = await client.delete("/v1/me", headers=me["auth"])
     assert receipt.status_code == 200, receipt.text
     assert receipt.json()["assets"] == 1
-    assert {kept["what"] for kept in receipt.json()["kept"]} == {"events", "receipt"}
+    told = {kept["what"] for kept in receipt.json()["kept"]}
+    assert told == {"events", "receipt", "ids-sizes-and-states-of-photos", "ids-at-edges", "finished-work"}
     assert (await client.delete("/v1/me", headers=me["auth"])).json() == receipt.json()
 
     await clean(services)
