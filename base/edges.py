@@ -45,7 +45,7 @@ class Purged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """An edge's word that from `at` (UNIX time) on it serves none of it; written to its disk before it is given.
+    """An edge's word that from `at` (UNIX time) on it begins no answer with it; on its disk before it is given.
 
     `denied` is the length of its whole list, `listed` whether it was told since its start that this is all.
     """

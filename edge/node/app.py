@@ -131,6 +131,9 @@ class EdgeNode:
             return refusal(503, b"unavailable", [(b"retry-after", b"1")])
         if entry is None:
             return refusal(404, b"absent", [(b"cache-control", b"no-store")])
+        code = self._over(path)  # what was denied while the bytes were found
+        if code:
+            return refusal(410, code, _REFUSED)
         return _content(method, headers, entry, path, status, now)
 
     def _over(self, path: Verified) -> bytes:

@@ -18,7 +18,7 @@ from edge.node.app import EdgeNode
 from edge.node.cache import DiskCache
 from edge.node.sources import Bucket, Gone, Overloaded
 from imagecore import recipe as recipes
-from imagecore.signing import Durable, Ephemeral, Ring, Share
+from imagecore.signing import Durable, Ephemeral, Ring, Share, Signed
 
 ASSET = "ast_01m86bj0xee1ere2xz744049w7"
 SHARE = "shr_01m86bj0xee1ere2xz744049w7"
@@ -48,6 +48,22 @@ class Counting:
         if isinstance(self._data, Exception):
             raise self._data
         return self._data if key == KEY else None
+
+
+class Gated:
+    """A source that gives nothing before `gate` is set."""
+
+    name = "gated"
+
+    def __init__(self) -> None:
+        self.inside, self.begun, self.gate = 0, asyncio.Event(), asyncio.Event()
+
+    async def get(self, key: str, path: str) -> bytes | None:
+        self.inside += 1
+        self.begun.set()
+        await self.gate.wait()
+        self.inside -= 1
+        return DATA
 
 
 class Answer:
@@ -126,6 +142,31 @@ class TestSpelling:
             (410, b"revoked\n"),
         ]
         assert source.asked == 0
+
+    @pytest.mark.parametrize("is_on_disk", [False, True])
+    @pytest.mark.parametrize(
+        ("wanted", "subject", "code"),
+        [
+            (Ephemeral(asset=ASSET, recipe=RECIPE, expires=NOW + 100), ASSET, b"erased\n"),
+            (Share(asset=ASSET, recipe=RECIPE, share=SHARE), SHARE, b"revoked\n"),
+            (Durable(asset=ASSET, recipe=RECIPE), keys.picture(ASSET), b"withdrawn\n"),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    async def test_what_is_denied_while_it_is_found_is_not_served(
+        self, tmp_path: Path, wanted: Signed, subject: str, code: bytes, is_on_disk: bool
+    ) -> None:
+        if is_on_disk:
+            await ask(node(tmp_path, Counting()), GOOD)
+        source, denied = Gated(), set[str]()
+        edge = node(tmp_path, source, denied=denied)
+        answer = asyncio.create_task(ask(edge, RING.sign(wanted)))
+        await (asyncio.sleep(0) if is_on_disk else source.begun.wait())
+        assert not answer.done()
+        denied.add(subject)
+        source.gate.set()
+        assert ((await answer).status, (await answer).body) == (410, code)
+        assert source.begun.is_set() != is_on_disk
 
     async def test_other_methods_are_refused(self, tmp_path: Path) -> None:
         for method in ("POST", "PUT", "DELETE", "OPTIONS"):
