@@ -31,7 +31,7 @@ INSIDE: Final = b"/-/"
 READS: Final = frozenset({"GET", "HEAD"})
 REFUSED_S: Final = 60
 MISSES: Final = 512
-"""Requests that may wait for a fetch at once. Beyond it they are sent away, so that hits and health always get in."""
+"""Renditions that are fetched at once. Who wants another is sent away; hits and health are answered all the same."""
 
 USED: Final = Counter("tirage_edge_key_used_total", "Paths accepted, by key id", ("kid",))
 
@@ -55,7 +55,6 @@ class EdgeNode:
         self._ring, self._cache, self._sources = ring, cache, sources
         self._denied, self._control, self._clock, self._is_listed = denied, control, clock, is_listed
         self._flights = SingleFlight()
-        self._waiting = 0
         self._kids: dict[str, Counter] = {}
 
     async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
@@ -152,13 +151,9 @@ class EdgeNode:
         entry = await self._cache.get(key)
         if entry is not None:
             return entry, "hit"
-        if self._waiting >= MISSES:
+        if len(self._flights) >= MISSES and key not in self._flights:
             raise Overloaded(1)
-        self._waiting += 1
-        try:
-            found, collapsed = await self._flights.run(key, lambda: self._fetch(key, path, raw))
-        finally:
-            self._waiting -= 1
+        found, collapsed = await self._flights.run(key, lambda: self._fetch(key, path, raw))
         if found is None:
             return None, "fwd=uri-miss"
         entry = await self._cache.get(key) or await self._keep(key, path, found.data)

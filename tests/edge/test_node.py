@@ -250,6 +250,28 @@ class TestSources:
         assert {(a.status, a.body == DATA) for a in answers} == {(200, True)}
         assert source.asked == 1
 
+    async def test_fetches_are_bounded_whoever_leaves(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Clients that leave take no fetch with them; at the full bound hits, health and a fetch under way go on."""
+        monkeypatch.setattr("edge.node.app.MISSES", 20)
+        await ask(node(tmp_path, Counting()), GOOD)
+        source = Gated()
+        edge = node(tmp_path, source)
+        paths = [RING.sign(Durable(asset=f"ast_{n:026d}", recipe=RECIPE)) for n in range(100)]
+        for begin in range(0, 100, 10):
+            asked = [asyncio.create_task(ask(edge, path)) for path in paths[begin : begin + 10]]
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            for each in asked:
+                each.cancel()
+            await asyncio.wait(asked)
+        assert source.inside == 20
+        assert [(await ask(edge, path)).status for path in (GOOD, "/healthz", paths[-1])] == [200, 200, 503]
+        joined = asyncio.create_task(ask(edge, paths[0]))
+        await asyncio.sleep(0)
+        source.gate.set()
+        assert (await joined).status == 200
+        assert (await ask(edge, paths[-1])).status == 200
+
     async def test_origin_is_asked_after_the_bucket(self, tmp_path: Path) -> None:
         first, second = Counting(None), Counting()
         assert (await ask(node(tmp_path, first, second), GOOD)).status == 200
