@@ -92,7 +92,7 @@ class Control:
             return 200
         await self._cache.put(key, body)
         if asset in self._denied:  # it was erased while we wrote
-            self._cache.purge(asset)
+            await self._cache.purge(asset)
             raise _Refused(410, b"erased")
         return 201
 
@@ -111,7 +111,7 @@ class Control:
             self._denied.complete = True
         removed = []
         for asset in told.assets:
-            files, size = self._cache.purge(asset)
+            files, size = await self._cache.purge(asset)
             removed.append(Purged(asset=asset, files=files, bytes=size))
         if told.assets or told.shares or told.pictures:
             log.info("purged", assets=len(told.assets), shares=len(told.shares), pictures=len(told.pictures))

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import random
+import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from base import keys
 from base.errors import ServiceUnavailable
 from base.objects import Buckets, ObjectStore
+from edge.node import cache as cache_module
 from edge.node.app import EdgeNode
 from edge.node.cache import DiskCache
 from edge.node.sources import Bucket, Gone, Overloaded
@@ -326,9 +329,96 @@ class TestCache:
         kept = [n for n in range(5) if await cache.get(f"k{n}") is not None]
         assert kept == [0, 3, 4]
 
+    async def test_an_evicted_file_is_sent_to_its_end(self, tmp_path: Path) -> None:
+        cache, sent = DiskCache(tmp_path, 1_000_000, memory=1600), list[bytes]()
+        edge = EdgeNode(RING, cache, [Counting()], clock=lambda: NOW)
+        assert (await ask(edge, GOOD)).status == 200
+
+        async def send(message: dict[str, Any]) -> None:
+            if not sent:
+                await cache.put("other", DATA)
+                assert await cache.get(KEY) is None
+            sent.append(message.get("body", b""))
+
+        scope = {"type": "http", "method": "GET", "raw_path": GOOD.encode(), "query_string": b"", "headers": []}
+        await edge(scope, None, send)
+        assert b"".join(sent) == DATA
+
     async def test_half_written_files_are_removed(self, tmp_path: Path) -> None:
         (tmp_path / "ab").mkdir()
         (tmp_path / "ab" / "something.123.new").write_bytes(b"half")
         cache = DiskCache(tmp_path, 1000)
         assert cache.size == 0
         assert list((tmp_path / "ab").iterdir()) == []
+
+
+class SlowDisk:
+    """Writes wait for `gate`; `begun` tells that one does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._write, self.begun, self.gate = cache_module._write, asyncio.Event(), threading.Event()
+        self._loop = asyncio.get_running_loop()
+        monkeypatch.setattr(cache_module, "_write", self._slowly)
+
+    def _slowly(self, *given: Any) -> Path:
+        self._loop.call_soon_threadsafe(self.begun.set)
+        assert self.gate.wait(20)
+        return self._write(*given)
+
+
+class TestCutOff:
+    """A write whose caller has gone goes on, and is known."""
+
+    @pytest.fixture
+    async def disk(self, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SlowDisk]:
+        slow = SlowDisk(monkeypatch)
+        yield slow
+        slow.gate.set()
+
+    async def cut_off(self, cache: DiskCache, disk: SlowDisk) -> None:
+        writing = asyncio.create_task(cache.put(KEY, DATA))
+        await disk.begun.wait()
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+
+    async def test_its_file_is_counted(self, tmp_path: Path, disk: SlowDisk) -> None:
+        cache = DiskCache(tmp_path, 10**8)
+        await self.cut_off(cache, disk)
+        disk.gate.set()
+        entry = await cache.put(KEY, b"other")
+        assert (entry.digest, cache.size) == (hashlib.sha256(DATA).hexdigest(), len(DATA))
+
+    async def test_a_purge_finds_it(self, tmp_path: Path, disk: SlowDisk) -> None:
+        cache = DiskCache(tmp_path, 10**8)
+        await self.cut_off(cache, disk)
+        purging = asyncio.create_task(cache.purge(ASSET))
+        await asyncio.sleep(0)
+        disk.gate.set()
+        assert await purging == (1, len(DATA))
+        assert (cache.size, files(tmp_path)) == (0, [])
+
+    async def test_a_purge_finds_what_only_the_disk_knows(self, tmp_path: Path) -> None:
+        cache = DiskCache(tmp_path, 10**8)
+        kept = (await cache.put(KEY, DATA)).path
+        kept.with_name(kept.name[:20] + "0" * 28 + kept.name[48:]).write_bytes(b"stray")
+        await cache.put("another/x.jpg", b"other")
+        assert await cache.purge(ASSET) == (2, len(DATA) + 5)
+        assert [path.read_bytes() for path in files(tmp_path)] == [b"other"]
+
+    async def test_what_is_erased_while_it_is_written_is_gone(self, tmp_path: Path, disk: SlowDisk) -> None:
+        cache, denied = DiskCache(tmp_path, 10**8), set[str]()
+        edge = EdgeNode(RING, cache, [Counting()], denied=denied, clock=lambda: NOW)
+        asking = asyncio.create_task(ask(edge, GOOD))
+        await disk.begun.wait()
+        denied.add(ASSET)
+        purging = asyncio.create_task(cache.purge(ASSET))
+        await asyncio.sleep(0)
+        disk.gate.set()
+        assert await purging == (1, len(DATA))
+        assert (await asking).status == 410
+        assert files(tmp_path) == []
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
