@@ -81,20 +81,16 @@ class Control:
             fits = False
         if not fits:
             raise _Refused(400, b"not-canonical")
+        key = keys.derivative(asset, recipe, extension)
+        kept, status = await self._cache.get(key), 200
         if asset in self._denied:
             raise _Refused(410, b"erased")
-        key = keys.derivative(asset, recipe, extension)
-        kept = await self._cache.get(key)
-        if kept is not None:
-            if kept.digest != hashlib.sha256(body).hexdigest():
-                log.error("push_of_other_bytes", asset=asset, recipe=recipe)
-                raise _Refused(409, b"immutable")
-            return 200
-        await self._cache.put(key, body)
-        if asset in self._denied:  # it was erased while we wrote
-            await self._cache.purge(asset)
-            raise _Refused(410, b"erased")
-        return 201
+        if kept is None:
+            kept, status = await self._cache.put(key, body), 201
+        if kept.digest != hashlib.sha256(body).hexdigest():
+            log.error("push_of_other_bytes", asset=asset, recipe=recipe)
+            raise _Refused(409, b"immutable")
+        return status
 
     async def _purge(self, body: bytes, now: int) -> Receipt:
         try:

@@ -14,11 +14,15 @@ from typing import Any
 import pytest
 
 from base import keys
+from base.edges import RENDITIONS, authorise, repr_digest
 from base.errors import ServiceUnavailable
 from base.objects import Buckets, ObjectStore
+from base.settings import Keys, Secret
 from edge.node import cache as cache_module
 from edge.node.app import EdgeNode
 from edge.node.cache import DiskCache
+from edge.node.control import Control
+from edge.node.denied import Denied
 from edge.node.sources import Bucket, Gone, Overloaded
 from imagecore import recipe as recipes
 from imagecore.signing import Durable, Ephemeral, Ring, Share, Signed
@@ -422,3 +426,41 @@ class TestCutOff:
 
 def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
+
+
+async def test_two_pushes_at_once_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of other bytes: the second is refused, whichever ends first."""
+    disk, keyring = SlowDisk(monkeypatch), Keys([("p1", Secret(bytes(range(32))))])
+    cache = DiskCache(tmp_path, 10**8)
+    denied = Denied(tmp_path / "denied")
+    control = Control("here", keyring, keyring, cache, denied)
+    first = asyncio.create_task(push(control, keyring, DATA))
+    await disk.begun.wait()
+    second = asyncio.create_task(push(control, keyring, DATA[1:]))
+    same = asyncio.create_task(push(control, keyring, DATA))
+    await asyncio.sleep(0.05)
+    disk.gate.set()
+    assert [await first, await second, await same] == [201, 409, 201]
+    entry = await cache.get(KEY)
+    assert entry is not None
+    assert entry.path.read_bytes() == DATA
+
+
+async def push(control: Control, keyring: Keys, data: bytes) -> int:
+    """Push the rendition to a node; the status."""
+    path, digest = f"{RENDITIONS}{ASSET}/{RECIPE}.jpg", hashlib.sha256(data)
+    headers = {
+        b"authorization": authorise(keyring, "PUT", path, digest.hexdigest(), NOW).encode(),
+        b"repr-digest": repr_digest(digest.digest()).encode(),
+    }
+    statuses: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": data}
+
+    async def send(message: dict[str, Any]) -> None:
+        statuses.extend([message["status"]] if "status" in message else [])
+
+    scope = {"type": "http", "method": "PUT", "raw_path": path.encode(), "headers": list(headers.items())}
+    await control(scope, receive, send, NOW)
+    return statuses[0]
