@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from base import keys
-from base.edges import RENDITIONS, authorise, repr_digest
+from base.edges import RENDITIONS, Call, authorise, repr_digest
 from base.errors import ServiceUnavailable
 from base.objects import Buckets, ObjectStore
 from base.settings import Keys, Secret
@@ -449,8 +449,9 @@ async def test_two_pushes_at_once_are_one(tmp_path: Path, monkeypatch: pytest.Mo
 async def push(control: Control, keyring: Keys, data: bytes) -> int:
     """Push the rendition to a node; the status."""
     path, digest = f"{RENDITIONS}{ASSET}/{RECIPE}.jpg", hashlib.sha256(data)
+    call = Call(edge="here", method="PUT", path=path, body_sha256=digest.hexdigest())
     headers = {
-        b"authorization": authorise(keyring, "PUT", path, digest.hexdigest(), NOW).encode(),
+        b"authorization": authorise(keyring, call, NOW).encode(),
         b"repr-digest": repr_digest(digest.digest()).encode(),
     }
     statuses: list[int] = []
