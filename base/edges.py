@@ -1,7 +1,8 @@
 """What the rest of the system tells an edge: here is a rendition, this asset is erased, that share is revoked.
 
 A call is signed, so an edge needs no list of callers: `Authorization: Tirage KID:TIME:MAC`, where MAC is HMAC-SHA256
-over method, path, time and the body's SHA-256. Every call may be sent again: the same call twice changes nothing more.
+over the edge's address, method, path, time and the body's SHA-256. Every call may be sent again to the same edge: the
+same call twice changes nothing more.
 """
 
 import hashlib
@@ -45,7 +46,7 @@ class Purged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """An edge's word that from `at` (UNIX time) on it serves none of it; written to its disk before it is given.
+    """An edge's word that from `at` (UNIX time) on it begins no answer with it; on its disk before it is given.
 
     `denied` is the length of its whole list, `listed` whether it was told since its start that this is all.
     """
@@ -59,24 +60,34 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     listed: bool
 
 
-def authorise(keys: Keys, method: str, path: str, body_sha256: str, now: int) -> str:
-    """The Authorization header of a call at UNIX time `now`; `body_sha256` is hex."""
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """What is signed: `edge` is the authority of the address that is called, `body_sha256` is hex."""
+
+    edge: str
+    method: str
+    path: str
+    body_sha256: str
+
+
+def authorise(keys: Keys, call: Call, now: int) -> str:
+    """The Authorization header of a call at UNIX time `now`."""
     kid, key = keys.current
-    return f"Tirage {kid}:{now}:{_mac(key.reveal(), method, path, body_sha256, now)}"
+    return f"Tirage {kid}:{now}:{_mac(key.reveal(), call, now)}"
 
 
-def is_authorised(keys: Keys, header: str, method: str, path: str, body_sha256: str, now: int) -> bool:
-    """Whether a call is signed by one of `keys`, for this body, within five minutes of `now`."""
+def is_authorised(keys: Keys, header: str, call: Call, now: int) -> bool:
+    """Whether just this call is signed by one of `keys`, within five minutes of `now`."""
     found = _HEADER.fullmatch(header)
     key = keys.find(found[1]) if found else None
     if found is None or key is None:
         return False
-    expected = _mac(key, method, path, body_sha256, int(found[2]))
+    expected = _mac(key, call, int(found[2]))
     return hmac.compare_digest(expected, found[3]) and abs(int(found[2]) - now) <= WINDOW_S
 
 
-def _mac(key: bytes, method: str, path: str, body_sha256: str, at: int) -> str:
-    return hmac.digest(key, f"{method}\n{path}\n{at}\n{body_sha256}".encode(), "sha256").hex()
+def _mac(key: bytes, call: Call, at: int) -> str:
+    signed = f"{call.edge}\n{call.method}\n{call.path}\n{at}\n{call.body_sha256}"
+    return hmac.digest(key, signed.encode(), "sha256").hex()
 
 
 def repr_digest(sha256: bytes) -> str:
@@ -91,7 +102,7 @@ class EdgeClient:
     """
 
     def __init__(self, url: str, keys: Keys, ca: str | None = None, timeout_s: int = 10) -> None:
-        self._keys = keys
+        self._keys, self._edge = keys, httpx.URL(url).netloc.decode()
         believed, limits = ssl.create_default_context(cafile=ca), httpx.Timeout(timeout_s, connect=2)
         self._client = httpx.AsyncClient(base_url=url, timeout=limits, verify=believed)
 
@@ -113,8 +124,9 @@ class EdgeClient:
 
     async def _call(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
         digest = hashlib.sha256(body)
+        call = Call(edge=self._edge, method=method, path=path, body_sha256=digest.hexdigest())
         headers = {
-            "authorization": authorise(self._keys, method, path, digest.hexdigest(), int(time.time())),
+            "authorization": authorise(self._keys, call, int(time.time())),
             "repr-digest": repr_digest(digest.digest()),
         }
         try:

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 from prometheus_client import Counter
@@ -31,7 +31,7 @@ INSIDE: Final = b"/-/"
 READS: Final = frozenset({"GET", "HEAD"})
 REFUSED_S: Final = 60
 MISSES: Final = 512
-"""Requests that may wait for a fetch at once. Beyond it they are sent away, so that hits and health always get in."""
+"""Renditions that are fetched at once. Who wants another is sent away; hits and health are answered all the same."""
 
 USED: Final = Counter("tirage_edge_key_used_total", "Paths accepted, by key id", ("kid",))
 
@@ -55,7 +55,6 @@ class EdgeNode:
         self._ring, self._cache, self._sources = ring, cache, sources
         self._denied, self._control, self._clock, self._is_listed = denied, control, clock, is_listed
         self._flights = SingleFlight[Found | None]()
-        self._waiting = 0
         self._kids: dict[str, Counter] = {}
 
     async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
@@ -71,12 +70,11 @@ class EdgeNode:
             await self._control({**scope, "raw_path": target}, receive, send, int(self._clock()))
             return
         reply = self.at_once(method, target, headers) or await self._later(method, target, headers)
-        if isinstance(reply, Reply):
-            await start(send, reply.status, reply.headers)
-            await send({"type": "http.response.body", "body": b"" if method == "HEAD" else reply.body})
+        if isinstance(reply, FileReply):
+            await _send_file(send, reply)
         else:
             await start(send, reply.status, reply.headers)
-            await _send_pieces(send, reply)
+            await send({"type": "http.response.body", "body": b"" if method == "HEAD" else reply.body})
 
     def at_once(self, method: str, target: bytes, headers: Headers) -> Reply | None:
         """The answer to every refusal, and of a file in memory; None where something has to be awaited."""
@@ -131,6 +129,9 @@ class EdgeNode:
             return refusal(503, b"unavailable", [(b"retry-after", b"1")])
         if entry is None:
             return refusal(404, b"absent", [(b"cache-control", b"no-store")])
+        code = self._over(path)  # what was denied while the bytes were found
+        if code:
+            return refusal(410, code, _REFUSED)
         return _content(method, headers, entry, path, status, now)
 
     def _over(self, path: Verified) -> bytes:
@@ -149,13 +150,9 @@ class EdgeNode:
         entry = await self._cache.get(key)
         if entry is not None:
             return entry, "hit"
-        if self._waiting >= MISSES:
+        if len(self._flights) >= MISSES and key not in self._flights:
             raise Overloaded(1)
-        self._waiting += 1
-        try:
-            found, collapsed = await self._flights.run(key, lambda: self._fetch(key, path, raw))
-        finally:
-            self._waiting -= 1
+        found, collapsed = await self._flights.run(key, lambda: self._fetch(key, path, raw))
         if found is None:
             return None, "fwd=uri-miss"
         entry = await self._cache.get(key) or await self._keep(key, path, found.data)
@@ -173,15 +170,13 @@ class EdgeNode:
 
     async def _keep(self, key: str, path: Verified, data: bytes) -> Entry:
         """Store what was fetched, unless its asset was erased meanwhile."""
+        if path.asset in self._denied:
+            raise Gone("erased")
         try:
-            entry = await self._cache.put(key, data)
+            return await self._cache.put(key, data)
         except OSError as error:
             log.error("cache_does_not_write", error=type(error).__name__)
             raise ServiceUnavailable("the cache's disk does not take it") from error
-        if path.asset in self._denied:
-            self._cache.purge(path.asset)
-            raise Gone("erased")
-        return entry
 
 
 def _key(path: Verified) -> str:
@@ -196,6 +191,10 @@ class FileReply(msgspec.Struct, frozen=True):
     file: Path
     begin: int
     end: int
+
+    def open(self) -> BinaryIO:
+        """The file; evicted meanwhile, it can still be read to its end."""
+        return self.file.open("rb", buffering=0)
 
 
 def _content(method: str, asked: Headers, entry: Entry, path: Verified, status: str, now: int) -> Reply | FileReply:
@@ -239,15 +238,13 @@ _REFUSED: Final[Headers] = [(b"cache-control", b"max-age=%d" % REFUSED_S)]
 _NOT_LISTED: Final[Headers] = [(b"cache-control", b"no-store"), (b"retry-after", b"5")]
 
 
-async def _send_pieces(send: Send, reply: FileReply) -> None:
-    descriptor = await asyncio.to_thread(os.open, reply.file, os.O_RDONLY)
-    try:
+async def _send_file(send: Send, reply: FileReply) -> None:
+    with reply.open() as file:  # before anything is awaited: it may be evicted then
+        await start(send, reply.status, reply.headers)
         begin = reply.begin
         while begin < reply.end:
-            piece = await asyncio.to_thread(os.pread, descriptor, min(PIECE, reply.end - begin), begin)
+            piece = await asyncio.to_thread(os.pread, file.fileno(), min(PIECE, reply.end - begin), begin)
             if not piece:
                 raise OSError("a cached file is shorter than it was")
             begin += len(piece)
             await send({"type": "http.response.body", "body": piece, "more_body": begin < reply.end})
-    finally:
-        os.close(descriptor)

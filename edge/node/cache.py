@@ -2,16 +2,14 @@
 
 A file is written beside its place and renamed into it. After a restart each file's bytes are checked against the digest
 in its name before it is served for the first time, so that nothing torn by a crash is ever sent. The first part of a
-name is its asset's, so that everything of an asset can be found and removed.
+name is its asset's, so that everything of an asset can be found on the disk and removed.
 """
 
 import asyncio
 import contextlib
 import hashlib
-import itertools
 import os
-import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +17,6 @@ import msgspec
 
 MEMORY: Final = 64 * 1024 * 1024
 SHARE_OF_MEMORY: Final = 16  # a file larger than this part of it stays on disk
-GRACE_S: Final = 10.0  # an evicted file may still be on its way to somebody
 ASSET_DIGITS: Final = 16
 NAME_DIGITS: Final = 48
 
@@ -42,9 +39,7 @@ class DiskCache:
         self._held: OrderedDict[str, Entry] = OrderedDict()
         self._held_size = 0
         self._entries: OrderedDict[str, Entry] = OrderedDict()
-        self._leaving: deque[tuple[float, Path]] = deque()
-        self._by_asset: dict[str, set[str]] = {}
-        self._writes = itertools.count()
+        self._writes: dict[str, asyncio.Task[Entry]] = {}
         self.size = 0
         folder.mkdir(parents=True, exist_ok=True)
         self._scan()
@@ -65,7 +60,6 @@ class DiskCache:
 
     def _add(self, name: str, entry: Entry) -> None:
         self._entries[name] = entry
-        self._by_asset.setdefault(name[:ASSET_DIGITS], set()).add(name)
         self.size += entry.size
 
     def held(self, key: str) -> Entry | None:
@@ -89,19 +83,19 @@ class DiskCache:
         is_small = entry.size <= self._memory // SHARE_OF_MEMORY
         if is_small or not (entry.checked and _is_there(entry)):
             data = await asyncio.to_thread(_right, entry)
+            if self._entries.get(name) is not entry:
+                return None
             if data is None:
-                if self._entries.get(name) is entry:
-                    self._drop(name)
+                self._drop(name)
                 return None
             self._hold(name, entry, data)
         entry.checked = True
-        if name in self._entries:
-            self._entries.move_to_end(name)
+        self._entries.move_to_end(name)
         return entry
 
     def _hold(self, name: str, entry: Entry, data: bytes) -> None:
-        """Keep the bytes of a file that is still ours in memory, and let go of what was used longest ago."""
-        if self._entries.get(name) is not entry or len(data) > self._memory // SHARE_OF_MEMORY or name in self._held:
+        """Keep the bytes of a file in memory, and let go of what was used longest ago."""
+        if len(data) > self._memory // SHARE_OF_MEMORY or name in self._held:
             return
         entry.data = data
         self._held[name] = entry
@@ -116,65 +110,65 @@ class DiskCache:
             entry.data = None
 
     async def put(self, key: str, data: bytes) -> Entry:
-        """Keep the bytes of a key."""
-        digest = await asyncio.to_thread(_digest, data)
+        """Keep the bytes of a key, or what stands or is being written for it already: that is never replaced.
+
+        A write goes on when who began it leaves: what is on the disk is always known here.
+        """
         name = _name(key)
-        path = self._folder / name[:2] / f"{name}-{digest}"
-        await asyncio.to_thread(_write, path, data, next(self._writes))
-        old = self._entries.get(name)
-        if old is not None and old.path == path:
-            old.checked = True
-            self._hold(name, old, data)
-            return old
-        self._drop(name)
-        entry = Entry(path, len(data), digest, True)
+        standing = self._entries.get(name)
+        if standing is not None and standing.checked:
+            return standing
+        task = self._writes.get(name)
+        if task is None:
+            task = self._writes[name] = asyncio.ensure_future(self._keep(name, data))
+            task.add_done_callback(lambda done: self._written(name, done))
+        return await asyncio.shield(task)
+
+    async def _keep(self, name: str, data: bytes) -> Entry:
+        path = await asyncio.to_thread(_write, self._folder / name[:2], name, data)
+        old = self._forget(name)
+        if old is not None and old.path != path:
+            old.path.unlink(missing_ok=True)
+        entry = Entry(path, len(data), path.name.rpartition("-")[2], True)
         self._add(name, entry)
         self._hold(name, entry, data)
         self._evict()
         return entry
 
-    def purge(self, asset: str) -> tuple[int, int]:
-        """Remove every file of an asset from the disk, now; how many files and bytes that were."""
+    def _written(self, name: str, task: asyncio.Task[Entry]) -> None:
+        del self._writes[name]
+        if not task.cancelled():
+            task.exception()  # every waiter has it; nobody waiting is no crash
+
+    async def purge(self, asset: str) -> tuple[int, int]:
+        """Remove every file of an asset from the disk, also what is being written; how many files and bytes that were.
+
+        Nothing of the asset may be put from now on.
+        """
         digits = _name(f"{asset}/")[:ASSET_DIGITS]
-        count = size = 0
-        for name in list(self._by_asset.get(digits, ())):
-            entry = self._entries[name]
-            count, size = count + 1, size + entry.size
-            self._drop(name)
-        for _, path in self._leaving:
-            if path.name.startswith(digits):
-                path.unlink(missing_ok=True)
-        return count, size
+        writing = [task for name, task in self._writes.items() if name.startswith(digits)]
+        if writing:
+            await asyncio.wait(writing)
+        removed = await asyncio.to_thread(_remove, self._folder / digits[:2], digits)
+        for name in removed:
+            self._forget(name[:NAME_DIGITS])
+        return len(removed), sum(removed.values())
 
-    def drop(self, key: str) -> bool:
-        """Forget a key; whether it was there."""
-        return self._drop(_name(key))
+    def _drop(self, name: str) -> None:
+        entry = self._forget(name)
+        if entry is not None:
+            entry.path.unlink(missing_ok=True)
 
-    def _drop(self, name: str) -> bool:
+    def _forget(self, name: str) -> Entry | None:
         entry = self._entries.pop(name, None)
-        if entry is None:
-            return False
-        self._release(name)
-        names = self._by_asset[name[:ASSET_DIGITS]]
-        names.discard(name)
-        if not names:
-            del self._by_asset[name[:ASSET_DIGITS]]
-        self.size -= entry.size
-        self._leave(entry.path)
-        return True
+        if entry is not None:
+            self._release(name)
+            self.size -= entry.size
+        return entry
 
     def _evict(self) -> None:
         while self.size > self._limit and len(self._entries) > 1:
             self._drop(next(iter(self._entries)))
-
-    def _leave(self, path: Path) -> None:
-        now = time.monotonic()
-        self._leaving.append((now + GRACE_S, path))
-        while self._leaving and self._leaving[0][0] <= now:
-            _, gone = self._leaving.popleft()
-            back = self._entries.get(gone.name[:NAME_DIGITS])
-            if back is None or back.path != gone:
-                gone.unlink(missing_ok=True)
 
 
 def _name(key: str) -> str:
@@ -199,9 +193,11 @@ def _right(entry: Entry) -> bytes | None:
     return data if _digest(data) == entry.digest else None
 
 
-def _write(path: Path, data: bytes, number: int) -> None:
-    path.parent.mkdir(exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.{number}.new")
+def _write(folder: Path, name: str, data: bytes) -> Path:
+    """Write the file of a name; nobody else writes one for it now."""
+    path = folder / f"{name}-{_digest(data)}"
+    fresh = path.with_name(f"{path.name}.new")
+    folder.mkdir(exist_ok=True)
     try:
         fresh.write_bytes(data)
         fresh.replace(path)
@@ -209,3 +205,14 @@ def _write(path: Path, data: bytes, number: int) -> None:
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)
         raise
+    return path
+
+
+def _remove(folder: Path, digits: str) -> dict[str, int]:
+    """Remove the files whose names begin so; the size of each."""
+    removed = {}
+    for path in folder.glob(f"{digits}*"):
+        with contextlib.suppress(FileNotFoundError):  # evicted just now
+            removed[path.name] = path.stat().st_size
+            path.unlink()
+    return removed

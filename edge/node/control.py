@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from base import keys, telemetry
-from base.edges import PURGE, RENDITIONS, Purge, Purged, Receipt, is_authorised
+from base.edges import PURGE, RENDITIONS, Call, Purge, Purged, Receipt, is_authorised
 from base.settings import Keys
 from edge.node.answers import Scope, Send, answer, refuse
 from edge.node.cache import DiskCache
@@ -33,7 +33,7 @@ class _Refused(Exception):
 
 
 class Control:
-    """The node's inside face; `node` names it in receipts."""
+    """The node's inside face; `node` is the authority of the address that it is called by, and names it in receipts."""
 
     def __init__(self, node: str, push: Keys, purge: Keys, cache: DiskCache, denied: Denied) -> None:
         self._node, self._push_keys, self._purge_keys = node, push, purge
@@ -64,7 +64,8 @@ class Control:
             raise _Refused(404, b"not-found")
         found = _DIGEST.fullmatch(headers.get(b"repr-digest", ""))
         declared = b64decode(found[1]).hex() if found else ""
-        if not is_authorised(allowed, headers.get(b"authorization", ""), method, path, declared, now):
+        call = Call(edge=self._node, method=method, path=path, body_sha256=declared)
+        if not is_authorised(allowed, headers.get(b"authorization", ""), call, now):
             raise _Refused(401, b"not-authorised")
         body = await _whole(receive)
         if hashlib.sha256(body).hexdigest() != declared:
@@ -81,20 +82,16 @@ class Control:
             fits = False
         if not fits:
             raise _Refused(400, b"not-canonical")
+        key = keys.derivative(asset, recipe, extension)
+        kept, status = await self._cache.get(key), 200
         if asset in self._denied:
             raise _Refused(410, b"erased")
-        key = keys.derivative(asset, recipe, extension)
-        kept = await self._cache.get(key)
-        if kept is not None:
-            if kept.digest != hashlib.sha256(body).hexdigest():
-                log.error("push_of_other_bytes", asset=asset, recipe=recipe)
-                raise _Refused(409, b"immutable")
-            return 200
-        await self._cache.put(key, body)
-        if asset in self._denied:  # it was erased while we wrote
-            self._cache.purge(asset)
-            raise _Refused(410, b"erased")
-        return 201
+        if kept is None:
+            kept, status = await self._cache.put(key, body), 201
+        if kept.digest != hashlib.sha256(body).hexdigest():
+            log.error("push_of_other_bytes", asset=asset, recipe=recipe)
+            raise _Refused(409, b"immutable")
+        return status
 
     async def _purge(self, body: bytes, now: int) -> Receipt:
         try:
@@ -111,7 +108,7 @@ class Control:
             self._denied.complete = True
         removed = []
         for asset in told.assets:
-            files, size = self._cache.purge(asset)
+            files, size = await self._cache.purge(asset)
             removed.append(Purged(asset=asset, files=files, bytes=size))
         if told.assets or told.shares or told.pictures:
             log.info("purged", assets=len(told.assets), shares=len(told.shares), pictures=len(told.pictures))

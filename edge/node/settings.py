@@ -22,8 +22,9 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What an edge node may know.
 
     `cache_bytes` bounds the files on disk; `denied` is the file of revoked shares and erased assets, kept apart from
-    the cache, which may be emptied; `node` names it in receipts. Workers push with one list of keys, home purges with
-    the other. Metrics are served on `metrics_port` by a thread of their own, where it is not 0.
+    the cache, which may be emptied. `node` is the authority, `edge-1.example` or with a port, of the address by which
+    home and workers call just this node: a call signed for another one is refused. Workers push with one list of keys,
+    home purges with the other. Metrics are served on `metrics_port` by a thread of their own, where it is not 0.
     """
 
     region: str
@@ -57,11 +58,12 @@ def ring_of(keys: Mapping[Lifetime, Keys]) -> Ring:
 def load(env: Mapping[str, str]) -> EdgeSettings:
     """Settings from the environment; raises `SettingsError` with all faults."""
     read = Reader(env)
-    region, port = read.text("TIRAGE_REGION", "home"), read.number("TIRAGE_EDGE_PORT", 8001, 1, 65_535)
+    region, host = read.text("TIRAGE_REGION", "home"), read.text("TIRAGE_EDGE_HOST", "127.0.0.1")
+    port = read.number("TIRAGE_EDGE_PORT", 8001, 1, 65_535)
     cache = Path(read.text("TIRAGE_EDGE_CACHE"))
     settings = EdgeSettings(
         region=region,
-        host=read.text("TIRAGE_EDGE_HOST", "127.0.0.1"),
+        host=host,
         port=port,
         tls=read.certificate("TIRAGE_EDGE_TLS"),
         keys=read_ring_keys(read),
@@ -72,7 +74,7 @@ def load(env: Mapping[str, str]) -> EdgeSettings:
         cache=cache,
         cache_bytes=read.number("TIRAGE_EDGE_CACHE_MIB", 2048, 1, 1_000_000) * MIB,
         denied=Path(read.text("TIRAGE_EDGE_DENIED", f"{cache}.denied")),
-        node=read.text("TIRAGE_EDGE_NODE", f"{region}-{port}"),
+        node=read.text("TIRAGE_EDGE_NODE", f"{host}:{port}"),
         push_keys=read.keys("TIRAGE_EDGE_PUSH_KEYS"),
         purge_keys=read.keys("TIRAGE_EDGE_PURGE_KEYS"),
         metrics_port=read.number("TIRAGE_EDGE_METRICS_PORT", 0, 0, 65_535),

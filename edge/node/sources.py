@@ -119,6 +119,12 @@ class SingleFlight(Generic[T]):
     def __init__(self) -> None:
         self._flights: dict[str, asyncio.Task[T]] = {}
 
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._flights
+
     async def run(self, key: str, fetch: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
         """What `fetch` gives, and whether this caller only waited for another's."""
         task, collapsed = self._flights.get(key), True

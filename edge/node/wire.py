@@ -16,21 +16,29 @@ from http import HTTPStatus
 from typing import Any, Final, Protocol, cast
 
 import httptools
+from prometheus_client import Counter
 
 from base import telemetry
 from edge.node.answers import Reply, Scope, Send, lines_of
 from edge.node.headers import Headers
+from edge.node.request import MAX_HEAD, Request
 
 log = telemetry.logger(__name__)
 
-MAX_HEAD: Final = 16 * 1024
-"""Bytes of a head; also of what may come between two pieces of a body (chunk extensions) and after it (trailers)."""
-MAX_FIELDS: Final = 100
 SLICE: Final = 16 * 1024
 """Bytes parsed before the bounds are looked at again: one read may hold thousands of requests."""
 QUEUED: Final = 16
 """Requests of one connection that may wait for the one before them."""
 UNREAD: Final = 256 * 1024
+PIECE: Final = 128 * 1024
+"""A longer body is handed over in pieces, as the client takes them."""
+UNSENT: Final = 16 * 1024
+"""Bytes of a connection that may wait to be sent before it counts as waiting."""
+WAITING: Final = 256 * 1024 * 1024
+"""Bytes that may wait for clients, over all connections; beyond it who has taken nothing for longest is ended.
+
+A body counts whole until its last piece was handed over: no cache may let go of it before.
+"""
 IDLE_S: Final = 75
 HEAD_S: Final = 15
 STALL_S: Final = 60
@@ -39,6 +47,7 @@ LINGER_S: Final = 5
 answer it with a reset, and a reset takes the answer with it (RFC 9112 section 9.6)."""
 GRACE_S: Final = 20
 CONNECTIONS: Final = 8192
+ENDED: Final = Counter("tirage_edge_slow_clients_total", "Clients ended because too much waited for slow ones")
 _LINES: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 
 
@@ -52,39 +61,21 @@ class Application(Protocol):
     async def __call__(self, scope: Scope, receive: Any, send: Send) -> None: ...
 
 
-class _Request:
-    """One request while it is read and answered."""
-
-    def __init__(self) -> None:
-        self.method = ""
-        self.target = b""
-        self.headers: Headers = []
-        self.has_body = self.is_whole = self.keeps = False
-        self.is_coded = self.is_garbled = False
-        """Whether there is a Transfer-Encoding, and one that is not just `chunked`."""
-        self.is_awaited = self.is_told = False
-        """Whether the client waits for 100 Continue; whether the whole answer was given."""
-        self.hosts = self.size = 0
-        self.body: deque[bytes] = deque()
-        self.unread = 0
-        self.came = asyncio.Event()
-
-
 class Connection(asyncio.Protocol):
     """One client. `since` is when it last got further (loop time)."""
 
     def __init__(self, server: "Server") -> None:
         self._server, self._app = server, server.app
         self._parser = httptools.HttpRequestParser(self)
-        self._queue: deque[_Request] = deque()
-        self._request = _Request()
+        self._queue: deque[Request] = deque()
+        self._request = Request()
         self._head = 0
         self._rest: deque[memoryview] = deque()
         self._in_head = self._closing = self._paused = self._deaf = False
         self._task: asyncio.Task[None] | None = None
         self._drained = asyncio.Event()
         self._drained.set()
-        self._left = 0
+        self._left = self._pouring = 0
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -94,9 +85,11 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
             return
         self._server.connections.add(self)
+        self.transport.set_write_buffer_limits(UNSENT)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._server.connections.discard(self)
+        self._server.waits(self, 0)
         self._closing = True
         self._drained.set()
         if self._task is not None:
@@ -135,7 +128,7 @@ class Connection(asyncio.Protocol):
     # llhttp's callbacks
 
     def on_message_begin(self) -> None:
-        self._request, self._in_head = _Request(), True
+        self._request, self._in_head = Request(), True
         if not self._queue:
             self.since = self._server.loop.time()
 
@@ -144,35 +137,19 @@ class Connection(asyncio.Protocol):
         self._request.size += len(part)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        request = self._request
-        if not self._in_head:
-            return  # a trailer is no header (RFC 9110 section 6.5.1)
-        name = name.lower()
-        request.headers.append((name, value))
-        request.size += len(name) + len(value)
-        if name == b"host":
-            request.hosts += 1
-        elif name == b"transfer-encoding":
-            request.is_garbled = request.is_coded or value.lower() != b"chunked"
-            request.has_body = request.is_coded = True
-        elif name == b"content-length" and value != b"0":
-            request.has_body = True
+        if self._in_head:  # a trailer is no header (RFC 9110 section 6.5.1)
+            self._request.add(name.lower(), value)
 
     def on_headers_complete(self) -> None:
         request, self._in_head, self._head = self._request, False, 0
         request.method = self._parser.get_method().decode("latin-1")
+        request.version = self._parser.get_http_version()
         request.keeps = self._parser.should_keep_alive() and not self._parser.should_upgrade()
-        version = self._parser.get_http_version()
-        if request.size > MAX_HEAD or len(request.headers) > MAX_FIELDS:
-            self._refuse(431)
-        elif version not in ("1.0", "1.1"):
-            self._refuse(505)
-        elif request.hosts != 1 and (request.hosts or version != "1.0"):
-            self._refuse(400)  # RFC 9112 section 3.2
-        elif request.is_garbled or (request.is_coded and version == "1.0"):
-            self._refuse(400)  # RFC 9112 section 6.1; after 1.0 somebody before us did not understand it
+        fault = request.fault()
+        if fault is not None:
+            self._refuse(fault)
         elif request.has_body:
-            request.is_awaited = version == "1.1" and _expects(request.headers)
+            request.is_awaited = request.expects_word()
             self._take(request)
 
     def on_body(self, data: bytes) -> None:
@@ -193,20 +170,21 @@ class Connection(asyncio.Protocol):
 
     # answers
 
-    def _take(self, request: _Request) -> None:
+    def _take(self, request: Request) -> None:
         if self._closing:
             return
         if self._task is None and not self._queue and not request.has_body and self._drained.is_set():
             reply = self._app.at_once(request.method, request.target, request.headers)
-            if reply is not None:
+            if reply is not None and len(reply.body) <= PIECE:
                 self._answer(request, reply)
                 return
+            request.reply = reply
         self._queue.append(request)
         self._throttle()
         if self._task is None:
             self._task = self._server.loop.create_task(self._work())
 
-    def _answer(self, request: _Request, reply: Reply) -> None:
+    def _answer(self, request: Request, reply: Reply) -> None:
         head = self._head_of(reply.status, reply.lines or lines_of(reply.headers), request.keeps)
         if request.method == "HEAD" or not reply.body:
             self.transport.write(head)
@@ -244,7 +222,12 @@ class Connection(asyncio.Protocol):
         if self._queue and not self._closing:
             self._task = self._server.loop.create_task(self._work())
 
-    async def _run(self, request: _Request) -> None:
+    async def _run(self, request: Request) -> None:
+        reply, request.reply = request.reply, None
+        if reply is not None:
+            await self._send(request, {"type": _START, "status": reply.status, "headers": reply.headers})
+            await self._send(request, {"type": _BODY, "body": reply.body})
+            return
         scope = {
             "type": "http",
             "method": request.method,
@@ -254,7 +237,7 @@ class Connection(asyncio.Protocol):
         }
         await self._app(scope, lambda: self._receive(request), lambda message: self._send(request, message))
 
-    async def _receive(self, request: _Request) -> dict[str, Any]:
+    async def _receive(self, request: Request) -> dict[str, Any]:
         if request.is_awaited and not request.unread and not request.is_whole:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.is_awaited = False
@@ -267,14 +250,25 @@ class Connection(asyncio.Protocol):
         self._throttle()
         return {"type": "http.request", "body": data, "more_body": not request.is_whole}
 
-    async def _send(self, request: _Request, message: dict[str, Any]) -> None:
-        if message["type"] == "http.response.start":
+    async def _send(self, request: Request, message: dict[str, Any]) -> None:
+        if message["type"] == _START:
             keeps = request.keeps and request.is_whole
             self.transport.write(self._head_of(message["status"], lines_of(message["headers"]), keeps))
         elif request.method != "HEAD" and message.get("body"):
-            self.transport.write(message["body"])
-        request.is_told = message["type"] == "http.response.body" and not message.get("more_body")
+            await self._pour(message["body"])
+        request.is_told = message["type"] == _BODY and not message.get("more_body")
         self.since = self._server.loop.time()
+        await self._taken()
+
+    async def _pour(self, body: bytes | memoryview) -> None:
+        self._pouring = len(body)
+        for begin in range(0, len(body), PIECE):
+            await self._taken()
+            self.transport.write(memoryview(body)[begin : begin + PIECE])
+        self._pouring = 0
+
+    async def _taken(self) -> None:
+        """Wait until the client has taken what it was sent."""
         await self._drained.wait()
         if self.transport.is_closing():
             raise ConnectionResetError
@@ -283,8 +277,11 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._drained.clear()
+        self._server.waits(self, max(self._pouring, self.transport.get_write_buffer_size()))
 
     def resume_writing(self) -> None:
+        self.since = self._server.loop.time()
+        self._server.waits(self, 0)
         self._drained.set()
 
     def _throttle(self) -> None:
@@ -335,8 +332,8 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
 
-def _expects(headers: Headers) -> bool:
-    return any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)
+_START: Final = "http.response.start"
+_BODY: Final = "http.response.body"
 
 
 class Server:
@@ -347,7 +344,20 @@ class Server:
         self.loop = asyncio.get_running_loop()
         self.connections: set[Connection] = set()
         self.is_stopping = False
+        self.waiting = 0
+        self._waits: dict[Connection, int] = {}
         self._date = (0, b"")
+
+    def waits(self, connection: Connection, size: int) -> None:
+        """Note how many bytes wait for a client from now on; too many, and who has waited longest is ended."""
+        self.waiting += size - self._waits.pop(connection, 0)
+        if size:
+            self._waits[connection] = size
+        while self.waiting > WAITING:
+            slowest = next(iter(self._waits))
+            self.waiting -= self._waits.pop(slowest)
+            self.loop.call_soon(slowest.transport.abort)
+            ENDED.inc()
 
     def date(self) -> bytes:
         """The Date field's line, made once a second."""

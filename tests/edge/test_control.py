@@ -17,7 +17,7 @@ import uuid_utils
 from typeid import TypeID
 
 from base import keys
-from base.edges import PURGE, RENDITIONS, EdgeClient, Purge, authorise, repr_digest
+from base.edges import PURGE, RENDITIONS, Call, EdgeClient, Purge, authorise, repr_digest
 from base.errors import ServiceUnavailable
 from base.ids import new_id
 from base.settings import Keys, Reader, Secret
@@ -90,6 +90,7 @@ class TestPush:
         [
             ({"keys": WRONG}, 401),
             ({"keys": "TIRAGE_EDGE_PURGE_KEYS"}, 401),
+            ({"edge": "127.0.0.1:1"}, 401),
             ({"at": -400}, 401),
             ({"at": 400}, 401),
             ({"signed_path": RENDITIONS + "x"}, 401),
@@ -116,8 +117,14 @@ class TestPush:
         path = f"{RENDITIONS}{asset}/{change.get('recipe', RECIPE)}.{change.get('extension', 'jpg')}"
         signed = hashlib.sha256(change.get("signed_body", DATA)).hexdigest()
         now = int(time.time()) + change.get("at", 0)
+        signed_call = Call(
+            edge=change.get("edge", f"127.0.0.1:{edge.port}"),
+            method=method,
+            path=change.get("signed_path", path),
+            body_sha256=signed,
+        )
         headers = {
-            "authorization": authorise(keys, method, change.get("signed_path", path), signed, now),
+            "authorization": authorise(keys, signed_call, now),
             "repr-digest": repr_digest(hashlib.sha256(DATA).digest()),
         }
         if "authorization" in change:
@@ -139,7 +146,7 @@ class TestPurge:
             assert await worker.push(each, RECIPE, "jpg", DATA)
         receipt = await home.purge(Purge(assets=(asset,)))
         assert [(p.asset, p.files, p.bytes) for p in receipt.assets] == [(asset, 1, len(DATA))]
-        assert receipt.node == f"home-{edge.port}"
+        assert receipt.node == f"127.0.0.1:{edge.port}"
         assert [file for file in _files(edge) if file.name.startswith(_prefix(asset))] == []
         assert not await worker.push(asset, RECIPE, "jpg", DATA)
         edge.kill()
@@ -201,15 +208,24 @@ class TestPurge:
         "body", [b"", b"[]", b'{"assets":["../x"]}', b'{"shares":["ast_01m86bj0xee1ere2xz744049w7"]}', b'{"owner":"x"}']
     )
     async def test_a_malformed_purge_changes_nothing(self, edge: Any, body: bytes) -> None:
-        keys, digest = keys_of(edge.env, "TIRAGE_EDGE_PURGE_KEYS"), hashlib.sha256(body)
-        headers = {
-            "authorization": authorise(keys, "POST", PURGE, digest.hexdigest(), int(time.time())),
-            "repr-digest": repr_digest(digest.digest()),
-        }
+        headers = signed_purge(edge, body)
         denied = Path(edge.env["TIRAGE_EDGE_CACHE"] + ".denied")
         before = denied.read_bytes() if denied.exists() else None
         assert httpx.post(edge.url + PURGE, content=body, headers=headers).status_code == 400
         assert (denied.read_bytes() if denied.exists() else None) == before
+
+    async def test_a_call_to_one_edge_is_none_to_another(self, edge: Any, start: Any) -> None:
+        other, body = start("edge"), b'{"total":0}'
+        headers = signed_purge(edge, body)
+        told = [httpx.post(each.url + PURGE, content=body, headers=headers) for each in (other, edge)]
+        assert [answer.status_code for answer in told] == [401, 200]
+
+
+def signed_purge(edge: Any, body: bytes) -> dict[str, str]:
+    """The headers of a purge call to an edge."""
+    keys, digest = keys_of(edge.env, "TIRAGE_EDGE_PURGE_KEYS"), hashlib.sha256(body)
+    call = Call(edge=f"127.0.0.1:{edge.port}", method="POST", path=PURGE, body_sha256=digest.hexdigest())
+    return {"authorization": authorise(keys, call, int(time.time())), "repr-digest": repr_digest(digest.digest())}
 
 
 class TestWire:

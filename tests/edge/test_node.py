@@ -6,19 +6,26 @@ import hashlib
 import json
 import os
 import random
+import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from base import keys
+from base.edges import RENDITIONS, Call, authorise, repr_digest
 from base.errors import ServiceUnavailable
 from base.objects import Buckets, ObjectStore
+from base.settings import Keys, Secret
+from edge.node import cache as cache_module
 from edge.node.app import EdgeNode
 from edge.node.cache import DiskCache
+from edge.node.control import Control
+from edge.node.denied import Denied
 from edge.node.sources import Bucket, Gone, Overloaded
 from imagecore import recipe as recipes
-from imagecore.signing import Durable, Ephemeral, Ring, Share
+from imagecore.signing import Durable, Ephemeral, Ring, Share, Signed
 
 ASSET = "ast_01m86bj0xee1ere2xz744049w7"
 SHARE = "shr_01m86bj0xee1ere2xz744049w7"
@@ -48,6 +55,22 @@ class Counting:
         if isinstance(self._data, Exception):
             raise self._data
         return self._data if key == KEY else None
+
+
+class Gated:
+    """A source that gives nothing before `gate` is set."""
+
+    name = "gated"
+
+    def __init__(self) -> None:
+        self.inside, self.begun, self.gate = 0, asyncio.Event(), asyncio.Event()
+
+    async def get(self, key: str, path: str) -> bytes | None:
+        self.inside += 1
+        self.begun.set()
+        await self.gate.wait()
+        self.inside -= 1
+        return DATA
 
 
 class Answer:
@@ -126,6 +149,31 @@ class TestSpelling:
             (410, b"revoked\n"),
         ]
         assert source.asked == 0
+
+    @pytest.mark.parametrize("is_on_disk", [False, True])
+    @pytest.mark.parametrize(
+        ("wanted", "subject", "code"),
+        [
+            (Ephemeral(asset=ASSET, recipe=RECIPE, expires=NOW + 100), ASSET, b"erased\n"),
+            (Share(asset=ASSET, recipe=RECIPE, share=SHARE), SHARE, b"revoked\n"),
+            (Durable(asset=ASSET, recipe=RECIPE), keys.picture(ASSET), b"withdrawn\n"),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    async def test_what_is_denied_while_it_is_found_is_not_served(
+        self, tmp_path: Path, wanted: Signed, subject: str, code: bytes, is_on_disk: bool
+    ) -> None:
+        if is_on_disk:
+            await ask(node(tmp_path, Counting()), GOOD)
+        source, denied = Gated(), set[str]()
+        edge = node(tmp_path, source, denied=denied)
+        answer = asyncio.create_task(ask(edge, RING.sign(wanted)))
+        await (asyncio.sleep(0) if is_on_disk else source.begun.wait())
+        assert not answer.done()
+        denied.add(subject)
+        source.gate.set()
+        assert ((await answer).status, (await answer).body) == (410, code)
+        assert source.begun.is_set() != is_on_disk
 
     async def test_other_methods_are_refused(self, tmp_path: Path) -> None:
         for method in ("POST", "PUT", "DELETE", "OPTIONS"):
@@ -209,6 +257,28 @@ class TestSources:
         assert {(a.status, a.body == DATA) for a in answers} == {(200, True)}
         assert source.asked == 1
 
+    async def test_fetches_are_bounded_whoever_leaves(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Clients that leave take no fetch with them; at the full bound hits, health and a fetch under way go on."""
+        monkeypatch.setattr("edge.node.app.MISSES", 20)
+        await ask(node(tmp_path, Counting()), GOOD)
+        source = Gated()
+        edge = node(tmp_path, source)
+        paths = [RING.sign(Durable(asset=f"ast_{n:026d}", recipe=RECIPE)) for n in range(100)]
+        for begin in range(0, 100, 10):
+            asked = [asyncio.create_task(ask(edge, path)) for path in paths[begin : begin + 10]]
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            for each in asked:
+                each.cancel()
+            await asyncio.wait(asked)
+        assert source.inside == 20
+        assert [(await ask(edge, path)).status for path in (GOOD, "/healthz", paths[-1])] == [200, 200, 503]
+        joined = asyncio.create_task(ask(edge, paths[0]))
+        await asyncio.sleep(0)
+        source.gate.set()
+        assert (await joined).status == 200
+        assert (await ask(edge, paths[-1])).status == 200
+
     async def test_origin_is_asked_after_the_bucket(self, tmp_path: Path) -> None:
         first, second = Counting(None), Counting()
         assert (await ask(node(tmp_path, first, second), GOOD)).status == 200
@@ -263,9 +333,135 @@ class TestCache:
         kept = [n for n in range(5) if await cache.get(f"k{n}") is not None]
         assert kept == [0, 3, 4]
 
+    async def test_an_evicted_file_is_sent_to_its_end(self, tmp_path: Path) -> None:
+        cache, sent = DiskCache(tmp_path, 1_000_000, memory=1600), list[bytes]()
+        edge = EdgeNode(RING, cache, [Counting()], clock=lambda: NOW)
+        assert (await ask(edge, GOOD)).status == 200
+
+        async def send(message: dict[str, Any]) -> None:
+            if not sent:
+                await cache.put("other", DATA)
+                assert await cache.get(KEY) is None
+            sent.append(message.get("body", b""))
+
+        scope = {"type": "http", "method": "GET", "raw_path": GOOD.encode(), "query_string": b"", "headers": []}
+        await edge(scope, None, send)
+        assert b"".join(sent) == DATA
+
     async def test_half_written_files_are_removed(self, tmp_path: Path) -> None:
         (tmp_path / "ab").mkdir()
         (tmp_path / "ab" / "something.123.new").write_bytes(b"half")
         cache = DiskCache(tmp_path, 1000)
         assert cache.size == 0
         assert list((tmp_path / "ab").iterdir()) == []
+
+
+class SlowDisk:
+    """Writes wait for `gate`; `begun` tells that one does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._write, self.begun, self.gate = cache_module._write, asyncio.Event(), threading.Event()
+        self._loop = asyncio.get_running_loop()
+        monkeypatch.setattr(cache_module, "_write", self._slowly)
+
+    def _slowly(self, *given: Any) -> Path:
+        self._loop.call_soon_threadsafe(self.begun.set)
+        assert self.gate.wait(20)
+        return self._write(*given)
+
+
+class TestCutOff:
+    """A write whose caller has gone goes on, and is known."""
+
+    @pytest.fixture
+    async def disk(self, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SlowDisk]:
+        slow = SlowDisk(monkeypatch)
+        yield slow
+        slow.gate.set()
+
+    async def cut_off(self, cache: DiskCache, disk: SlowDisk) -> None:
+        writing = asyncio.create_task(cache.put(KEY, DATA))
+        await disk.begun.wait()
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+
+    async def test_its_file_is_counted(self, tmp_path: Path, disk: SlowDisk) -> None:
+        cache = DiskCache(tmp_path, 10**8)
+        await self.cut_off(cache, disk)
+        disk.gate.set()
+        entry = await cache.put(KEY, b"other")
+        assert (entry.digest, cache.size) == (hashlib.sha256(DATA).hexdigest(), len(DATA))
+
+    async def test_a_purge_finds_it(self, tmp_path: Path, disk: SlowDisk) -> None:
+        cache = DiskCache(tmp_path, 10**8)
+        await self.cut_off(cache, disk)
+        purging = asyncio.create_task(cache.purge(ASSET))
+        await asyncio.sleep(0)
+        disk.gate.set()
+        assert await purging == (1, len(DATA))
+        assert (cache.size, files(tmp_path)) == (0, [])
+
+    async def test_a_purge_finds_what_only_the_disk_knows(self, tmp_path: Path) -> None:
+        cache = DiskCache(tmp_path, 10**8)
+        kept = (await cache.put(KEY, DATA)).path
+        kept.with_name(kept.name[:20] + "0" * 28 + kept.name[48:]).write_bytes(b"stray")
+        await cache.put("another/x.jpg", b"other")
+        assert await cache.purge(ASSET) == (2, len(DATA) + 5)
+        assert [path.read_bytes() for path in files(tmp_path)] == [b"other"]
+
+    async def test_what_is_erased_while_it_is_written_is_gone(self, tmp_path: Path, disk: SlowDisk) -> None:
+        cache, denied = DiskCache(tmp_path, 10**8), set[str]()
+        edge = EdgeNode(RING, cache, [Counting()], denied=denied, clock=lambda: NOW)
+        asking = asyncio.create_task(ask(edge, GOOD))
+        await disk.begun.wait()
+        denied.add(ASSET)
+        purging = asyncio.create_task(cache.purge(ASSET))
+        await asyncio.sleep(0)
+        disk.gate.set()
+        assert await purging == (1, len(DATA))
+        assert (await asking).status == 410
+        assert files(tmp_path) == []
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+async def test_two_pushes_at_once_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of other bytes: the second is refused, whichever ends first."""
+    disk, keyring = SlowDisk(monkeypatch), Keys([("p1", Secret(bytes(range(32))))])
+    cache = DiskCache(tmp_path, 10**8)
+    denied = Denied(tmp_path / "denied")
+    control = Control("here", keyring, keyring, cache, denied)
+    first = asyncio.create_task(push(control, keyring, DATA))
+    await disk.begun.wait()
+    second = asyncio.create_task(push(control, keyring, DATA[1:]))
+    same = asyncio.create_task(push(control, keyring, DATA))
+    await asyncio.sleep(0.05)
+    disk.gate.set()
+    assert [await first, await second, await same] == [201, 409, 201]
+    entry = await cache.get(KEY)
+    assert entry is not None
+    assert entry.path.read_bytes() == DATA
+
+
+async def push(control: Control, keyring: Keys, data: bytes) -> int:
+    """Push the rendition to a node; the status."""
+    path, digest = f"{RENDITIONS}{ASSET}/{RECIPE}.jpg", hashlib.sha256(data)
+    call = Call(edge="here", method="PUT", path=path, body_sha256=digest.hexdigest())
+    headers = {
+        b"authorization": authorise(keyring, call, NOW).encode(),
+        b"repr-digest": repr_digest(digest.digest()).encode(),
+    }
+    statuses: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": data}
+
+    async def send(message: dict[str, Any]) -> None:
+        statuses.extend([message["status"]] if "status" in message else [])
+
+    scope = {"type": "http", "method": "PUT", "raw_path": path.encode(), "headers": list(headers.items())}
+    await control(scope, receive, send, NOW)
+    return statuses[0]

@@ -1,16 +1,17 @@
 """The node's HTTP/1.1: order, bodies, what is no request, clients that do not get further, a graceful end."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 from edge.node.answers import Reply
 from edge.node.headers import Headers
-from edge.node.wire import CONNECTIONS, IDLE_S, LINGER_S, QUEUED, SLICE, STALL_S, Server
+from edge.node.wire import CONNECTIONS, IDLE_S, LINGER_S, PIECE, QUEUED, SLICE, STALL_S, UNSENT, Server
 
-LARGE = bytes(8 * 1024 * 1024)
+LARGE = bytes(16 * 1024 * 1024)
 
 
 class App:
@@ -24,10 +25,15 @@ class App:
     def at_once(self, method: str, target: bytes, headers: Headers) -> Reply | None:
         if not target.startswith((b"/now", b"/large")):
             return None
-        body = LARGE if target == b"/large" else target
+        body = LARGE[: int(target[6:] or len(LARGE))] if target.startswith(b"/large") else target
         return Reply(200, [(b"content-length", b"%d" % len(body))], body)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        known = self.at_once(scope["method"], scope["raw_path"], scope["headers"])
+        if known is not None:
+            await send({"type": "http.response.start", "status": known.status, "headers": known.headers})
+            await send({"type": "http.response.body", "body": known.body})
+            return
         body, more = b"", scope["raw_path"] != b"/unread"
         while more:
             message = await receive()
@@ -38,10 +44,16 @@ class App:
         if scope["raw_path"] == b"/nothing":
             return
         told: bytes = scope["raw_path"]
-        told += b"" if told.startswith(b"/now") else b" %d" % len(body)
+        told += b" %d" % len(body)
         headers = [(b"content-length", b"%d" % len(told))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": told})
+
+
+async def until(is_true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not is_true():
+            await asyncio.sleep(0.01)
 
 
 class Served:
@@ -62,6 +74,18 @@ class Served:
             return answer
         finally:
             writer.close()
+
+    async def slow(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A client that has asked for much and takes nothing yet."""
+        wire = socket.socket()
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        wire.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(wire, ("127.0.0.1", self.port))
+        reader, writer = await asyncio.open_connection(sock=wire, limit=1024)
+        known = set(self.server._waits)
+        writer.write(get("/large"))
+        await until(lambda: not set(self.server._waits) <= known)
+        return reader, writer
 
 
 @pytest.fixture
@@ -321,12 +345,46 @@ async def test_waiting_requests_are_bounded(served: Served) -> None:
 
 
 async def test_a_deaf_client_holds_few_answers(served: Served) -> None:
-    _, writer = await asyncio.open_connection("127.0.0.1", served.port, limit=1024)
+    _, writer = await served.slow()
     writer.write(get("/large") * 100)
-    await asyncio.sleep(0.2)
     (connection,) = served.server.connections
-    assert connection.transport.get_write_buffer_size() <= 2 * len(LARGE)
+    assert connection.transport.get_write_buffer_size() <= UNSENT + PIECE
+    assert served.server.waiting == len(LARGE)
     writer.close()
+    await until(lambda: served.server.waiting == 0)
+
+
+async def test_what_waits_for_slow_clients_is_bounded(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has taken nothing for longest is ended, and nobody else; who reads gets all, also of what waited."""
+    monkeypatch.setattr("edge.node.wire.WAITING", 2 * len(LARGE))
+    waits = served.server._waits
+    first, second = await served.slow(), await served.slow()
+    (held, longest), sizes = waits, list(waits.values())
+    assert sizes == [len(LARGE)] * 2
+    taken = await first[0].readexactly(6 << 20)
+    await until(lambda: list(waits) == [longest, held])
+    third = await served.slow()
+    assert bodies(await served.say(get("/now"))) == [b"/now"]
+    assert longest not in waits
+    assert served.server.waiting == sum(waits.values()) == 2 * len(LARGE)
+    with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+        await second[0].readexactly(len(LARGE))
+    begin = taken.index(b"\r\n\r\n") + 4
+    assert await first[0].readexactly(len(LARGE) + begin - len(taken)) == LARGE[len(taken) - begin :]
+    await third[0].readuntil(b"\r\n\r\n")
+    assert await third[0].readexactly(len(LARGE)) == LARGE
+    assert served.server.waiting == len(waits) == 0
+    for _, writer in (first, second, third):
+        writer.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE])
+async def test_bodies_of_every_length_come_whole(served: Served, size: int) -> None:
+    """Also when the next request has come before the answer was taken."""
+    answer = await served.say(get(f"/large{size}") + get("/now") + get(f"/large{size}", "Connection: close"))
+    large = bytes(size)
+    assert bodies(answer.removesuffix(b"<closed>")) == [large, b"/now", large]
+    assert answer.endswith(b"<closed>")
 
 
 async def test_a_client_that_goes_ends_its_work(served: Served) -> None:
