@@ -372,6 +372,13 @@ class Uploads:
         return upload
 
 
+async def end_erased(spine: Spine, tx: Transaction, asset_id: UUID) -> None:
+    """End the session whose asset is being erased before anybody has looked at it."""
+    upload = await store.lock_by_asset(tx, asset_id)
+    if upload is not None and upload.state is UploadState.VERIFYING:
+        await store.transition(tx, spine, upload, UploadState.ABORTED, UploadAborted(upload_id=upload.id), SYSTEM)
+
+
 def opened(upload: Upload) -> Upload:
     """The session, if it takes bytes; raises `UploadExpiredGone`, `UploadNotOpen`."""
     if upload.state is UploadState.EXPIRED:

@@ -19,7 +19,7 @@ from app.kernel.spine import Spine
 from app.uploads import store
 from app.uploads.domain import UploadState, needs_bytes
 from app.uploads.planning import Assemble, ingest_of
-from app.uploads.service import Uploads
+from app.uploads.service import Uploads, end_erased
 from app.uploads.storage import key_of
 from base import ids, telemetry
 from base.clock import Clock
@@ -32,6 +32,7 @@ log = telemetry.logger(__name__)
 YOUNG: Final = timedelta(hours=1)
 PAGE: Final = 1000
 PAGES: Final = 50
+NO_ID: Final = UUID(int=0)
 
 Finish = Callable[[Transaction], Awaitable[None]]
 
@@ -76,13 +77,16 @@ class Sweeper:
         upload = await self._uploads.with_storage(upload)
         await self._uploads.storage.assemble(upload)
         async with self._db.transaction() as tx:
-            await self._spine.plan(tx, ingest_of(upload), cause=None)
+            current = await store.lock(tx, upload.id, upload.owner_id)
+            if current is not None and current.state is UploadState.VERIFYING:  # not erased meanwhile
+                await self._spine.plan(tx, ingest_of(upload), cause=None)
             await finish(tx)
         await self._uploads.storage.drop_blocks(upload)
 
     async def sweep(self, young: timedelta = YOUNG) -> Swept:
         """Remove orphans older than `young` in every region; one that cannot be reached keeps its own till later."""
         before, swept = self._clock.now() - young, Swept()
+        await self._end_stranded()
         for region in self._sites.names:
             try:
                 found = await self._sweep_site(self._sites.at(region), before)
@@ -92,6 +96,19 @@ class Sweeper:
             swept = swept.with_(found)
         log.info("uploads_swept", multiparts=swept.multiparts, blocks=swept.blocks, objects=swept.objects)
         return swept
+
+    async def _end_stranded(self) -> None:
+        """End sessions that still wait for an asset that is dead; what they left is removed by the jobs it causes."""
+        after = NO_ID
+        while True:
+            async with self._db.transaction() as tx:
+                page = await store.verifying(tx, after, PAGE)
+                for asset_id in page.values():
+                    if not await self._assets.is_living(tx, asset_id):
+                        await end_erased(self._spine, tx, asset_id)
+            if len(page) < PAGE:
+                return
+            after = max(page)
 
     async def _sweep_site(self, site: Site, before: datetime) -> Swept:
         kept = site.buckets
