@@ -225,21 +225,6 @@ class Uploads:
         async with self._db.transaction() as tx:
             return await self.complete(tx, owner_id, upload_id)
 
-    async def reconcile(self, limit: int = 100) -> int:
-        """Finish what somebody began to complete and did not end (the process died, the answer never came)."""
-        before = self._clock.now() - UNFINISHED_AFTER
-        async with self._db.transaction(readonly=True) as tx:
-            found = await store.unfinished(tx, before, limit)
-        for upload_id, owner_id in found:
-            try:
-                await self.finish(owner_id, upload_id)
-            except (UploadIncomplete, UploadStorageLost):
-                async with self._db.transaction() as tx:
-                    await store.reopen(tx, upload_id)
-            except (UploadNotOpen, UploadExpiredGone):
-                continue  # it was ended meanwhile
-        return len(found)
-
     async def complete(self, tx: Transaction, owner_id: OwnerId, upload_id: UUID) -> Upload:
         """Turn a session whose bytes have `arrived` into an asset; asked again, the same answer.
 

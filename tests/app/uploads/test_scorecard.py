@@ -235,7 +235,7 @@ async def test_12_api_killed_at_a_commit_point(row: Bench, photo: Make, operatio
     if await row.object_is_there(upload["assetId"]):  # nobody asks again: a record worker finishes it
         async with row.services.db.transaction() as tx:
             await tx.execute("UPDATE uploads SET completing_at = completing_at - interval '5 minutes'")
-        assert await row.services.uploads.reconcile() == 1
+        assert await row.services.sweeper.reconcile() == 1
     else:
         for part in (await phone.parts(upload["id"], api=1))["parts"]:
             assert await phone.put(part, data, acknowledge=upload["id"]) == 200
@@ -492,7 +492,7 @@ async def test_31_bodies_that_hardly_move(row: Bench, photo: Make) -> None:
     held = [row.socket_to(0, head_of(slow, path, 0, 50_000), b"x") for path in paths[:8]]
     async with asyncio.timeout(120):
         while await append(slow, paths[8], data[:10], 0) != 429:
-            await slow.bench.services.uploads.reconcile()  # yields; the eight may not have been read yet
+            await slow.bench.services.sweeper.reconcile()  # yields; the eight may not have been read yet
             paths[8] = f"/v1/tus/{(await slow.create(photo()))['id']}"
     upload = await other.send(data)
     assert (await other.complete(upload["id"])).status_code == 202
