@@ -38,10 +38,20 @@ from imagecore.jail import Jail
 from tasks.pixel.ingest import Ingestor
 from tasks.pixel.worker import PixelKind, Refusal, StepDone
 from tests.app.conftest import ApiProcess, register
-from tests.app.uploads import invariants
+from tests.app.uploads import invariants, table
 from tests.conftest import EMPTY
 
 SMALL = "subsampling-411.jpg"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if "or scorecard" not in config.option.markexpr:
+        return
+    stats = terminalreporter.stats
+    reports = [r for kind in ("passed", "failed", "error", "skipped", "") for r in stats.get(kind, [])]
+    terminalreporter.section("scorecard of uploads")
+    for line in table.lines(r for r in reports if isinstance(r, pytest.TestReport)):
+        terminalreporter.write_line(line)
 
 
 class OwnOnly:

@@ -34,7 +34,7 @@ from tests.app.uploads.conftest import Bench, Make, Phone
 
 MIB = 1024 * 1024
 TUS = {"Tus-Resumable": "1.0.0"}
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("scorecard")]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("scorecard"), pytest.mark.scorecard]
 
 
 @pytest.fixture
