@@ -21,8 +21,8 @@ test: .venv/built ## Build, start an own stack, run every test that needs no for
 interop: .venv/built ## Install foreign tools (node, nginx, Chromium, Debian packages) and run the tests that need them
 	@$(BIN)/pytest -m interop
 
-soak: .venv/built ## Long proofs, by rotating seed
-	@$(BIN)/pytest -m soak --timeout 0 -s
+soak: .venv/built ## Long proofs, by rotating seed, and the whole scorecard of uploads (row 29, 32: foreign tools, root)
+	@$(BIN)/pytest -m "soak or scorecard" --timeout 0 -s
 
 bench: .venv/built ## Benchmarks, interleaved with peers; medians of ratios
 	@$(BIN)/python -m loadtests.bench

@@ -85,7 +85,7 @@ async def expire_uploads(services: Services, tx: Transaction, job: JobRow) -> No
 
 async def reconcile_uploads(services: Services, attempt: Attempt) -> None:
     """Finish completions that were begun and not ended."""
-    await services.uploads.reconcile()
+    await services.sweeper.reconcile()
 
 
 async def sweep_uploads(services: Services, attempt: Attempt) -> None:

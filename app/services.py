@@ -1,5 +1,7 @@
 """The composition root of everything that holds the database: each part built once, in order, visibly."""
 
+from functools import partial
+
 from app.assets.care import AssetCare
 from app.assets.moderation import Moderator
 from app.assets.service import Assets
@@ -34,7 +36,7 @@ from app.settings import AppSettings
 from app.shares.pictures import Pictures
 from app.shares.service import Shares
 from app.uploads.check import Checker
-from app.uploads.service import Uploads
+from app.uploads.service import Uploads, end_erased
 from app.uploads.sweep import Sweeper
 from app.webhooks.domain import STRIPE, Listener
 from app.webhooks.service import Inbox
@@ -67,7 +69,7 @@ class Services:
         self.persons = PersonKeys(settings.keks)
         self.idempotency = Idempotency(self.db, self.persons)
         minter = None if minting is None else Minter(minting, settings.region, self.clock)
-        self.assets = Assets(self.db, self.spine, minter)
+        self.assets = Assets(self.db, self.spine, partial(end_erased, self.spine), minter)
         clients = {url: EdgeClient(url, edges.purge_keys, edges.ca) for url in edges.urls} if edges else {}
         self._edges = tuple(clients.values())
         self.denials = Denials(self.db, self.spine, clients)

@@ -8,7 +8,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, BinaryIO, Final, ParamSpec, TypeVar
 
 import boto3
 import msgspec
@@ -203,7 +203,7 @@ class ObjectStore:
         """Store an object whose bytes are a function of its key; storing it again is harmless."""
         await self._run(self._put, bucket, key, data, content_type, {})
 
-    async def put_new(self, bucket: str, key: str, data: bytes, content_type: str) -> None:
+    async def put_new(self, bucket: str, key: str, data: bytes | bytearray, content_type: str) -> None:
         """Store an object only if the key is free (`If-None-Match: *`); raises `ObjectExists`."""
         await self._run(self._put, bucket, key, data, content_type, {"IfNoneMatch": "*"})
 
@@ -212,7 +212,7 @@ class ObjectStore:
         version: str = await self._run(self._put, bucket, key, data, content_type, {})
         return version
 
-    def _put(self, bucket: str, key: str, data: bytes, content_type: str, extra: Mapping[str, str]) -> str:
+    def _put(self, bucket: str, key: str, data: bytes | bytearray, content_type: str, extra: Mapping[str, str]) -> str:
         digest = b64encode(hashlib.sha256(data).digest()).decode()
         answer = self._client.put_object(
             Bucket=bucket, Key=key, Body=data, ContentType=content_type, ChecksumSHA256=digest, **extra
@@ -296,19 +296,22 @@ class ObjectStore:
         )
         return str(answer["UploadId"])
 
-    async def put_part(self, bucket: str, key: str, upload: str, number: int, data: bytes) -> StoredPart:
-        """Send one part ourselves; raises `ObjectAbsent` when the upload is gone."""
-        digest = b64encode(hashlib.sha256(data).digest()).decode()
-        answer = await self._run(
-            self._client.upload_part,
-            Bucket=bucket,
-            Key=key,
-            UploadId=upload,
-            PartNumber=number,
-            Body=data,
-            ChecksumSHA256=digest,
+    async def put_part(self, bucket: str, key: str, upload: str, number: int, source: BinaryIO) -> StoredPart:
+        """Send a file as one part ourselves, read in pieces; raises `ObjectAbsent` when the upload is gone."""
+        return await self._run(self._put_part, bucket, key, upload, number, source)
+
+    def _put_part(self, bucket: str, key: str, upload: str, number: int, source: BinaryIO) -> StoredPart:
+        source.seek(0)
+        found = hashlib.sha256()
+        while piece := source.read(PIECE):
+            found.update(piece)
+        digest = b64encode(found.digest()).decode()
+        size = source.tell()
+        source.seek(0)
+        answer = self._client.upload_part(
+            Bucket=bucket, Key=key, UploadId=upload, PartNumber=number, Body=source, ChecksumSHA256=digest
         )
-        return StoredPart(number=number, size=len(data), etag=answer["ETag"], modified=datetime.now(UTC))
+        return StoredPart(number=number, size=size, etag=answer["ETag"], modified=datetime.now(UTC))
 
     async def parts(self, bucket: str, key: str, upload: str) -> list[StoredPart]:
         """What the store holds of a multipart upload, every page; raises `ObjectAbsent` when the upload is gone."""

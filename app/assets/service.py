@@ -1,6 +1,6 @@
 """Assets: what a person's photos are, and how the answers of pixel workers change them."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -45,6 +45,9 @@ VIEWABLE: Final = frozenset({AssetState.PREVIEW_READY, AssetState.READY})
 FALLBACK: Final = "fallback-"
 LIVING: Final = frozenset({AssetState.PROCESSING, AssetState.PREVIEW_READY, AssetState.READY})
 
+EndBringing = Callable[[Transaction, UUID], Awaitable[None]]
+"""Ends whatever still brings the bytes of an asset that is being erased."""
+
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """An asset with addresses of its images: (address, width, height), lightest first."""
@@ -69,8 +72,9 @@ class Rung(msgspec.Struct, frozen=True):
 class Assets:
     """The use cases of assets. Only the API has a minter."""
 
-    def __init__(self, db: Database, spine: Spine, minter: Minter | None = None) -> None:
-        self._db, self._spine, self._minter, self._each = db, spine, minter, store.reader(db)
+    def __init__(self, db: Database, spine: Spine, end_bringing: EndBringing, minter: Minter | None = None) -> None:
+        self._db, self._spine, self._end_bringing = db, spine, end_bringing
+        self._minter, self._each = minter, store.reader(db)
 
     async def get(self, owner_id: OwnerId, asset_id: UUID) -> Asset:
         """An owner's asset; raises `AssetNotFound`, also for somebody else's."""
@@ -231,9 +235,10 @@ class Assets:
         return gone
 
     async def erase(self, tx: Transaction, asset: Asset, origin: Origin) -> None:
-        """Erase one locked asset; the event causes its objects to be removed, and edges to be told."""
+        """Erase one locked asset and end what brings it; the event causes its objects to go, and edges to be told."""
         await store.forget(tx, asset.id)
         await delivery.deny(tx, [ids.encode("asset", asset.id)])
+        await self._end_bringing(tx, asset.id)
         told = AssetErased(asset_id=asset.id)
         await store.transition(tx, self._spine, asset, AssetState.ERASED, told, origin)
 

@@ -64,7 +64,7 @@ class UploadRejected(Event, frozen=True, kw_only=True):
 
 @event
 class UploadAborted(Event, frozen=True, kw_only=True):
-    """The owner gave it up."""
+    """The owner gave it up, or erased its photo before anybody had looked at it."""
 
     type: ClassVar[str] = "upload.aborted"
     upload_id: UploadId
@@ -95,6 +95,7 @@ MACHINE: Final[Machine[UploadState]] = Machine(
         (_S.OPEN, _S.VERIFYING): UploadVerifying.type,
         (_S.VERIFYING, _S.COMPLETED): UploadCompleted.type,
         (_S.VERIFYING, _S.REJECTED): UploadRejected.type,
+        (_S.VERIFYING, _S.ABORTED): UploadAborted.type,
         (_S.OPEN, _S.ABORTED): UploadAborted.type,
         (_S.OPEN, _S.EXPIRED): UploadExpired.type,
         (_S.EXPIRED, _S.OPEN): UploadRevived.type,

@@ -70,6 +70,21 @@ class UploadsAtOnce(DomainError):
     retry_after_s = 5
 
 
+class UploadsHeld(DomainError):
+    """This process holds as many bytes of appends as it may."""
+
+    code, title, kind = "uploads-held", "Too many bytes are on their way", Kind.UNAVAILABLE
+    next_step = "Read the upload's offset (HEAD) and go on from there, in smaller requests."
+    retry_after_s = 5
+
+
+class UploadInPieces(DomainError):
+    """The upload was appended in more pieces than one may have."""
+
+    code, title, kind = "upload-in-pieces", "This upload came in too many pieces", Kind.CONFLICT
+    next_step = "Send its parts to the addresses of `…/parts`, or the whole file to its background path."
+
+
 class UploadNotOpen(DomainError):
     """The session takes no bytes any more."""
 

@@ -17,6 +17,8 @@ MAX_PART: Final = 64 * MIB
 FIRST_PART: Final = 8 * MIB
 MIN_APPEND: Final = 64 * KIB
 MAX_APPEND: Final = 4 * MIB
+SMALL_BLOCK: Final = 16 * KIB
+CUTS: Final = 64
 TARGET_S: Final = 12
 """Seconds that one request should take."""
 PATIENCE_S: Final = 25
@@ -67,6 +69,11 @@ def part_range(number: int, part_bytes: int, size: int) -> Range:
 def part_count(part_bytes: int, size: int) -> int:
     """How many parts a file has."""
     return -(-size // part_bytes)
+
+
+def most_blocks(size: int) -> int:
+    """How many appended blocks a file may have: pieces of 16 KiB, and some more where connections were cut."""
+    return size // SMALL_BLOCK + CUTS
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,13 +25,16 @@ from app.uploads.errors import (
     UploadBytesDiffer,
     UploadChecksumMalformed,
     UploadDigestMismatch,
+    UploadInPieces,
     UploadNotFound,
     UploadNotOpen,
     UploadOffsetMismatch,
     UploadPastEnd,
     UploadsAtOnce,
+    UploadsHeld,
     UploadTooSlow,
 )
+from app.uploads.plan import Held, most_blocks
 from app.uploads.service import Uploads, opened
 from app.web.bodies import BodyCut, BodySlow
 from base.errors import ServiceUnavailable
@@ -40,6 +43,8 @@ from base.objects import ObjectAbsent
 
 BLOCK: Final = 256 * 1024
 CHECKED_MAX: Final = 8 * 1024 * 1024
+HELD_MAX: Final = 64 * 1024 * 1024
+"""How many bytes of appends one process holds at once, over all owners."""
 AT_ONCE: Final = 8
 ALGORITHMS: Final = ("sha1", "sha256", "md5")
 MEASURABLE: Final = 64 * 1024
@@ -70,11 +75,52 @@ def checksum_of(header: str | None) -> Checksum | None:
     return Checksum(algorithm, digest)
 
 
+class Budget:
+    """How many bytes of bodies may be held at once; `most` is what was held at most."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._held, self.most = limit, 0, 0
+
+    @contextlib.contextmanager
+    def share(self) -> Iterator["Share"]:
+        """What one body takes of it, given back when the body has ended."""
+        made = Share(self)
+        try:
+            yield made
+        finally:
+            made.give(made.held)
+
+    def move(self, count: int) -> None:
+        """Take bytes, or give them back (negative); raises `UploadsHeld` when there is no room."""
+        if count > 0 and self._held + count > self._limit:
+            raise UploadsHeld()
+        self._held += count
+        self.most = max(self.most, self._held)
+
+
+class Share:
+    """One body's part of a budget."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget, self.held = budget, 0
+
+    def take(self, count: int) -> None:
+        """Hold more bytes; raises `UploadsHeld`."""
+        self._budget.move(count)
+        self.held += count
+
+    def give(self, count: int) -> None:
+        """Hold fewer."""
+        self._budget.move(-count)
+        self.held -= count
+
+
 class Receiver:
     """The use cases of bodies. `close` when done."""
 
-    def __init__(self, db: Database, uploads: Uploads) -> None:
+    def __init__(self, db: Database, uploads: Uploads, held_max: int = HELD_MAX) -> None:
         self._db, self._uploads, self._storage = db, uploads, uploads.storage
+        self.budget = Budget(held_max)
         self._running: Counter[UUID] = Counter()
         self._client = httpx.AsyncClient(timeout=httpx.Timeout(60, connect=5), trust_env=False)
 
@@ -100,33 +146,55 @@ class Receiver:
 
         Raises `UploadNotFound`, `UploadExpiredGone`, `UploadNotOpen`.
         """
+        upload, held = await self._seen(owner_id, upload_id)
+        return upload, held.offset
+
+    async def _going_on(self, owner_id: OwnerId, upload_id: UUID) -> tuple[Upload, int]:
+        """`offset`, for an append; raises `UploadInPieces` too."""
+        upload, held = await self._seen(owner_id, upload_id)
+        if len(held.blocks) >= most_blocks(upload.bytes):
+            raise UploadInPieces()
+        return upload, held.offset
+
+    async def _seen(self, owner_id: OwnerId, upload_id: UUID) -> tuple[Upload, Held]:
         upload = await self._uploads.owned(owner_id, upload_id)
+        whole = Held(size=upload.bytes, part_bytes=upload.part_bytes, whole=True)
         if upload.state in HAS_BYTES:
-            return upload, upload.bytes
+            return upload, whole
         upload, seen = await self._uploads.see(opened(upload))
         if not seen.held.gaps:
-            return await self._uploads.finish(owner_id, upload_id), upload.bytes
-        return upload, seen.held.offset
+            return await self._uploads.finish(owner_id, upload_id), whole
+        return upload, seen.held
 
     async def append(
-        self, owner_id: OwnerId, upload_id: UUID, offset: int, body: Body, checksum: Checksum | None
+        self,
+        owner_id: OwnerId,
+        upload_id: UUID,
+        offset: int,
+        body: Body,
+        checksum: Checksum | None,
+        length: int | None = None,
     ) -> tuple[Upload, int]:
         """Keep what comes from `offset` on; the session and its offset, all of it durable. The last byte completes it.
 
-        With a checksum all of the body is kept or nothing. Without, what came before the connection ended is kept.
-        Raises `UploadOffsetMismatch`, `UploadPastEnd`, `UploadDigestMismatch`, `UploadTooSlow`, `UploadsAtOnce`, and
-        what `offset` raises.
+        With a checksum all of the body is kept or nothing. Without, what came before the connection ended is kept. Of a
+        body that is longer than it can be, by its `length` or as it comes, no more is read.
+        Raises `UploadOffsetMismatch`, `UploadPastEnd`, `UploadDigestMismatch`, `UploadTooSlow`, `UploadsAtOnce`,
+        `UploadsHeld`, and what `_going_on` raises.
         """
-        with self._turn(owner_id):
-            upload, at = await self.offset(owner_id, upload_id)
+        with self._turn(owner_id), self.budget.share() as share:
+            upload, at = await self._going_on(owner_id, upload_id)
             if at != offset:
                 raise UploadOffsetMismatch(at)
             if upload.state in HAS_BYTES:
                 return upload, at
+            room = upload.bytes - at if checksum is None else min(upload.bytes - at, CHECKED_MAX)
+            if length is not None and length > room:
+                raise UploadPastEnd(room)
             async with self._db.transaction() as tx:
                 await store.mark_appended(tx, upload.id)
-            began = time.monotonic()
-            blocks = _blocks(body) if checksum is None else _checked(body, checksum)
+            began, within = time.monotonic(), _within(body, room)
+            blocks = _blocks(within, share) if checksum is None else _checked(within, share, checksum)
             try:
                 async for block in blocks:
                     at = await self._keep(upload, at, block)
@@ -134,9 +202,7 @@ class Receiver:
                 await self._measure(upload, at - offset, time.monotonic() - began)
             return (await self._uploads.finish(owner_id, upload_id) if at == upload.bytes else upload), at
 
-    async def _keep(self, upload: Upload, at: int, block: bytes) -> int:
-        if at + len(block) > upload.bytes:
-            raise UploadPastEnd(upload.bytes)
+    async def _keep(self, upload: Upload, at: int, block: bytes | bytearray) -> int:
         if at + len(block) == upload.bytes:
             async with self._db.transaction() as tx:
                 await store.journal(tx, upload, True, None)
@@ -265,35 +331,48 @@ async def _hashed(body: Body) -> str:
     return found.hexdigest()
 
 
-async def _blocks(body: Body) -> AsyncIterator[bytes]:
+async def _within(body: Body, room: int) -> Body:
+    """A body that has no more than `room` bytes; raises `UploadPastEnd` at the first one beyond."""
+    left = room
+    async for piece in body:
+        left -= len(piece)
+        if left < 0:
+            raise UploadPastEnd(room)
+        yield piece
+
+
+async def _blocks(body: Body, share: Share) -> AsyncIterator[bytes | bytearray]:
     """A body in blocks of `BLOCK` bytes; what came before it ended early is the last block."""
     held = bytearray()
-    slow: BaseException | None = None
+    ended: Exception | None = None
     try:
         async for piece in body:
+            share.take(len(piece))
             held += piece
             while len(held) >= BLOCK:
                 yield bytes(held[:BLOCK])
                 del held[:BLOCK]
-    except (BodyCut, BodySlow) as cut:
-        slow = cut
+                share.give(BLOCK)
+    except (BodyCut, BodySlow):
+        ended = UploadTooSlow()
+    except UploadsHeld as full:
+        ended = full
     if held:
-        yield bytes(held)
-    if slow is not None:
-        raise UploadTooSlow() from slow
+        yield held
+    if ended is not None:
+        raise ended
 
 
-async def _checked(body: Body, wanted: Checksum) -> AsyncIterator[bytes]:
+async def _checked(body: Body, share: Share, wanted: Checksum) -> AsyncIterator[bytes | bytearray]:
     """A whole body as one block, if it hashes to what was said."""
     held = bytearray()
     try:
         async for piece in body:
+            share.take(len(piece))
             held += piece
-            if len(held) > CHECKED_MAX:
-                raise UploadPastEnd(CHECKED_MAX)
     except (BodyCut, BodySlow) as cut:
         raise UploadTooSlow() from cut
     if hashlib.new(wanted.algorithm, held, usedforsecurity=False).digest() != wanted.digest:
         raise UploadDigestMismatch()
     if held:
-        yield bytes(held)
+        yield held

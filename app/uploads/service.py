@@ -230,21 +230,6 @@ class Uploads:
             await self._persons.hold(tx, owner_id)
             return await self.complete(tx, owner_id, upload_id)
 
-    async def reconcile(self, limit: int = 100) -> int:
-        """Finish what somebody began to complete and did not end (the process died, the answer never came)."""
-        before = self._clock.now() - UNFINISHED_AFTER
-        async with self._db.transaction(readonly=True) as tx:
-            found = await store.unfinished(tx, before, limit)
-        for upload_id, owner_id in found:
-            try:
-                await self.finish(owner_id, upload_id)
-            except (UploadIncomplete, UploadStorageLost):
-                async with self._db.transaction() as tx:
-                    await store.reopen(tx, upload_id)
-            except (UploadNotOpen, UploadExpiredGone, PersonErased):
-                continue  # it was ended meanwhile
-        return len(found)
-
     async def complete(self, tx: Transaction, owner_id: OwnerId, upload_id: UUID) -> Upload:
         """Turn a session whose bytes have `arrived` into an asset; asked again, the same answer.
 
@@ -377,6 +362,13 @@ class Uploads:
             if upload.state is UploadState.ABORTED and await self._persons.is_erased(db, owner_id):
                 raise PersonErased()
         return upload
+
+
+async def end_erased(spine: Spine, tx: Transaction, asset_id: UUID) -> None:
+    """End the session whose asset is being erased before anybody has looked at it."""
+    upload = await store.lock_by_asset(tx, asset_id)
+    if upload is not None and upload.state is UploadState.VERIFYING:
+        await store.transition(tx, spine, upload, UploadState.ABORTED, UploadAborted(upload_id=upload.id), SYSTEM)
 
 
 def opened(upload: Upload) -> Upload:

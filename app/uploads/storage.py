@@ -6,6 +6,7 @@ Complete is not idempotent is good enough: an upload that is gone is looked for 
 """
 
 import asyncio
+import tempfile
 from datetime import datetime
 from typing import Final
 
@@ -152,15 +153,17 @@ class UploadStorage:
             raise ServiceUnavailable("the parts changed while they were put together")
 
     async def _make_part(self, upload: Upload, storage_id: str, seen: Seen, number: int) -> StoredPart:
+        """Make a part of blocks, by way of a file: one block at a time is in memory."""
         site = self._site(upload)
         wanted = part_range(number, upload.part_bytes, upload.bytes)
-        data = bytearray(wanted.bytes)
-        for first, size in sorted(seen.held.blocks.items()):
-            low, high = max(first, wanted.first), min(first + size, wanted.end)
-            if low < high:
-                block = await site.store.get(site.buckets.staging, block_key(upload, first))
-                data[low - wanted.first : high - wanted.first] = block[low - first : high - first]
-        return await site.store.put_part(site.buckets.originals, key_of(upload), storage_id, number, bytes(data))
+        with tempfile.TemporaryFile() as made:
+            for first, size in sorted(seen.held.blocks.items()):
+                low, high = max(first, wanted.first), min(first + size, wanted.end)
+                if low < high:
+                    block = await site.store.get(site.buckets.staging, block_key(upload, first))
+                    made.seek(low - wanted.first)
+                    await asyncio.to_thread(made.write, memoryview(block)[low - first : high - first])
+            return await site.store.put_part(site.buckets.originals, key_of(upload), storage_id, number, made)
 
     async def blocks(self, upload: Upload) -> dict[int, int]:
         """The appended blocks that the store holds: offset to size."""
@@ -174,7 +177,7 @@ class UploadStorage:
                 break
         return found
 
-    async def append(self, upload: Upload, offset: int, data: bytes) -> bool:
+    async def append(self, upload: Upload, offset: int, data: bytes | bytearray) -> bool:
         """Keep a block at `offset`, durably; False when somebody else kept one there first."""
         site = self._site(upload)
         try:

@@ -36,8 +36,10 @@ WHERE id = $1 AND state = 'open'
 """
 REOPEN: Final = "UPDATE uploads SET completing_at = NULL, assemble = false WHERE id = $1 AND state = 'open'"
 UNFINISHED: Final = """
-SELECT id, owner_id FROM uploads WHERE state = 'open' AND completing_at < $1 ORDER BY completing_at LIMIT $2
+SELECT id, owner_id FROM uploads WHERE state = 'open' AND region = $1 AND completing_at < $2
+ORDER BY completing_at LIMIT $3
 """
+VERIFYING: Final = "SELECT id, asset_id FROM uploads WHERE state = 'verifying' AND id > $1 ORDER BY id LIMIT $2"
 APPENDED: Final = "UPDATE uploads SET appended = true WHERE id = $1 AND state = 'open'"
 RATE: Final = "UPDATE uploads SET rate = $2 WHERE id = $1"
 RECEIVED: Final = "UPDATE uploads SET received_sha256 = $2, completing_at = now(), rate = $3 WHERE id = $1"
@@ -129,9 +131,14 @@ async def reopen(tx: Transaction, upload_id: UUID) -> None:
     await tx.execute(REOPEN, upload_id)
 
 
-async def unfinished(tx: Transaction, before: datetime, limit: int) -> list[tuple[UploadId, OwnerId]]:
-    """Open sessions that somebody began to put together before a time: (id, owner)."""
-    return [(r["id"], r["owner_id"]) for r in await tx.fetch(UNFINISHED, before, limit)]
+async def unfinished(tx: Transaction, region: str, before: datetime, limit: int) -> list[tuple[UploadId, OwnerId]]:
+    """A region's open sessions that somebody began to put together before a time: (id, owner)."""
+    return [(r["id"], r["owner_id"]) for r in await tx.fetch(UNFINISHED, region, before, limit)]
+
+
+async def verifying(tx: Transaction, after: UUID, limit: int) -> dict[UUID, UUID]:
+    """Sessions whose bytes are being looked at, by id, and their assets."""
+    return {r["id"]: r["asset_id"] for r in await tx.fetch(VERIFYING, after, limit)}
 
 
 async def mark_appended(tx: Transaction, upload_id: UUID) -> None:

@@ -15,16 +15,18 @@ import msgspec
 
 from app.assets.service import Assets
 from app.kernel.db import Database, Transaction
+from app.kernel.persons import PersonErased
 from app.kernel.spine import Spine
 from app.uploads import store
 from app.uploads.domain import UploadState, needs_bytes
+from app.uploads.errors import UploadExpiredGone, UploadIncomplete, UploadNotOpen, UploadStorageLost
 from app.uploads.planning import Assemble, ingest_of
-from app.uploads.service import Uploads
+from app.uploads.service import UNFINISHED_AFTER, Uploads, end_erased
 from app.uploads.storage import key_of
 from base import ids, telemetry
 from base.clock import Clock
 from base.errors import ServiceUnavailable
-from base.ids import MalformedId
+from base.ids import MalformedId, OwnerId, UploadId
 from base.objects import ObjectStore, Site, Sites, Stored
 
 log = telemetry.logger(__name__)
@@ -32,6 +34,7 @@ log = telemetry.logger(__name__)
 YOUNG: Final = timedelta(hours=1)
 PAGE: Final = 1000
 PAGES: Final = 50
+NO_ID: Final = UUID(int=0)
 
 Finish = Callable[[Transaction], Awaitable[None]]
 
@@ -76,13 +79,51 @@ class Sweeper:
         upload = await self._uploads.with_storage(upload)
         await self._uploads.storage.assemble(upload)
         async with self._db.transaction() as tx:
-            await self._spine.plan(tx, ingest_of(upload), cause=None)
+            current = await store.lock(tx, upload.id, upload.owner_id)
+            if current is not None and current.state is UploadState.VERIFYING:  # not erased meanwhile
+                await self._spine.plan(tx, ingest_of(upload), cause=None)
             await finish(tx)
         await self._uploads.storage.drop_blocks(upload)
+
+    async def reconcile(self, limit: int = 100) -> int:
+        """Finish what somebody began to complete and did not end (the process died, the answer never came).
+
+        Up to `limit` in every region; one that cannot be reached keeps its own till later. How many were looked at.
+        """
+        before, looked = self._clock.now() - UNFINISHED_AFTER, 0
+        for region in self._sites.names:
+            async with self._db.transaction(readonly=True) as tx:
+                found = await store.unfinished(tx, region, before, limit)
+            if found and await self._is_reachable(region):
+                for upload_id, owner_id in found:
+                    await self._finish(upload_id, owner_id)
+                looked += len(found)
+        return looked
+
+    async def _is_reachable(self, region: str) -> bool:
+        site = self._sites.at(region)
+        try:
+            await site.store.ping(site.buckets.originals)
+        except ServiceUnavailable as error:
+            log.warning("region_not_reconciled", region=region, detail=str(error))
+            return False
+        return True
+
+    async def _finish(self, upload_id: UploadId, owner_id: OwnerId) -> None:
+        try:
+            await self._uploads.finish(owner_id, upload_id)
+        except (UploadIncomplete, UploadStorageLost):
+            async with self._db.transaction() as tx:
+                await store.reopen(tx, upload_id)
+        except (UploadNotOpen, UploadExpiredGone, PersonErased):
+            return  # it was ended meanwhile
+        except ServiceUnavailable as error:
+            log.warning("upload_not_reconciled", upload=ids.encode("upload", upload_id), detail=str(error))
 
     async def sweep(self, young: timedelta = YOUNG) -> Swept:
         """Remove orphans older than `young` in every region; one that cannot be reached keeps its own till later."""
         before, swept = self._clock.now() - young, Swept()
+        await self._end_stranded()
         for region in self._sites.names:
             try:
                 found = await self._sweep_site(self._sites.at(region), before)
@@ -92,6 +133,19 @@ class Sweeper:
             swept = swept.with_(found)
         log.info("uploads_swept", multiparts=swept.multiparts, blocks=swept.blocks, objects=swept.objects)
         return swept
+
+    async def _end_stranded(self) -> None:
+        """End sessions that still wait for an asset that is dead; what they left is removed by the jobs it causes."""
+        after = NO_ID
+        while True:
+            async with self._db.transaction() as tx:
+                page = await store.verifying(tx, after, PAGE)
+                for asset_id in page.values():
+                    if not await self._assets.is_living(tx, asset_id):
+                        await end_erased(self._spine, tx, asset_id)
+            if len(page) < PAGE:
+                return
+            after = max(page)
 
     async def _sweep_site(self, site: Site, before: datetime) -> Swept:
         kept = site.buckets

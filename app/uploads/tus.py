@@ -94,7 +94,8 @@ class TusController(PublicController):
         call_of(request.scope).run_long()
         wanted = ids.decode("upload", upload_id)
         body = pieces(request.receive)
-        upload, at = await self.receiver.append(who.owner_id, wanted, offset, body, checksum)
+        length = _whole(request, "content-length") if "content-length" in request.headers else None
+        upload, at = await self.receiver.append(who.owner_id, wanted, offset, body, checksum, length)
         return Response(None, status_code=204, headers=_state(upload, at))
 
     @delete("/{upload_id:str}", status_code=204)

@@ -2,10 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final
 
-GRACE_S: Final = 10
+WINDOW_S: Final = 10
 MIN_RATE: Final = 1024
 SILENCE_S: Final = 20
 
@@ -15,17 +15,19 @@ class BodyCut(Exception):
 
 
 class BodySlow(Exception):
-    """The body stands still, or comes at less than `MIN_RATE` bytes a second."""
+    """The body stands still, or has come at less than `MIN_RATE` bytes a second of late."""
 
 
-async def pieces(receive: Any) -> AsyncGenerator[bytes, None]:
+async def pieces(receive: Any, now: Callable[[], float] = time.monotonic) -> AsyncGenerator[bytes, None]:
     """A request body from ASGI's `receive`; raises `BodyCut` and `BodySlow`.
 
-    A body may take as long as it keeps its pace, so the caller lifts the request's time limit.
+    A body may take as long as it keeps its pace, so the caller lifts the request's time limit. The pace is that of each
+    `WINDOW_S` seconds of waiting for it: what came before a window, and the time the caller takes, do not count.
     """
-    began, taken = time.monotonic(), 0
+    waited, taken = 0.0, 0
     more = True
     while more:
+        asked = now()
         try:
             async with asyncio.timeout(SILENCE_S):
                 message = await receive()
@@ -35,9 +37,10 @@ async def pieces(receive: Any) -> AsyncGenerator[bytes, None]:
             raise BodyCut()
         body = message.get("body", b"")
         more = message.get("more_body", False)
-        taken += len(body)
+        waited, taken = waited + now() - asked, taken + len(body)
         if body:
             yield body
-        elapsed = time.monotonic() - began
-        if more and elapsed > GRACE_S and taken < MIN_RATE * elapsed:
-            raise BodySlow()
+        if more and waited > WINDOW_S:
+            if taken < MIN_RATE * waited:
+                raise BodySlow()
+            waited, taken = 0.0, 0

@@ -128,6 +128,9 @@ class Ingestor:
                     yield done
         except Rejected as rejected:
             raise Refusal(rejected.reason.value, Refused(sha256=None, bytes=told.bytes)) from rejected
+        except ObjectAbsent:
+            await self._original(told)  # gone with it: the photo was erased while we worked
+            raise
         except OutOfMemory as failure:
             raise Refusal("needs-too-much-memory", Refused(sha256=None, bytes=told.bytes)) from failure
         except (DeadlineExceeded, ChildDied) as failure:

@@ -1,6 +1,7 @@
 """The fault proxy passes requests on with their signatures, and misbehaves as it is told."""
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 
 import httpx
@@ -45,7 +46,7 @@ async def test_requests_pass_with_their_signatures(store: ObjectStore, buckets: 
 async def test_a_second_complete_is_refused(store: ObjectStore, buckets: Buckets) -> None:
     key = "faults/multi"
     upload = await store.begin_multipart(buckets.staging, key, "image/jpeg", {"a": "b"})
-    part = await store.put_part(buckets.staging, key, upload, 1, DATA)
+    part = await store.put_part(buckets.staging, key, upload, 1, io.BytesIO(DATA))
     assert [(p.number, p.size) for p in await store.parts(buckets.staging, key, upload)] == [(1, len(DATA))]
     await store.end_multipart(buckets.staging, key, upload, [part])
     with pytest.raises(ObjectAbsent):

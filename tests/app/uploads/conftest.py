@@ -30,7 +30,7 @@ from app.kernel.jobs import JobRow
 from app.services import Services
 from app.settings import load
 from app.uploads.sweep import Sweeper, Swept
-from base import ids, ingest, keys
+from base import ingest, keys
 from base.jobs import Job, Outcome, Result, signed
 from base.objects import ObjectAbsent, ObjectStore, Site, Sites, Stored
 from devstack.s3_faults import S3Faults
@@ -38,10 +38,20 @@ from imagecore.jail import Jail
 from tasks.pixel.ingest import Ingestor
 from tasks.pixel.worker import PixelKind, Refusal, StepDone
 from tests.app.conftest import ApiProcess, register
+from tests.app.uploads import invariants, table
 from tests.conftest import EMPTY
 
-ENDED = {"completed", "rejected", "aborted", "expired"}
 SMALL = "subsampling-411.jpg"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if "or scorecard" not in config.option.markexpr:
+        return
+    stats = terminalreporter.stats
+    reports = [r for kind in ("passed", "failed", "error", "skipped", "") for r in stats.get(kind, [])]
+    terminalreporter.section("scorecard of uploads")
+    for line in table.lines(r for r in reports if isinstance(r, pytest.TestReport)):
+        terminalreporter.write_line(line)
 
 
 class OwnOnly:
@@ -124,6 +134,12 @@ class Phone:
         assert answer.status_code == 201, answer.text
         made: dict[str, Any] = answer.json()
         self.sources.setdefault(made["id"], data)
+        return made
+
+    async def begin(self, data: bytes, **changes: Any) -> dict[str, Any]:
+        """A session that will stay open."""
+        made = await self.create(data, **changes)
+        self.bench.unfinished.add(made["id"])
         return made
 
     async def parts(self, upload: str, *numbers: int, api: int = 0, digest: str | None = None) -> dict[str, Any]:
@@ -211,6 +227,8 @@ class Bench:
         self.pixels: dict[str, PixelKind] = {}
         self.use_usual()
         self.phones: list[Phone] = []
+        self.unfinished: set[str] = set()
+        """Sessions that the test leaves open, as it says itself."""
 
     @contextlib.asynccontextmanager
     async def beside(self, tree: Path, log: Path) -> AsyncIterator[int]:
@@ -319,57 +337,9 @@ class Bench:
 
     async def check(self) -> None:
         """The five invariants, for every owner of the row."""
-        self.faults.clear()
-        await self.work()
-        owners = [ids.decode("owner", phone.owner) for phone in self.phones]
-        async with self.services.db.transaction() as tx:
-            uploads = await tx.fetch("SELECT * FROM uploads WHERE owner_id = ANY($1)", owners)
-            assets = await tx.fetch(
-                "SELECT * FROM assets WHERE owner_id = ANY($1) AND state IN ('preview_ready', 'ready')", owners
-            )
-        by_id = {ids.encode("upload", row["id"]): row for row in uploads}
-        for phone in self.phones:
-            for upload, acknowledged in phone.acknowledged.items():
-                await self._nothing_lost(phone, upload, by_id[upload], acknowledged)
-        pairs = [(row["owner_id"], row["sha256"]) for row in assets]
-        assert len(pairs) == len(set(pairs)), "one asset an owner and hash"
-        await self._same_bytes(by_id, assets)
-        assert {row["state"] for row in uploads} <= ENDED | {"open"}, "every session ends in a named state"
-        await self._no_orphans(by_id, assets)
+        await invariants.hold(self)
         self.phones.clear()
-
-    async def _nothing_lost(self, phone: Phone, upload: str, row: Any, acknowledged: int) -> None:
-        if row["state"] == "open":
-            assert (await phone.read(upload))["arrivedBytes"] >= acknowledged, "acknowledged bytes are there"
-
-    async def _same_bytes(self, by_id: dict[str, Any], assets: list[Any]) -> None:
-        sources = {by_id[u]["asset_id"]: data for phone in self.phones for u, data in phone.sources.items()}
-        for asset in assets:
-            if asset["id"] in sources:
-                digest = hashlib.sha256(sources[asset["id"]]).hexdigest()
-                key = keys.original(ids.encode("asset", asset["id"]))
-                assert asset["sha256"] == digest, "the asset's hash is the source's"
-                assert await self.services.store.digest(self.buckets.originals, key) == digest
-
-    async def _no_orphans(self, by_id: dict[str, Any], assets: list[Any]) -> None:
-        """After a sweep and the end of open sessions, storage holds the living originals and nothing else."""
-        async with self.services.db.transaction() as tx:
-            await tx.execute(
-                "UPDATE uploads SET expires_at = now() - interval '30 days' WHERE id = ANY($1) AND state = 'open'",
-                [row["id"] for row in by_id.values()],
-            )
-            await self.services.uploads.expire_overdue(tx)
-        await self.work()
-        names = {ids.encode("asset", row["asset_id"]) for row in by_id.values()}
-        await self.sweep(names | set(by_id))
-        living = {ids.encode("asset", row["id"]) for row in assets}
-        store = self.services.store
-        for name in names:
-            assert await store.multiparts(self.buckets.originals, name) == [], "no multipart upload is left"
-            found = await store.list_keys(self.buckets.originals, name)
-            assert found == ([keys.original(name)] if name in living else []), "no object is left over"
-        for upload in by_id:
-            assert await store.list_keys(self.buckets.staging, upload) == [], "no block is left"
+        self.unfinished.clear()
 
     async def sweep(self, mine: set[str]) -> Swept:
         return await sweeper_of(self.services, mine).sweep(ANY_AGE)
@@ -417,6 +387,7 @@ async def bench(session_bench: Bench, database_url: str) -> Bench:
     await admin.close()
     session_bench.faults.clear()
     session_bench.phones.clear()
+    session_bench.unfinished.clear()
     session_bench.use_usual()
     for api in session_bench.apis:
         if api.process.poll() is not None:

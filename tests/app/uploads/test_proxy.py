@@ -14,7 +14,7 @@ import pytest
 
 from tests.app.uploads.conftest import Bench, Make, Phone
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.interop, pytest.mark.scorecard, pytest.mark.timeout(600)]
 
 MB = 1000 * 1000
 TUS = {"Tus-Resumable": "1.0.0"}

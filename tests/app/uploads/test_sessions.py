@@ -7,14 +7,16 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import msgspec
 import pytest
 
 from app.kernel.db import Database
 from app.services import Services
 from app.uploads.planning import Clean
-from app.uploads.sweep import Swept
+from app.uploads.service import Uploads
+from app.uploads.sweep import Sweeper, Swept
 from base import ids, keys
-from base.objects import Buckets, ObjectStore
+from base.objects import Buckets, ObjectStore, ObjectStoreSettings, Site, Sites, SiteSettings
 from tests.app.conftest import Guest
 from tests.app.uploads.conftest import ANY_AGE, sweeper_of
 from tests.app.uploads.test_routes import BYTES, DIGEST, answer_ingest, complete, create, send, sent, validated
@@ -129,15 +131,44 @@ class TestReconcile:
         async with db.transaction() as tx:
             owner = await tx.value("SELECT owner_id FROM uploads")
         await services.uploads.arrived(owner, ids.decode("upload", upload["id"]))
-        assert await services.uploads.reconcile() == 0  # it may still be running
+        assert await services.sweeper.reconcile() == 0  # it may still be running
         async with db.transaction() as tx:
             await tx.execute("UPDATE uploads SET completing_at = now() - interval '5 minutes'")
-        assert await services.uploads.reconcile() == 1
+        assert await services.sweeper.reconcile() == 1
         async with db.transaction() as tx:
             assert await tx.value("SELECT state FROM uploads") == "verifying"
             assert await tx.value("SELECT count(*) FROM jobs WHERE kind = 'asset.ingest'") == 1
         assert (await complete(client, auth, upload["id"])).status_code == 202
-        assert await services.uploads.reconcile() == 0
+        assert await services.sweeper.reconcile() == 0
+
+    async def test_a_region_that_is_away_keeps_nobody_else_waiting(
+        self, client: httpx.AsyncClient, guest: Guest, services: Services, db: Database
+    ) -> None:
+        """Its sessions are older and more than one run takes; those of home are finished, its own when it is back."""
+        auth, told = (await guest())["auth"], []
+        for _ in range(3):
+            told.append(await create(client, auth))
+            await send(client, auth, told[-1]["id"])
+        home = ids.decode("upload", told[-1]["id"])
+        async with db.transaction() as tx:
+            await tx.execute("UPDATE uploads SET completing_at = now() - interval '5 minutes'")
+            await tx.execute(
+                "UPDATE uploads SET region = 'west', completing_at = now() - interval '1 day' WHERE id <> $1", home
+            )
+        here, settings = Site(services.store, services.settings.buckets), services.settings.store
+        away = msgspec.structs.replace(settings, endpoint="http://127.0.0.1:1", connect_timeout_s=1)
+
+        async def states(west: ObjectStoreSettings) -> list[str]:
+            others = {"west": SiteSettings(store=west, buckets=services.settings.buckets)}
+            sites = Sites("home", here, others)
+            uploads = Uploads(db, services.spine, sites, services.assets, services.clock, services.settings.policy)
+            worker = Sweeper(db, services.spine, sites, services.assets, uploads, services.clock)
+            await worker.reconcile(limit=2)
+            async with db.reading() as reading:
+                return [r["state"] for r in await reading.fetch("SELECT state FROM uploads ORDER BY region, id")]
+
+        assert await states(away) == ["verifying", "open", "open"]
+        assert await states(settings) == ["verifying"] * 3
 
 
 class TestSweep:

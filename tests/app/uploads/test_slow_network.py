@@ -22,7 +22,7 @@ import pytest
 from tests.app.uploads.conftest import Bench, Make, Relay
 from tests.app.uploads.test_clients import arrived
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.interop, pytest.mark.scorecard, pytest.mark.timeout(900)]
 
 SCRIPT = Path(__file__).with_name("slow_phone.py")
 RATE, LOSS, SIZE = "384kbit", 5, 4_000_000
