@@ -32,6 +32,10 @@ LOW_PPI: Final = 200
 # reads as a corrupt file.
 BASE_MEMORY: Final = 320 << 20
 
+# What masters and previews count in, by libvips' names. A TIFF may hold floats, signed numbers, CIELAB and more.
+_COUNTED: Final = frozenset({"b-w", "grey16", "srgb", "rgb16", "cmyk"})
+_SAMPLES: Final = frozenset({"uchar", "ushort"})
+
 _TRANSFERS: Final = {16: "pq", 18: "hlg"}  # ITU-T H.273 table 3
 _MAKERS: Final = {
     "jpeg": containers.jpeg,
@@ -212,8 +216,10 @@ class Survey:
     def _native_colour(self, image: vips.Image, kind: str) -> None:
         space = str(colour.space_of(image))
         extra = image.bands - icc.BANDS[colour.space_of(image)]
-        if extra > 1:
-            raise Rejected(Reason.UNSUPPORTED_CODING, f"{image.bands} bands")
+        if extra > (space != icc.Space.CMYK):
+            raise Rejected(Reason.UNSUPPORTED_CODING, f"{image.bands} bands of {image.interpretation}")
+        if image.interpretation not in _COUNTED or image.format not in _SAMPLES:
+            raise Rejected(Reason.UNSUPPORTED_CODING, f"{image.interpretation} as {image.format}")
         self.known["alpha"] = extra == 1
         depth = vips.number(image, "bits-per-sample") if kind == "tiff" else None
         self.known["bits"] = depth or (16 if image.format == "ushort" else 8)

@@ -238,7 +238,7 @@ def _cut(image: Image, recipe: MasterRecipe) -> Image:
 
 
 def _working(image: Image, recipe: MasterRecipe) -> Image:
-    """Into the space and depth to work in: the picture's own; CMYK and odd formats in Adobe RGB at 16 bit."""
+    """Into the space and depth to work in: the picture's own; CMYK in Adobe RGB at 16 bit."""
     if colour.space_of(image) is Space.CMYK:
         return colour.convert(image, colour.named("adobe-rgb"), wide=True)
     return colour.at_depth(image, wide=recipe.wide or image.format == "ushort")

@@ -18,6 +18,7 @@ from imagecore.facts import Facts, Note, Origin, Report, Verdict, canonical, par
 from imagecore.jail import Jail, Limits
 from loadtests.bench import hostile
 from loadtests.bench.hostile import gif, picture, png, png_chunk, tiff
+from tests.imagecore import kinds
 from tests.manifest import RED, ROWS, expected, turned, verdict
 
 FACTS = (
@@ -91,6 +92,12 @@ class TestHostile:
     )  # fmt: skip
     def test_refused(self, pixel_jail: Jail, name: str, raw: bytes, reason: str) -> None:
         assert refused(pixel_jail, raw) == reason
+
+    @pytest.mark.parametrize("kind", kinds.REFUSED)
+    def test_numbers_that_a_print_would_read_otherwise(self, pixel_jail: Jail, kind: str) -> None:
+        report = ask(pixel_jail, kinds.tiff(kind))
+        assert (report.verdict, report.reason) == (Verdict.REJECT, "unsupported-coding")
+        assert (report.facts.width, report.facts.height) == (300, 200)
 
     def test_bombs_lies_cuts_and_disguises(self, pixel_jail: Jail) -> None:
         found = {each.name: ask(pixel_jail, each.raw, each.extension).reason for each in hostile.files()}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from imagecore import classes, colour, masters, verify, vips
+from imagecore import classes, colour, masters, render, verify, vips
 from imagecore.classes import ClassName
 from imagecore.colour import Profile
 from imagecore.errors import OutOfBounds, PixelFailure
@@ -21,6 +21,7 @@ from imagecore.jail import Jail
 from imagecore.load import load
 from imagecore.masters import Master
 from imagecore.verify import Verdict
+from tests.imagecore import kinds
 
 GOLDEN = Path(__file__).with_name("masters.golden.json")
 SMALL = {
@@ -209,6 +210,14 @@ class TestColour:
         data = np.full((64, 64, 3), value, np.uint8)
         image = vips.from_pixels(data.data, 64, 64, 3, wide=False, owner=data).copy(interpretation="srgb")
         return bytes(vips.with_profile(image, colour.named(profile).data).pngsave_buffer(keep="icc"))
+
+    @pytest.mark.parametrize("kind", kinds.PRINTED)
+    def test_a_print_is_what_its_preview_shows(self, kind: str) -> None:
+        """Whatever numbers an accepted TIFF holds."""
+        raw = kinds.tiff(kind)
+        _, ancestor = render.ancestor(raw)
+        means = [colour.to_lab(load(data)).numpy().mean(axis=(0, 1)) for data in (ancestor, make(raw).data)]
+        assert np.abs(means[0] - means[1]).max() < 2
 
     @pytest.mark.parametrize("class_", ["standard", "poster", "square"])
     def test_srgb_numbers_stay(self, class_: str) -> None:
