@@ -364,16 +364,18 @@ def _resized(stored: vips.Image, facts: Facts, width: int, height: int) -> vips.
     if not plain:
         is_p3 = facts.profile is not None and facts.profile.origin is Origin.CICP and not facts.profile.is_srgb
         options |= {"input_profile": "p3" if is_p3 else "srgb", "output_profile": "srgb", "intent": "relative"}
+    if facts.profile is not None and facts.profile.origin is Origin.BROKEN:
+        image = vips.without_profile(stored)  # what we call broken, Little CMS may still open
     with vips.failures():
         if facts.colour_space == "cmyk":
-            image = colour.convert(vips.bare(stored.autorot()), colour.named("srgb"))
+            image = colour.convert(vips.bare(image.autorot()), colour.named("srgb"))
         small = image.thumbnail_image(width, **options)
     return vips.with_profile(small, vips.built_in_profile("srgb")) if plain else small
 
 
 def _is_plain(facts: Facts) -> bool:
     """Whether the numbers are sRGB's by assumption: converting them would cost a fifth and change none of them."""
-    assumed = facts.profile is not None and facts.profile.origin is Origin.ASSUMED
+    assumed = facts.profile is not None and facts.profile.origin in (Origin.ASSUMED, Origin.BROKEN)
     return assumed and facts.colour_space == "rgb" and facts.bits == 8
 
 
