@@ -16,7 +16,7 @@ from imagecore import colour, containers, exif, geometry, heif, icc, vips
 from imagecore.errors import ImageError, PixelFailure, Reason, Rejected
 from imagecore.facts import Facts, Note, Origin, Profile, Report, Verdict, belies, encode_report
 from imagecore.jail_wire import Output
-from imagecore.load import cicp_profile, load
+from imagecore.load import cicp_profile, is_unknown, load, transfer_of
 
 MAX_BYTES: Final = 200 << 20
 MAX_SIDE: Final = 32_768
@@ -36,7 +36,6 @@ BASE_MEMORY: Final = 320 << 20
 _COUNTED: Final = frozenset({"b-w", "grey16", "srgb", "rgb16", "cmyk"})
 _SAMPLES: Final = frozenset({"uchar", "ushort"})
 
-_TRANSFERS: Final = {16: "pq", 18: "hlg"}  # ITU-T H.273 table 3
 _MAKERS: Final = {
     "jpeg": containers.jpeg,
     "png": containers.png,
@@ -205,7 +204,7 @@ class Survey:
             has_gps=told.has_gps or b"GPSLatitude" in (vips.blob(image, "xmp-data") or b""),
             camera=told.camera,
             taken_at=told.taken_at,
-            transfer=_transfer(self.known.get("nclx")),
+            transfer=transfer_of(self.known.get("nclx")),
         )
         if kind != "png":
             self.known["pages"] = max(self.known.get("pages", 1), vips.number(image, "n-pages") or 1)
@@ -238,7 +237,7 @@ class Survey:
             alpha=header.bands in (2, 4),
             colour_space=str(space) + ("+alpha" if header.bands in (2, 4) else ""),
             nclx=header.cicp,
-            transfer=_transfer(header.cicp),
+            transfer=transfer_of(header.cicp),
             gain_map=header.gain_map,
             depth_map=header.depth_map,
             orientation=told.orientation,
@@ -250,8 +249,8 @@ class Survey:
         self._profile(header.profile, space)
 
     def _profile(self, blob: bytes | None, space: icc.Space) -> None:
-        reading = colour.judge(blob, space)
-        named = cicp_profile(self.known.get("nclx")) if not blob else None
+        reading, cicp = colour.judge(blob, space), self.known.get("nclx")
+        named = cicp_profile(cicp) if not blob else None
         if named is not None:
             self.known["profile"] = Profile(
                 origin=Origin.CICP, sha256=hashlib.sha256(named).hexdigest(), is_srgb=is_srgb(named)
@@ -264,13 +263,11 @@ class Survey:
         elif reading.origin is colour.Origin.BROKEN:
             found = Profile(origin=Origin.BROKEN, fault=reading.fault)
             self.known["icc"] = "unreadable"
+        elif cicp and is_unknown(cicp):
+            found = Profile(origin=Origin.ASSUMED, is_srgb=False, fault=f"no profile for CICP {cicp[0]}-{cicp[1]}")
         else:
             found = Profile(origin=Origin.ASSUMED, is_srgb=space is not icc.Space.CMYK)
         self.known["profile"] = found
-
-
-def _transfer(cicp: tuple[int, int, int] | None) -> str:
-    return _TRANSFERS.get(cicp[1], "sdr") if cicp else "sdr"
 
 
 @functools.lru_cache(maxsize=64)
@@ -385,13 +382,13 @@ def _is_plain(facts: Facts) -> bool:
 def notes_on(facts: Facts, decoded: Decoded, tail: bytes, extension: str | None) -> tuple[Note, ...]:
     """What is done with the file, and what should be known of it, in a fixed order."""
     profile = facts.profile or Profile(origin=Origin.ASSUMED)
-    jpeg = facts.format == "jpeg"
+    read, jpeg = profile.origin in (Origin.EMBEDDED, Origin.CICP), facts.format == "jpeg"
     extra = jpeg and (facts.gain_map or facts.depth_map)
     holds = {
         Note.APPLY_ORIENTATION: facts.orientation_source == "exif" and facts.orientation not in (None, 1),
-        Note.CONVERT_COLOUR: not profile.is_srgb and facts.colour_space != "cmyk",
+        Note.CONVERT_COLOUR: read and not profile.is_srgb and facts.colour_space != "cmyk",
         Note.CONVERT_CMYK: facts.colour_space == "cmyk",
-        Note.ASSUME_SRGB: profile.origin is Origin.BROKEN,
+        Note.ASSUME_SRGB: profile.fault is not None and facts.transfer == "sdr",
         Note.BASE_IMAGE: extra,
         Note.PRIMARY_IMAGE: facts.images > 1,
         Note.FIRST_IMAGE: jpeg and facts.mpf and not extra,

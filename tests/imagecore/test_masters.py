@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from imagecore import classes, colour, masters, render, verify, vips
 from imagecore.classes import ClassName
 from imagecore.colour import Profile
-from imagecore.errors import OutOfBounds, PixelFailure
+from imagecore.errors import OutOfBounds, Reason, Rejected
 from imagecore.geometry import Box as Part
 from imagecore.icc import Intent, Rendering, Space
 from imagecore.jail import Jail
@@ -250,8 +250,9 @@ class TestColour:
 
     def test_hdr_is_refused_not_printed_dull(self, photos: Path) -> None:
         recipe = masters.plan(classes.named("standard"), (3681, 5594), SMALL["standard"])
-        with pytest.raises(PixelFailure, match="tone mapping"):
+        with pytest.raises(Rejected, match="pq needs tone mapping") as refused:
             masters.make((photos / "avif-10bit-hdr-p3-20mp.avif").read_bytes(), recipe, colour.named("srgb"))
+        assert refused.value.reason is Reason.HDR_NOT_PRINTABLE
 
     def test_another_profile_than_pinned(self) -> None:
         recipe = masters.plan(classes.named("standard"), (300, 200), SMALL["standard"])
