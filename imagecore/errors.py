@@ -17,6 +17,7 @@ class Reason(StrEnum):
     TOO_MANY_PIXELS = "too-many-pixels"
     TOO_MANY_FRAMES = "too-many-frames"
     TOO_SMALL = "too-small"
+    HDR_NOT_PRINTABLE = "hdr-not-printable"
 
 
 class ImageError(Exception):

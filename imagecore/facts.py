@@ -54,7 +54,10 @@ class Origin(StrEnum):
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """How colour numbers are read. `is_srgb` is measured, not taken from the name; `fault` says why it is broken."""
+    """How colour numbers are read. `is_srgb` is measured, not taken from the name.
+
+    `fault` says why the embedded one is broken, or which colours were named that we have no profile for.
+    """
 
     origin: Origin
     sha256: str | None = None
@@ -101,6 +104,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     trailing_bytes: int = 0
     aspect: str | None = None
     ppi_at_4x6_inches: int | None = None
+
+    @property
+    def is_hdr(self) -> bool:
+        """Whether its numbers mean more light than paper gives back; nothing tone-maps them yet."""
+        return self.transfer != "sdr"
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

@@ -45,6 +45,7 @@ BANDS: Final = {Space.GRAY: 1, Space.RGB: 3, Space.CMYK: 4}
 _SPACES: Final = {b"GRAY": Space.GRAY, b"RGB ": Space.RGB, b"CMYK": Space.CMYK}
 _CLASSES: Final = frozenset({b"scnr", b"mntr", b"prtr", b"spac"})
 _CURVES: Final = frozenset({b"curv", b"para"})
+_PARAMETERS: Final = {0: 1, 1: 3, 2: 4, 3: 5, 4: 7}  # numbers of each kind of `para` curve
 _TABLES: Final = frozenset({b"mft1", b"mft2", b"mAB "})
 _MATRIX: Final = (b"rXYZ", b"gXYZ", b"bXYZ", b"rTRC", b"gTRC", b"bTRC")
 
@@ -111,7 +112,10 @@ def _check_transform(space: Space, tags: dict[bytes, bytes]) -> None:
 def _curve_is_whole(tag: bytes) -> bool:
     if tag[:4] not in _CURVES or len(tag) < 12:
         return False
-    return tag[:4] == b"para" or 12 + 2 * int(struct.unpack_from(">I", tag, 8)[0]) <= len(tag)
+    if tag[:4] == b"para":
+        numbers = _PARAMETERS.get(struct.unpack_from(">H", tag, 8)[0])
+        return numbers is not None and 12 + 4 * numbers <= len(tag)
+    return 12 + 2 * int(struct.unpack_from(">I", tag, 8)[0]) <= len(tag)
 
 
 def _name(tag: bytes) -> str:

@@ -16,7 +16,7 @@ from imagecore import colour, containers, exif, geometry, heif, icc, vips
 from imagecore.errors import ImageError, PixelFailure, Reason, Rejected
 from imagecore.facts import Facts, Note, Origin, Profile, Report, Verdict, belies, encode_report
 from imagecore.jail_wire import Output
-from imagecore.load import cicp_profile, load
+from imagecore.load import cicp_profile, is_unknown, load, transfer_of
 
 MAX_BYTES: Final = 200 << 20
 MAX_SIDE: Final = 32_768
@@ -32,7 +32,10 @@ LOW_PPI: Final = 200
 # reads as a corrupt file.
 BASE_MEMORY: Final = 320 << 20
 
-_TRANSFERS: Final = {16: "pq", 18: "hlg"}  # ITU-T H.273 table 3
+# What masters and previews count in, by libvips' names. A TIFF may hold floats, signed numbers, CIELAB and more.
+_COUNTED: Final = frozenset({"b-w", "grey16", "srgb", "rgb16", "cmyk"})
+_SAMPLES: Final = frozenset({"uchar", "ushort"})
+
 _MAKERS: Final = {
     "jpeg": containers.jpeg,
     "png": containers.png,
@@ -201,7 +204,7 @@ class Survey:
             has_gps=told.has_gps or b"GPSLatitude" in (vips.blob(image, "xmp-data") or b""),
             camera=told.camera,
             taken_at=told.taken_at,
-            transfer=_transfer(self.known.get("nclx")),
+            transfer=transfer_of(self.known.get("nclx")),
         )
         if kind != "png":
             self.known["pages"] = max(self.known.get("pages", 1), vips.number(image, "n-pages") or 1)
@@ -212,8 +215,10 @@ class Survey:
     def _native_colour(self, image: vips.Image, kind: str) -> None:
         space = str(colour.space_of(image))
         extra = image.bands - icc.BANDS[colour.space_of(image)]
-        if extra > 1:
-            raise Rejected(Reason.UNSUPPORTED_CODING, f"{image.bands} bands")
+        if extra > (space != icc.Space.CMYK):
+            raise Rejected(Reason.UNSUPPORTED_CODING, f"{image.bands} bands of {image.interpretation}")
+        if image.interpretation not in _COUNTED or image.format not in _SAMPLES:
+            raise Rejected(Reason.UNSUPPORTED_CODING, f"{image.interpretation} as {image.format}")
         self.known["alpha"] = extra == 1
         depth = vips.number(image, "bits-per-sample") if kind == "tiff" else None
         self.known["bits"] = depth or (16 if image.format == "ushort" else 8)
@@ -232,7 +237,7 @@ class Survey:
             alpha=header.bands in (2, 4),
             colour_space=str(space) + ("+alpha" if header.bands in (2, 4) else ""),
             nclx=header.cicp,
-            transfer=_transfer(header.cicp),
+            transfer=transfer_of(header.cicp),
             gain_map=header.gain_map,
             depth_map=header.depth_map,
             orientation=told.orientation,
@@ -244,8 +249,8 @@ class Survey:
         self._profile(header.profile, space)
 
     def _profile(self, blob: bytes | None, space: icc.Space) -> None:
-        reading = colour.judge(blob, space)
-        named = cicp_profile(self.known.get("nclx")) if not blob else None
+        reading, cicp = colour.judge(blob, space), self.known.get("nclx")
+        named = cicp_profile(cicp) if not blob else None
         if named is not None:
             self.known["profile"] = Profile(
                 origin=Origin.CICP, sha256=hashlib.sha256(named).hexdigest(), is_srgb=is_srgb(named)
@@ -258,13 +263,11 @@ class Survey:
         elif reading.origin is colour.Origin.BROKEN:
             found = Profile(origin=Origin.BROKEN, fault=reading.fault)
             self.known["icc"] = "unreadable"
+        elif cicp and is_unknown(cicp):
+            found = Profile(origin=Origin.ASSUMED, is_srgb=False, fault=f"no profile for CICP {cicp[0]}-{cicp[1]}")
         else:
             found = Profile(origin=Origin.ASSUMED, is_srgb=space is not icc.Space.CMYK)
         self.known["profile"] = found
-
-
-def _transfer(cicp: tuple[int, int, int] | None) -> str:
-    return _TRANSFERS.get(cicp[1], "sdr") if cicp else "sdr"
 
 
 @functools.lru_cache(maxsize=64)
@@ -358,16 +361,18 @@ def _resized(stored: vips.Image, facts: Facts, width: int, height: int) -> vips.
     if not plain:
         is_p3 = facts.profile is not None and facts.profile.origin is Origin.CICP and not facts.profile.is_srgb
         options |= {"input_profile": "p3" if is_p3 else "srgb", "output_profile": "srgb", "intent": "relative"}
+    if facts.profile is not None and facts.profile.origin is Origin.BROKEN:
+        image = vips.without_profile(stored)  # what we call broken, Little CMS may still open
     with vips.failures():
         if facts.colour_space == "cmyk":
-            image = colour.convert(vips.bare(stored.autorot()), colour.named("srgb"))
+            image = colour.convert(vips.bare(image.autorot()), colour.named("srgb"))
         small = image.thumbnail_image(width, **options)
     return vips.with_profile(small, vips.built_in_profile("srgb")) if plain else small
 
 
 def _is_plain(facts: Facts) -> bool:
     """Whether the numbers are sRGB's by assumption: converting them would cost a fifth and change none of them."""
-    assumed = facts.profile is not None and facts.profile.origin is Origin.ASSUMED
+    assumed = facts.profile is not None and facts.profile.origin in (Origin.ASSUMED, Origin.BROKEN)
     return assumed and facts.colour_space == "rgb" and facts.bits == 8
 
 
@@ -377,13 +382,13 @@ def _is_plain(facts: Facts) -> bool:
 def notes_on(facts: Facts, decoded: Decoded, tail: bytes, extension: str | None) -> tuple[Note, ...]:
     """What is done with the file, and what should be known of it, in a fixed order."""
     profile = facts.profile or Profile(origin=Origin.ASSUMED)
-    jpeg = facts.format == "jpeg"
+    read, jpeg = profile.origin in (Origin.EMBEDDED, Origin.CICP), facts.format == "jpeg"
     extra = jpeg and (facts.gain_map or facts.depth_map)
     holds = {
         Note.APPLY_ORIENTATION: facts.orientation_source == "exif" and facts.orientation not in (None, 1),
-        Note.CONVERT_COLOUR: not profile.is_srgb and facts.colour_space != "cmyk",
+        Note.CONVERT_COLOUR: read and not profile.is_srgb and facts.colour_space != "cmyk",
         Note.CONVERT_CMYK: facts.colour_space == "cmyk",
-        Note.ASSUME_SRGB: profile.origin is Origin.BROKEN,
+        Note.ASSUME_SRGB: profile.fault is not None and facts.transfer == "sdr",
         Note.BASE_IMAGE: extra,
         Note.PRIMARY_IMAGE: facts.images > 1,
         Note.FIRST_IMAGE: jpeg and facts.mpf and not extra,

@@ -6,12 +6,35 @@ from imagecore import containers, heif, vips
 
 # CICP (ITU-T H.273) primaries and transfer that libvips' built-in profiles describe exactly.
 _CICP_PROFILES: Final = {(12, 13): "p3", (1, 13): "srgb"}
+_HDR: Final = {16: "pq", 18: "hlg"}
+# BT.709's primaries, or none named, on its own curve or sRGB's, or none named: shown as sRGB everywhere.
+_AS_SRGB: Final = (frozenset({1, 2}), frozenset({1, 2, 6, 13, 14, 15}))
 
 
 def cicp_profile(cicp: tuple[int, int, int] | None) -> bytes | None:
-    """The ICC profile that says the same as these CICP code points, or None where we have none (PQ, HLG, BT.2020)."""
+    """The ICC profile that says the same as these CICP code points, or None where we have none."""
     name = _CICP_PROFILES.get(cicp[:2]) if cicp else None
     return vips.built_in_profile(name) if name else None
+
+
+def cicp_of(raw: bytes) -> tuple[int, int, int] | None:
+    """The CICP code points (primaries, transfer, matrix) that a HEIC, AVIF or PNG names."""
+    kind = containers.sniff(raw)
+    if kind in ("heic", "avif"):
+        return heif.read(raw).cicp
+    return containers.png(raw).cicp if kind == "png" else None
+
+
+def transfer_of(cicp: tuple[int, int, int] | None) -> str:
+    """`pq` or `hlg`, whose numbers mean light that no print gives back before it is tone-mapped; else `sdr`."""
+    return _HDR.get(cicp[1], "sdr") if cicp else "sdr"
+
+
+def is_unknown(cicp: tuple[int, int, int]) -> bool:
+    """Whether these code points name colours that we have no profile for and that are not sRGB's (BT.2020, BT.601)."""
+    if cicp[:2] in _CICP_PROFILES:
+        return False
+    return any(code not in known for code, known in zip(cicp, _AS_SRGB, strict=False))
 
 
 def load(raw: bytes, *, fail_on: str = "truncated") -> vips.Image:
@@ -23,12 +46,11 @@ def load(raw: bytes, *, fail_on: str = "truncated") -> vips.Image:
     """
     kind = containers.sniff(raw)
     if kind == "heic":
-        image, cicp = heif.decode(raw), heif.read(raw).cicp
+        image = heif.decode(raw)
     else:
         with vips.failures():
             image = vips.open_buffer(raw, fail_on=fail_on).autorot()
-        cicp = heif.read(raw).cicp if kind == "avif" else containers.png(raw).cicp if kind == "png" else None
     if vips.blob(image, "icc-profile-data") is None:
-        named = cicp_profile(cicp)
+        named = cicp_profile(cicp_of(raw))
         image = vips.with_profile(image, named) if named else image
     return vips.bare(image)

@@ -15,14 +15,14 @@ from typing import Final, cast
 
 import msgspec
 
-from imagecore import colour, containers, engine, geometry, heif, proof, sheets, vips
+from imagecore import colour, engine, geometry, proof, sheets, vips
 from imagecore.classes import ClassName, Format, OutputClass, Sharpening
 from imagecore.colour import Profile
-from imagecore.errors import OutOfBounds, PixelFailure
+from imagecore.errors import OutOfBounds, PixelFailure, Reason, Rejected
 from imagecore.geometry import Box as Part
 from imagecore.icc import Rendering, Space
 from imagecore.jail_wire import Limits, Output
-from imagecore.load import load
+from imagecore.load import cicp_of, load, transfer_of
 from imagecore.vips import Image
 
 REVISION: Final = 1
@@ -207,12 +207,10 @@ def make(raw: bytes, recipe: MasterRecipe, target: Profile) -> Master:
 
 
 def _refuse_hdr(raw: bytes) -> None:
-    """PQ and HLG (ITU-T H.273 transfer 16 and 18) read as if they were SDR would print dull and dark."""
-    kind = containers.sniff(raw)
-    header = heif.read(raw) if kind in {"heic", "avif"} else containers.png(raw) if kind == "png" else None
-    cicp = header.cicp if header else None
-    if cicp is not None and cicp[1] in {16, 18}:
-        raise PixelFailure("an HDR original needs tone mapping, which masters do not have")
+    """PQ and HLG read as if they were SDR would print dull and dark."""
+    transfer = transfer_of(cicp_of(raw))
+    if transfer != "sdr":
+        raise Rejected(Reason.HDR_NOT_PRINTABLE, f"{transfer} needs tone mapping, which masters do not have")
 
 
 def _rendering(original: Image, recipe: MasterRecipe, target: Profile) -> Rendering:
@@ -238,7 +236,7 @@ def _cut(image: Image, recipe: MasterRecipe) -> Image:
 
 
 def _working(image: Image, recipe: MasterRecipe) -> Image:
-    """Into the space and depth to work in: the picture's own; CMYK and odd formats in Adobe RGB at 16 bit."""
+    """Into the space and depth to work in: the picture's own; CMYK in Adobe RGB at 16 bit."""
     if colour.space_of(image) is Space.CMYK:
         return colour.convert(image, colour.named("adobe-rgb"), wide=True)
     return colour.at_depth(image, wide=recipe.wide or image.format == "ushort")

@@ -29,6 +29,7 @@ class Level(StrEnum):
 class Code(StrEnum):
     """What was found; an interface."""
 
+    HDR_NOT_PRINTABLE = "hdr-not-printable"
     LOW_RESOLUTION = "low-resolution"
     BLURRED = "blurred"
     TOO_DARK = "too-dark"
@@ -99,14 +100,18 @@ EXTREME: Final = 250
 """Longer side in hundredths of the shorter: beyond, every usual print loses a third or has wide borders."""
 
 
-def check(width: int, height: int, analysis: Analysis, wanted: Print) -> Readiness:
-    """The readiness of an upright photo of these sides for a print; raises `OutOfBounds`."""
+def check(width: int, height: int, analysis: Analysis, wanted: Print, *, hdr: bool) -> Readiness:
+    """The readiness of an upright photo of these sides for a print; raises `OutOfBounds`.
+
+    `hdr`: its numbers are PQ or HLG, which masters refuse.
+    """
     geometry.check_box(wanted.part, width, height)
     bleed = 0 if wanted.whole else wanted.class_.bleed_um
     sheet = (wanted.trim_width_um + 2 * bleed, wanted.trim_height_um + 2 * bleed)
     ppi = _whole_ppi(wanted) if wanted.whole else geometry.effective_ppi(wanted.part, *sheet)
     lost = crops.lost(wanted.part, width, height)
     findings = [
+        *([Finding(Code.HDR_NOT_PRINTABLE, Level.REJECT, 0, 0)] if hdr else ()),
         *_resolution(ppi, wanted.class_),
         *_quality(analysis.quality, ppi, wanted.class_),
         *_shape(width, height, lost),
@@ -142,7 +147,9 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
         return max((f.level for f in self.readiness.findings), key=_WORST.index, default=None)
 
 
-def judge(width: int, height: int, analysis: Analysis, class_: OutputClass, trim_um: tuple[int, int]) -> Judged:
+def judge(
+    width: int, height: int, analysis: Analysis, class_: OutputClass, trim_um: tuple[int, int], *, hdr: bool
+) -> Judged:
     """An upright photo of these sides held against a print of these sides (micrometres); raises `OutOfBounds`."""
     across, down = trim_um
     if (width > height) != (across > down):
@@ -151,15 +158,16 @@ def judge(width: int, height: int, analysis: Analysis, class_: OutputClass, trim
     inset = inset_of(class_, across, down)
     part = crops.suggest(width, height, sheet, analysis.faces or (), analysis.text or (), inset).part
     wanted = Print(class_=class_, trim_width_um=across, trim_height_um=down, part=part)
-    return Judged(
-        class_=class_.name, trim_um=(across, down), part=part, readiness=check(width, height, analysis, wanted)
-    )
+    found = check(width, height, analysis, wanted, hdr=hdr)
+    return Judged(class_=class_.name, trim_um=(across, down), part=part, readiness=found)
 
 
-def survey(width: int, height: int, analysis: Analysis) -> tuple[Judged, ...]:
+def survey(width: int, height: int, analysis: Analysis, *, hdr: bool) -> tuple[Judged, ...]:
     """A photo held against every target size; raises `OutOfBounds`."""
     return tuple(
-        judge(width, height, analysis, classes.CLASSES[name], trim) for name, sizes in TARGETS.items() for trim in sizes
+        judge(width, height, analysis, classes.CLASSES[name], trim, hdr=hdr)
+        for name, sizes in TARGETS.items()
+        for trim in sizes
     )
 
 

@@ -142,6 +142,13 @@ def with_profile(image: Image, profile: bytes) -> Image:
     return tagged
 
 
+def without_profile(image: Image) -> Image:
+    """The picture with no ICC profile attached; pixels unchanged."""
+    untagged = image.copy()
+    untagged.remove("icc-profile-data")
+    return untagged
+
+
 def built_in_profile(name: str) -> bytes:
     """libvips' own profile `srgb` or `p3` (480 bytes each, CC0); part of the pinned wheel."""
     with failures():

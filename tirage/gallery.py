@@ -107,7 +107,7 @@ def _master(
     recipe = masters.plan(class_, (image.width, image.height), trim, fit=fit, profile=target, part=part)
     made = masters.make(raw, recipe, target)
     wanted = Print(class_=class_, trim_width_um=trim[0], trim_height_um=trim[1], part=recipe.part, whole=fit == "whole")
-    ready = readiness.check(image.width, image.height, analysis, wanted)
+    ready = readiness.check(image.width, image.height, analysis, wanted, hdr=False)
     told = ", ".join(f"{f.level} {f.code}" for f in ready.findings) or "nothing to warn of"
     note = (
         f"{trim_mm[0]} × {trim_mm[1]} mm, {recipe.width} × {recipe.height} px, {target.name}, "

@@ -149,7 +149,7 @@ class AssetCare:
         if asset.width is None or asset.height is None:
             raise AssetNotReady()
         try:
-            return judged(asset.width, asset.height, analysis, class_, trim_um)
+            return judged(asset.width, asset.height, analysis, class_, trim_um, hdr=asset.hdr)
         except OutOfBounds as error:
             raise PrintImpossible() from error
 
@@ -242,9 +242,11 @@ class AssetCare:
         await self._spine.record(tx, told, aggregate_id=asset.id, owner_id=asset.owner_id, origin=origin)
 
 
-def judged(width: int, height: int, analysis: Analysis | None, class_: str, trim_um: tuple[int, int]) -> Fitness:
+def judged(
+    width: int, height: int, analysis: Analysis | None, class_: str, trim_um: tuple[int, int], *, hdr: bool
+) -> Fitness:
     """The fitness of an upright picture of these sides; what nobody looked at is unknown. Raises `OutOfBounds`."""
-    found = readiness.judge(width, height, analysis or readiness.UNSEEN, classes.named(class_), trim_um)
+    found = readiness.judge(width, height, analysis or readiness.UNSEEN, classes.named(class_), trim_um, hdr=hdr)
     return Fitness(readiness=found.readiness, part=found.part, analysed=analysis is not None)
 
 

@@ -183,7 +183,10 @@ class Brought(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Asset(msgspec.Struct, frozen=True, kw_only=True):
-    """An asset. `width` and `height` are as displayed, in pixels; None until validated. `region` keeps its bytes."""
+    """An asset. `width` and `height` are as displayed, in pixels; None until validated. `region` keeps its bytes.
+
+    `hdr`: its numbers are PQ or HLG, which no print can be made of.
+    """
 
     id: AssetId
     owner_id: OwnerId
@@ -201,6 +204,7 @@ class Asset(msgspec.Struct, frozen=True, kw_only=True):
     duplicate_of: AssetId | None
     reason: str | None
     created_at: datetime
+    hdr: bool = False
     trashed_until: datetime | None = None
     flagged: str | None = None
 

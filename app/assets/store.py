@@ -33,7 +33,7 @@ from base.ingest import Analysed, PrintFit, Rendition, Suited
 from imagecore.findings import Analysis
 
 _FIELDS: Final = """id, owner_id, region, state, bytes, declared_type, sha256, format, width, height, notes, thumbhash,
-    engine, duplicate_of, reason, created_at,
+    engine, duplicate_of, reason, created_at, COALESCE(facts->>'transfer', 'sdr') <> 'sdr' AS hdr,
     (SELECT until FROM asset_holds h WHERE h.asset_id = assets.id AND h.kind = 'trash') AS trashed_until,
     (SELECT h.reason FROM asset_holds h WHERE h.asset_id = assets.id AND h.kind = 'flagged') AS flagged"""
 INSERT: Final = """

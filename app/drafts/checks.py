@@ -13,7 +13,7 @@ from imagecore import classes, crops, readiness, sheets
 from imagecore.classes import OutputClass
 from imagecore.findings import Analysis, is_text
 from imagecore.geometry import Box as Part
-from imagecore.readiness import Readiness
+from imagecore.readiness import Print
 from imagecore.sheets import Sheet
 
 UNKNOWN: Final = Analysis(revision=0, faces=None, text=None, quality=None)
@@ -133,7 +133,7 @@ def look(item: Item, seen: Seen | None, variant: Variant | None, *, suggest: boo
         return Looked(item_id=item.id, checks=(*found, misfit))
     analysis = seen.analysis or UNKNOWN
     sheet, class_ = sheet_of(item, variant, size), classes.named(variant.output_class)
-    ready = _readiness(item, variant, size, analysis, sheet)
+    ready = readiness.check(*size, analysis, _print(item, variant, size, sheet), hdr=seen.asset.hdr)
     found += [
         Check(code=f.code.value, severity=Severity(f.level.value), item_id=item.id, value=f.value, limit=f.limit)
         for f in ready.findings
@@ -182,17 +182,16 @@ def _misfit(item: Item, variant: Variant, size: tuple[int, int]) -> Check | None
     return None
 
 
-def _readiness(item: Item, variant: Variant, size: tuple[int, int], analysis: Analysis, sheet: Sheet) -> Readiness:
-    """The pixel core's judgement. With a border nothing of the picture is trimmed: it stands on white like a whole."""
+def _print(item: Item, variant: Variant, size: tuple[int, int], sheet: Sheet) -> Print:
+    """What the pixel core judges. With a border nothing of the picture is trimmed: it stands on white like a whole."""
     width, height = (side - 2 * item.border_um for side in trim_of(item, variant, size))
-    wanted = readiness.Print(
+    return Print(
         class_=classes.named(variant.output_class),
         trim_width_um=width,
         trim_height_um=height,
         part=sheet.part,
         whole=item.fit == "whole" or item.border_um > 0,
     )
-    return readiness.check(*size, analysis, wanted)
 
 
 def _suggestion(

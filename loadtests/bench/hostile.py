@@ -31,6 +31,11 @@ def png_chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
+def with_cicp(raw: bytes, primaries: int, transfer: int) -> bytes:
+    """A PNG that says which colours and which curve its numbers mean (ITU-T H.273), all of their range in use."""
+    return raw[:33] + png_chunk(b"cICP", bytes([primaries, transfer, 0, 1])) + raw[33:]
+
+
 def png(width: int, height: int, *, bits: int = 8, colour: int = 2, interlace: int = 0, rows: int = 16) -> bytes:
     """A PNG that claims a size and holds a few black rows."""
     line = bytes(1 + width * bits * {0: 1, 2: 3, 6: 4}[colour] // 8)

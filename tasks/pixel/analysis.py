@@ -71,7 +71,8 @@ class Analyst:
 
     async def _suited(self, wanted: Analyse, seen: Analysed) -> Suited:
         facts = parse(await self._store.get(self._buckets.ancestors, keys.facts(wanted.asset, wanted.engine)))
-        found = readiness.survey(facts.width or 1, facts.height or 1, analyse.decode(bytes(seen.analysis)))
+        seen_on_it = analyse.decode(bytes(seen.analysis))
+        found = readiness.survey(facts.width or 1, facts.height or 1, seen_on_it, hdr=facts.is_hdr)
         return Suited(prints=tuple(_fit(one) for one in found))
 
     async def _look(self, wanted: Analyse) -> Analysed:

@@ -94,16 +94,34 @@ def _attempt(action: object) -> str:
     return "done"
 
 
-def _raw(number: int, *arguments: int) -> str:
+def _raw(number: int, *arguments: object) -> str:
     libc = ctypes.CDLL(None, use_errno=True)
     result = libc.syscall(number, *arguments)
     return f"errno {ctypes.get_errno()}" if result == -1 else "done"
 
 
+def _on_the_parent() -> dict[str, str]:
+    """What would reach the parent, or stay behind."""
+    parent, is_x86 = os.getppid(), os.uname().machine == "x86_64"
+    told = (ctypes.c_int * 32)(0, 0, -1)  # siginfo_t with the code of sigqueue(3)
+    where = ctypes.byref(told)
+    return {
+        "a thread's signal": _raw(234 if is_x86 else 131, parent, parent, 0),
+        "a queued signal": _raw(129 if is_x86 else 138, parent, 0, where),
+        "a thread's queued signal": _raw(297 if is_x86 else 240, parent, parent, 0, where),
+        "priority": _attempt(lambda: os.setpriority(os.PRIO_PROCESS, parent, os.getpriority(os.PRIO_PROCESS, parent))),
+        "affinity": _attempt(lambda: os.sched_setaffinity(parent, os.sched_getaffinity(parent))),
+        "scheduling": _attempt(lambda: os.sched_setscheduler(parent, os.SCHED_OTHER, os.sched_param(0))),
+        "shared memory": _raw(29 if is_x86 else 194, 0, 4096, 0o600),
+        "semaphores": _raw(64 if is_x86 else 190, 0, 1, 0o600),
+        "a message queue": _raw(68 if is_x86 else 186, 0, 0o600),
+    }
+
+
 def attempts(params: bytes, inputs: Sequence[bytes]) -> Iterator[Output]:
     """Everything a hostile file would try next; `params` is a folder it could write to outside the jail."""
     folder = params.decode()
-    tried = {
+    tried = _on_the_parent() | {
         "socket": _attempt(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM)),
         "unix socket": _attempt(lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)),
         "socketpair": _attempt(socket.socketpair),
@@ -118,6 +136,8 @@ def attempts(params: bytes, inputs: Sequence[bytes]) -> Iterator[Output]:
         "truncate a file": _attempt(lambda: os.truncate(f"{folder}/old", 0)),
         "remove a file": _attempt(lambda: os.unlink(f"{folder}/old")),
         "rename a file": _attempt(lambda: os.rename(f"{folder}/old", f"{folder}/older")),
+        "change a file's mode": _raw(452, -100, ctypes.c_char_p(f"{folder}/old".encode()), 0o777, 0),
+        "change a file's times": _attempt(lambda: os.utime(f"{folder}/old", (1, 1))),
         "mkdir": _attempt(lambda: os.mkdir(f"{folder}/made")),
         "more memory": _attempt(lambda: _lift("RLIMIT_AS", 1 << 40)),
         "more files": _attempt(lambda: _lift("RLIMIT_NOFILE", 10_000)),

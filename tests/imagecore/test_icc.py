@@ -50,6 +50,7 @@ class TestRead:
             (patched(128, b"\0\0\0\0"), "rXYZ missing"),
             (with_size(SRGB + bytes(icc.MAX_BYTES)), "larger"),
             (SRGB.replace(b"para", b"????"), "rTRC missing or malformed"),
+            (SRGB.replace(b"para\0\0\0\0\0\3", b"para\0\0\0\0\0\5"), "rTRC missing or malformed"),
             (FOGRA.replace(b"A2B0", b"A2Bx"), "no table from inks"),
         ],
     )

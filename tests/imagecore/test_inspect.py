@@ -17,7 +17,8 @@ from imagecore.errors import ImageError, Reason, Rejected
 from imagecore.facts import Facts, Note, Origin, Report, Verdict, canonical, parse, parse_report
 from imagecore.jail import Jail, Limits
 from loadtests.bench import hostile
-from loadtests.bench.hostile import gif, picture, png, png_chunk, tiff
+from loadtests.bench.hostile import gif, picture, png, tiff, with_cicp
+from tests.imagecore import kinds
 from tests.manifest import RED, ROWS, expected, turned, verdict
 
 FACTS = (
@@ -91,6 +92,12 @@ class TestHostile:
     )  # fmt: skip
     def test_refused(self, pixel_jail: Jail, name: str, raw: bytes, reason: str) -> None:
         assert refused(pixel_jail, raw) == reason
+
+    @pytest.mark.parametrize("kind", kinds.REFUSED)
+    def test_numbers_that_a_print_would_read_otherwise(self, pixel_jail: Jail, kind: str) -> None:
+        report = ask(pixel_jail, kinds.tiff(kind))
+        assert (report.verdict, report.reason) == (Verdict.REJECT, "unsupported-coding")
+        assert (report.facts.width, report.facts.height) == (300, 200)
 
     def test_bombs_lies_cuts_and_disguises(self, pixel_jail: Jail) -> None:
         found = {each.name: ask(pixel_jail, each.raw, each.extension).reason for each in hostile.files()}
@@ -258,9 +265,32 @@ class TestFactsFile:
 
     def test_p3_by_code_points_is_converted(self, pixel_jail: Jail) -> None:
         raw = bytes(picture(300, 200).write_to_buffer(".png"))
-        marked = raw[:33] + png_chunk(b"cICP", bytes([12, 13, 0, 1])) + raw[33:]
-        assert Note.CONVERT_COLOUR in ask(pixel_jail, marked).notes
+        assert Note.CONVERT_COLOUR in ask(pixel_jail, with_cicp(raw, 12, 13)).notes
         assert Note.CONVERT_COLOUR not in ask(pixel_jail, raw).notes
+
+    @pytest.mark.parametrize(
+        ("code", "transfer", "fault"),
+        [
+            ((9, 1), "sdr", "no profile for CICP 9-1"),
+            ((6, 6), "sdr", "no profile for CICP 6-6"),
+            ((1, 8), "sdr", "no profile for CICP 1-8"),
+            ((9, 16), "pq", "no profile for CICP 9-16"),
+            ((1, 18), "hlg", "no profile for CICP 1-18"),
+            ((1, 1), "sdr", None),
+            ((2, 2), "sdr", None),
+        ],
+    )
+    def test_colours_that_we_have_no_profile_for_are_told(
+        self, pixel_jail: Jail, code: tuple[int, int], transfer: str, fault: str | None
+    ) -> None:
+        """Read as sRGB all the same, and nothing is said to be converted. Of HDR no note speaks before it is mapped."""
+        report = ask(pixel_jail, with_cicp(bytes(picture(300, 200).write_to_buffer(".png")), *code))
+        profile = report.facts.profile
+        assert profile is not None
+        assert (profile.origin, profile.is_srgb, profile.fault) == (Origin.ASSUMED, fault is None, fault)
+        assert (report.facts.transfer, report.facts.is_hdr) == (transfer, transfer != "sdr")
+        assert (Note.ASSUME_SRGB in report.notes) is (fault is not None and transfer == "sdr")
+        assert Note.CONVERT_COLOUR not in report.notes
 
     @pytest.mark.parametrize("name", ["srgb", "p3"])
     def test_srgb_is_known_by_what_it_does(self, name: str) -> None:

@@ -3,7 +3,6 @@
 import gc
 import subprocess
 import sys
-import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from imagecore import containers, engine, heif, vips
 from imagecore.errors import PixelFailure, Reason, Rejected
 from imagecore.load import load
+from loadtests.bench.hostile import with_cicp
 
 
 def picture(width: int = 64, height: int = 48) -> vips.Image:
@@ -129,10 +129,8 @@ class TestLoad:
         assert [255 - p.avg() for p in pictures] == pytest.approx([first] * 8)
 
     def test_no_profile_and_cicp_p3_gets_the_p3_profile(self) -> None:
-        raw = picture().write_to_buffer(".png")
-        chunk = b"cICP" + bytes([12, 13, 0, 1])
-        marked = raw[:33] + b"\x00\x00\x00\x04" + chunk + zlib.crc32(chunk).to_bytes(4, "big") + raw[33:]
-        assert vips.blob(load(marked), "icc-profile-data") == vips.built_in_profile("p3")
+        raw = bytes(picture().write_to_buffer(".png"))
+        assert vips.blob(load(with_cicp(raw, 12, 13)), "icc-profile-data") == vips.built_in_profile("p3")
         assert vips.blob(load(raw), "icc-profile-data") is None
 
 

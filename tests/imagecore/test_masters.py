@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from imagecore import classes, colour, masters, verify, vips
+from imagecore import classes, colour, masters, render, verify, vips
 from imagecore.classes import ClassName
 from imagecore.colour import Profile
-from imagecore.errors import OutOfBounds, PixelFailure
+from imagecore.errors import OutOfBounds, Reason, Rejected
 from imagecore.geometry import Box as Part
 from imagecore.icc import Intent, Rendering, Space
 from imagecore.jail import Jail
 from imagecore.load import load
 from imagecore.masters import Master
 from imagecore.verify import Verdict
+from tests.imagecore import kinds
 
 GOLDEN = Path(__file__).with_name("masters.golden.json")
 SMALL = {
@@ -210,6 +211,14 @@ class TestColour:
         image = vips.from_pixels(data.data, 64, 64, 3, wide=False, owner=data).copy(interpretation="srgb")
         return bytes(vips.with_profile(image, colour.named(profile).data).pngsave_buffer(keep="icc"))
 
+    @pytest.mark.parametrize("kind", kinds.PRINTED)
+    def test_a_print_is_what_its_preview_shows(self, kind: str) -> None:
+        """Whatever numbers an accepted TIFF holds."""
+        raw = kinds.tiff(kind)
+        _, ancestor = render.ancestor(raw)
+        means = [colour.to_lab(load(data)).numpy().mean(axis=(0, 1)) for data in (ancestor, make(raw).data)]
+        assert np.abs(means[0] - means[1]).max() < 2
+
     @pytest.mark.parametrize("class_", ["standard", "poster", "square"])
     def test_srgb_numbers_stay(self, class_: str) -> None:
         found = pixels(make(self.flat((200, 100, 50)), class_))
@@ -241,8 +250,9 @@ class TestColour:
 
     def test_hdr_is_refused_not_printed_dull(self, photos: Path) -> None:
         recipe = masters.plan(classes.named("standard"), (3681, 5594), SMALL["standard"])
-        with pytest.raises(PixelFailure, match="tone mapping"):
+        with pytest.raises(Rejected, match="pq needs tone mapping") as refused:
             masters.make((photos / "avif-10bit-hdr-p3-20mp.avif").read_bytes(), recipe, colour.named("srgb"))
+        assert refused.value.reason is Reason.HDR_NOT_PRINTABLE
 
     def test_another_profile_than_pinned(self) -> None:
         recipe = masters.plan(classes.named("standard"), (300, 200), SMALL["standard"])

@@ -29,12 +29,13 @@ def ready(
     trim: tuple[int, int] = (152_000, 102_000),
     part: Part | None = None,
     whole: bool = False,
+    hdr: bool = False,
 ) -> Readiness:
     kind = classes.CLASSES[class_]
     bleed = 0 if whole else 2 * kind.bleed_um
     cover = Part(0, 0, width, height) if whole else geometry.cover(width, height, trim[0] + bleed, trim[1] + bleed)
     wanted = Print(class_=kind, trim_width_um=trim[0], trim_height_um=trim[1], part=part or cover, whole=whole)
-    return readiness.check(width, height, found or analysis(), wanted)
+    return readiness.check(width, height, found or analysis(), wanted, hdr=hdr)
 
 
 def codes(answer: Readiness) -> dict[Code, Level]:
@@ -98,12 +99,22 @@ class TestQuality:
     def test_posters_are_seen_from_further_away(self) -> None:
         soft = analysis(quality=Quality(blur=130, noise=60, blockiness=102, dark=5, bright=5, mean=120))
         large = (406_000, 305_000)
-        assert (
-            Code.BLURRED in codes(ready(4000, 3000, soft, trim=(280_000, 210_000), class_=ClassName.STANDARD)) or True
-        )
         near, far = (codes(ready(3000, 2250, soft, trim=large, class_=c)) for c in (ClassName.MATTE, ClassName.POSTER))
         assert Code.BLURRED in near
         assert Code.BLURRED not in far
+
+
+class TestHdr:
+    @pytest.mark.parametrize("class_", list(ClassName))
+    def test_no_class_prints_it(self, class_: ClassName) -> None:
+        """Masters refuse PQ and HLG, so nobody may come to pay for one."""
+        answer = ready(3000, 3000, class_=class_, trim=(100_000, 100_000), hdr=True)
+        assert (codes(answer), answer.printable) == ({Code.HDR_NOT_PRINTABLE: Level.REJECT}, False)
+
+    def test_at_any_size(self) -> None:
+        every = readiness.survey(4000, 3000, analysis(), hdr=True)
+        assert {one.level for one in every} == {Level.REJECT}
+        assert {one.level for one in readiness.survey(4000, 3000, analysis(), hdr=False)} != {Level.REJECT}
 
 
 class TestUnknown:

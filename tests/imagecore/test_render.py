@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -12,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat
 
-from imagecore import colour, engine, render, vips
+from imagecore import classes, colour, engine, masters, render, vips
 from imagecore import recipe as recipes
-from imagecore.facts import parse
+from imagecore.facts import Note, Origin, parse
 from imagecore.icc import Intent, Rendering
 from imagecore.jail import Jail
 from imagecore.jail_wire import Output
 from imagecore.proof import soft_proof
+from loadtests.bench.hostile import picture
 
 VIVID = "large-03-iphone-xs-p3-rotated.jpg"
 PARAMS = msgspec.msgpack.encode({"recipes": [], "extension": None})
@@ -159,3 +161,40 @@ class TestThumbHash:
             assert encoded[4] & 0x80
             assert len(encoded) <= 25
         assert not module.encode(40, 60, bytes(40 * 60 * 3))[4] & 0x80
+
+
+P3 = colour.named("display-p3").data
+BROKEN = {
+    "declares more than it has": struct.pack(">I", len(P3) + 40) + P3[4:],
+    "a tag leaves it": P3.replace(b"cprt" + P3[P3.index(b"cprt") + 4 :][:8], b"cprt\0\0\1\xd0\0\0\1\0", 1),
+    "larger than any profile": struct.pack(">I", 5 << 20) + P3[4:] + bytes((5 << 20) - len(P3)),
+    "abstract": P3[:12] + b"abst" + P3[16:],
+    "of a device link": P3[:12] + b"link" + P3[16:],
+    "of named colours": P3[:12] + b"nmcl" + P3[16:],
+    "a curve that nobody defined": P3.replace(b"para\0\0\0\0\0\3", b"para\0\0\0\0\0\5"),
+}
+
+
+class TestBrokenProfile:
+    """What we call broken Little CMS may open all the same, or refuse the picture for it: it must never see it."""
+
+    @pytest.mark.parametrize("fault", BROKEN)
+    @pytest.mark.parametrize("wide", [False, True], ids=["8 bit", "16 bit"])
+    def test_everything_is_made_as_without_it(self, fault: str, wide: bool) -> None:
+        image = picture(300, 200)
+        image = (image * 257).cast("ushort").copy(interpretation="rgb16") if wide else image
+        tagged, plain = (
+            bytes(each.tiffsave_buffer(keep="icc")) for each in (vips.with_profile(image, BROKEN[fault]), image)
+        )
+        (report, parents), (_, others) = render.parents(tagged), render.parents(plain)
+        assert (report.facts.icc, Note.ASSUME_SRGB in report.notes) == ("unreadable", True)
+        assert report.facts.profile is not None
+        assert (report.facts.profile.origin, report.facts.profile.is_srgb) == (Origin.BROKEN, True)
+        assert (parents["ancestor"], parents["half"]) == (others["ancestor"], others["half"])
+        crop = recipes.Recipe(
+            width=90, height=90, crop=recipes.Crop(9, 9, 90, 90), target="p3", engine=engine.revision()
+        )
+        assert len({render.render(crop, report.facts, each) for each in (parents, others)}) == 1
+        target = colour.named("srgb")
+        plan = masters.plan(classes.named("standard"), (300, 200), (30_000, 20_000), profile=target)
+        assert len({masters.make(raw, plan, target).data for raw in (tagged, plain)}) == 1

@@ -20,6 +20,7 @@ from devstack import s3
 from imagecore import masters, vips
 from imagecore.jail import Jail
 from imagecore.jail_wire import Limits
+from loadtests.bench.hostile import picture, with_cicp
 from tasks.pixel.masters import MasterMaker
 from tasks.pixel.worker import Refusal, StepDone
 from tests.conftest import store_of
@@ -122,3 +123,11 @@ class TestRefused:
         with pytest.raises(Refusal) as refused:
             await bench.run(bench.wanted(**changes))
         assert refused.value.reason == reason
+
+    async def test_hdr_at_the_first_attempt(self, bench: Bench, record_store: ObjectStore, buckets: Buckets) -> None:
+        """Another would give nothing else."""
+        raw = with_cicp(bytes(picture(600, 400).pngsave_buffer()), 9, 16)
+        await record_store.put(buckets.originals, keys.original(bench.asset), raw, "image/png")
+        with pytest.raises(Refusal) as refused:
+            await bench.run(bench.wanted(sha256=hashlib.sha256(raw).hexdigest()))
+        assert refused.value.reason == "hdr-not-printable"

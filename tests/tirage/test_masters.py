@@ -90,7 +90,7 @@ def test_a_vendors_profile_by_file(photos: Path, tmp_path: Path) -> None:
     [
         ("bad-truncated.heic", "truncated"),
         ("bomb-280mp.jpg", "too-many-pixels"),
-        ("avif-10bit-hdr-p3-20mp.avif", "HDR"),
+        ("avif-10bit-hdr-p3-20mp.avif", "hdr-not-printable"),
     ],
 )
 def test_what_cannot_be_printed(photos: Path, tmp_path: Path, name: str, says: str) -> None:

@@ -100,13 +100,13 @@ async def answer(services: Services, kind: str, asset: str, steps: list[tuple[st
             await jobs.apply(tx, secret, signed(secret, row.nonce, result), appliers(services))
 
 
-async def ready(services: Services, client: httpx.AsyncClient, auth: dict[str, str]) -> str:
+async def ready(services: Services, client: httpx.AsyncClient, auth: dict[str, str], facts: bytes = b"{}") -> str:
     """A photo of 3000 x 2000 that went through ingest."""
     data = os.urandom(2000)
     asset: str = (await upload(client, auth, data))["assetId"]
     digest = hashlib.sha256(data).hexdigest()
     found = ingest.Validated(
-        sha256=digest, bytes=2000, format="jpeg", width=3000, height=2000, notes=(), facts=msgspec.Raw(b"{}")
+        sha256=digest, bytes=2000, format="jpeg", width=3000, height=2000, notes=(), facts=msgspec.Raw(facts)
     )
     made = ingest.Rendition(recipe=RECIPE, extension="jpg", width=4, height=3, bytes=9, sha256=digest)
     shown = ingest.Previews(renditions=(made,), thumbhash="aGk=")
@@ -272,6 +272,16 @@ class TestReadiness:
         shown = (await client.get(f"/v1/assets/{asset}/readiness", params=query, headers=auth)).json()
         assert shown["printable"] is False
         assert ("low-resolution", "reject") in {(f["code"], f["level"]) for f in shown["findings"]}
+
+    async def test_hdr_is_rejected_before_money(
+        self, client: httpx.AsyncClient, guest: Guest, services: Services
+    ) -> None:
+        auth = (await guest())["auth"]
+        asset = await ready(services, client, auth, b'{"transfer":"hlg"}')
+        query = {"class": "standard", "widthUm": 150_000, "heightUm": 100_000}
+        shown = (await client.get(f"/v1/assets/{asset}/readiness", params=query, headers=auth)).json()
+        assert shown["printable"] is False
+        assert ("hdr-not-printable", "reject") in {(f["code"], f["level"]) for f in shown["findings"]}
 
     async def test_what_was_seen_counts(self, client: httpx.AsyncClient, guest: Guest, services: Services) -> None:
         auth = (await guest())["auth"]

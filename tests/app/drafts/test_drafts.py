@@ -50,7 +50,9 @@ class Shop:
         self.client, self.services, self.auth = client, services, grant["auth"]
         self.owner = OwnerId(ids.decode("owner", grant["ownerId"]))
 
-    async def photo(self, *states: AssetState, size: tuple[int, int] = (3000, 4500), **analysis: Any) -> str:
+    async def photo(
+        self, *states: AssetState, size: tuple[int, int] = (3000, 4500), facts: bytes = b"{}", **analysis: Any
+    ) -> str:
         """A photo that went through these states; its id."""
         asset_id = AssetId(new_id())
         async with self.services.db.transaction() as tx:
@@ -64,7 +66,7 @@ class Shop:
                     height=size[1],
                     notes=(),
                     engine=engine.revision(),
-                    facts=b"{}",
+                    facts=facts,
                 )
                 await asset_store.save_found(tx, asset_id, found)
             if analysis:
@@ -426,6 +428,18 @@ class TestOrders:
             await draft_store.replace_items(tx, draft_id, [])
         with pytest.raises(QuoteStale):
             await freezing
+
+    @pytest.mark.parametrize("transfer", ["pq", "hlg"])
+    async def test_hdr_comes_to_no_checkout(self, shop: Shop, transfer: str) -> None:
+        """Whether anybody has looked at it or not: its master would be refused."""
+        facts = msgspec.json.encode({"transfer": transfer})
+        for seen in ({}, {"faces": ()}):
+            draft = await shop.draft(item(await shop.ready(facts=facts, **seen)))
+            assert (await shop.codes(draft["id"]))["hdr-not-printable"] == "reject"
+            assert await shop.state(draft["id"]) == "editing"
+            async with shop.services.db.transaction() as tx:
+                with pytest.raises(DraftNotReady):
+                    await shop.services.drafts.freeze(tx, shop.owner, ids.decode("draft", draft["id"]), 1)
 
     async def test_what_is_not_ready_cannot_be_frozen(self, shop: Shop) -> None:
         draft = await shop.draft(item(await shop.photo()))
