@@ -9,8 +9,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from functools import cache
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -21,8 +22,9 @@ from app.kernel import jobs
 from app.main import Api, create_app
 from app.services import Services
 from app.settings import load, load_api
+from app.uploads.receive import Receiver
 from app.webhooks.service import Intake
-from base.ids import OrderId, OwnerId
+from base.ids import OrderId, OwnerId, UploadId
 from devstack.stripe.delivery import sign
 
 STATUS = 86
@@ -115,7 +117,38 @@ async def call(services: Services, path: str, token: str, key: str, body: str) -
     assert answer.status_code == 201, answer.text
 
 
-OPS = {op.__name__: op for op in (start, read, refund, cancel, take, process, job, call)}
+async def complete(services: Services, owner: str, upload: str) -> None:
+    await services.uploads.finish(OwnerId(UUID(owner)), UploadId(UUID(upload)))
+
+
+async def append(services: Services, owner: str, upload: str, file: str, offset: str) -> None:
+    """What is missing of a file, as one append."""
+    receiver = Receiver(services.db, services.uploads)
+    await receiver.append(OwnerId(UUID(owner)), UUID(upload), int(offset), body_of(file, int(offset)), None)
+
+
+async def content(services: Services, upload: str, file: str) -> None:
+    """A whole file, as a background PUT."""
+    await Receiver(services.db, services.uploads).content(UUID(upload), None, body_of(file))
+
+
+async def reconcile(services: Services, upload: str) -> None:
+    """Finish this session, of which somebody said long ago that it is all there."""
+    async with services.db.transaction() as tx:
+        await tx.execute("UPDATE uploads SET completing_at = now() - interval '1 day' WHERE id = $1", UUID(upload))
+    await services.sweeper.reconcile()
+
+
+async def body_of(file: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
+    data = Path(file).read_bytes()
+    for at in range(offset, len(data), 65_536):
+        yield data[at : at + 65_536]
+
+
+OPS = {
+    op.__name__: op
+    for op in (start, read, refund, cancel, take, process, job, call, complete, append, content, reconcile)
+}
 
 
 @cache

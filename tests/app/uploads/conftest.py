@@ -352,6 +352,13 @@ class Bench:
         return True
 
 
+def folder(parent: Path, name: str) -> str:
+    """A new folder for what a process keeps for a moment."""
+    made = parent / f"{name}-tmp"
+    made.mkdir()
+    return str(made)
+
+
 @pytest.fixture(scope="session")
 async def session_bench(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
     services = Services(load(env, "RECORD"))
@@ -368,7 +375,9 @@ async def session_bench(env: dict[str, str], tmp_path_factory: pytest.TempPathFa
             "TIRAGE_S3_READ_TIMEOUT": "1",
         }
         logs = tmp_path_factory.mktemp("bench")
-        apis = [await asyncio.to_thread(ApiProcess, faulty, logs / name) for name in ("a", "b")]
+        apis = [
+            await asyncio.to_thread(ApiProcess, {**faulty, "TMPDIR": folder(logs, n)}, logs / n) for n in ("a", "b")
+        ]
         with Jail.open(slots=1) as jail:
             made = Bench(apis, faults, database, services, jail)
             yield made

@@ -107,6 +107,27 @@ async def test_02_app_killed_within_an_append(row: Bench, photo: Make) -> None:
     assert await offset_of(phone, path) == len(data)
 
 
+async def test_02_api_killed_within_an_append_and_its_temp_folder_deleted(row: Bench, photo: Make) -> None:
+    """Nothing acknowledged was on its machine only; another process goes on."""
+    phone, data = await row.phone(), photo(900_000)
+    upload = await phone.create(data)
+    path, temporary = f"/v1/tus/{upload['id']}", Path(row.apis[0].env["TMPDIR"])
+    assert await append(phone, path, data[:100_000], 0) == 204
+    dying = row.socket_to(0, head_of(phone, path, 100_000, len(data) - 100_000), data[100_000:500_000])
+    async with asyncio.timeout(120):
+        while await offset_of(phone, path) < 100_000 + 256 * 1024:
+            await asyncio.sleep(0.05)
+    phone.acknowledged[upload["id"]] = await offset_of(phone, path)
+    row.apis[0].kill()
+    shutil.rmtree(temporary)
+    dying.close()
+    at = await offset_of(phone, path, api=1)
+    assert at >= phone.acknowledged[upload["id"]]
+    assert await append(phone, path, data, at, api=1) == 204
+    temporary.mkdir()
+    await asyncio.to_thread(row.apis[0].start)
+
+
 async def test_03_and_04_a_part_again(row: Bench, photo: Make) -> None:
     phone, data = await row.phone(), photo()
     upload = await phone.create(data, sha256=None)
