@@ -1,7 +1,8 @@
 """What a node must not serve any more: erased assets, revoked shares, withdrawn pictures; for good, a file of lines.
 
 Ids are never given twice, so the list only grows; a line is on the disk before anybody is told so. What was denied
-while the node was down is not in its file: until home has said that it told everything, the list is not `complete`.
+while the node was down is not in its file: until home has said that it told everything, the list is not `complete`, and
+no share is served. Other paths are: a region that is cut off from home shows people their photos (docs/runbooks.md).
 """
 
 import asyncio

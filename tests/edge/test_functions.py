@@ -313,7 +313,7 @@ class TestNginx:
             upstream.is_failing = False
 
     def test_what_is_no_longer_fresh_is_served_while_it_is_fetched(self, ageing: Nginx, upstream: Upstream) -> None:
-        """At once, by one request in the background; and while upstream fails, or is not there."""
+        """At once, while one request in the background asks for it, and while upstream fails."""
         path = fresh_path(self.good("d"))
         assert cached(ageing, path) == (200, "miss", True)
         time.sleep(2.1)  # no longer fresh

@@ -43,10 +43,11 @@ from devstack.servers import _program
 from devstack.stack import Stack
 from edge.node.app import EdgeNode
 from edge.node.cache import DiskCache
+from edge.node.settings import read_ring_keys, ring_of
 from edge.node.sources import Origin
 from edge.origin.leases import Leases
 from imagecore import recipe as recipes
-from imagecore.signing import Lifetime, Ring
+from imagecore.signing import Durable, Lifetime, Ring
 from tasks.queue import Queue
 from tests.conftest import OwnStack, database_settings
 from tirage import serving as serving_module
@@ -278,6 +279,10 @@ async def test_an_edge(stack_env: dict[str, str], authority: Authority, stranger
         worker = EdgeClient(url, read.keys("TIRAGE_EDGE_PUSH_KEYS"), str(authority.file))
         assert await worker.push(asset, recipe, "jpg", bytes(3_000_000))
         await worker.close()
+        ring = ring_of(read_ring_keys(read))
+        path = ring.sign(Durable(asset=asset, recipe=recipe))
+        with httpx.Client(base_url=url, verify=believing(authority)) as client:
+            assert [client.get(path).content for _ in range(2)] == [bytes(3_000_000)] * 2
         home = EdgeClient(url, read.keys("TIRAGE_EDGE_PURGE_KEYS"), str(authority.file))
         receipt = await home.purge(Purge(assets=(asset,)))
         assert [(gone.asset, gone.files, gone.bytes) for gone in receipt.assets] == [(asset, 1, 3_000_000)]
