@@ -81,6 +81,9 @@ async def test_the_first_answer_to_everything_is_lost(world: World, fault: str) 
     ours.faults.extend([fault, "pass"])
     stripe.faults.append(fault)  # the intent
     await world.pay(world.orders[0], 1)
+    assert world.orders[0].secret is None
+    await pass_time(world, 30)  # what the call planned finds the intent, or makes it
+    await world.pay(world.orders[0], 0)
     stripe.faults.append(fault)  # the phone's confirmation
     await world.confirm(world.orders[0], "pm_card_visa")
     await world.confirm(world.orders[0], "pm_card_visa")

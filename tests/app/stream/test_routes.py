@@ -331,7 +331,12 @@ async def test_a_process_full_of_streams_answers_everything_else(
 ) -> None:
     room = {"TIRAGE_API_SLOTS": "16", "TIRAGE_API_STREAMS": "8"}
     api = ApiProcess(env, tmp_path_factory.mktemp("full") / "log", **room)
-    async with httpx.AsyncClient(base_url=api.base, timeout=60) as client, AsyncStack() as stack:
+    async with (
+        contextlib.AsyncExitStack() as ending,
+        httpx.AsyncClient(base_url=api.base, timeout=60) as client,
+        AsyncStack() as stack,
+    ):
+        ending.callback(api.stop)
         one, other, late = [(await register(client))["auth"] for _ in range(3)]
         for number in range(8):
             await stack.open(Streaming(client, (one, other)[number % 2], after="latest"))
@@ -341,4 +346,3 @@ async def test_a_process_full_of_streams_answers_everything_else(
         paths = ("/v1/me", "/v1/events") * 30  # more at once than slots are left
         answers = await asyncio.gather(*(client.get(path, headers=late) for path in paths))
         assert {answer.status_code for answer in answers} == {200}
-    assert api.stop() == 0
