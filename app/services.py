@@ -80,8 +80,8 @@ class Services:
         self.uploads = Uploads(self.db, self.spine, self.persons, self.sites, self.assets, self.clock, settings.policy)
         self.sweeper = Sweeper(self.db, self.spine, self.sites, self.assets, self.uploads, self.clock)
         self.checker = Checker(self.db, self.assets)
+        self.retention = Retention(self.db, self.clock)
         self._sell(settings, mailer)
-        self.retention = Retention(self.db, self.clock, self.fulfilments)
         self.reconciler = self._reconciler(settings)
         self.erasure = Erasure(
             self.db,

@@ -13,7 +13,7 @@ import msgspec
 from app.assets.domain import TRASH_LIFETIME
 from app.erasure.domain import EVENT_MONTHS
 from app.erasure.tables import OWNED
-from app.fulfilment.service import Fulfilments
+from app.fulfilment import forgetting
 from app.kernel.db import Database, Transaction
 from app.kernel.idempotency import LIFETIME_DAYS
 from app.kernel.quotas import KEEP_DAYS
@@ -209,8 +209,8 @@ _PARTITION: Final = re.compile(r"events_(\d{4})_(\d{2})")
 class Retention:
     """Forgets what is over, in batches, each in a transaction of its own."""
 
-    def __init__(self, db: Database, clock: Clock, fulfilments: Fulfilments) -> None:
-        self._db, self._clock, self._fulfilments = db, clock, fulfilments
+    def __init__(self, db: Database, clock: Clock) -> None:
+        self._db, self._clock = db, clock
 
     async def sweep(self) -> dict[str, int]:
         """Everything; how many rows (for events: months) of each class went."""
@@ -219,7 +219,7 @@ class Retention:
             gone["empty guests"] = await self._guests(tx)
         async with self._db.transaction() as tx:
             before = self._clock.now() - timedelta(days=AFTER_PARCELS)
-            gone["trackings"] = await self._fulfilments.forget_old_parcels(tx, before)
+            gone["trackings"] = await forgetting.forget_old(tx, before)
         async with self._db.transaction() as tx:
             gone["events"] = await self._events(tx)
         log.info("retention_swept", **{name.replace(" ", "_"): count for name, count in gone.items() if count})

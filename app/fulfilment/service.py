@@ -306,25 +306,6 @@ class Fulfilments:
         await alerts.alert(tx, rule, Severity.CRITICAL, name_of(found.id))
         await self._tell(tx, found, FulfilmentContradicted(**_of(found), rule=rule))
 
-    async def erase_all(self, tx: Transaction, owner_id: UUID) -> None:
-        """Forget what was told of an owner's parcels and addresses; what was made, when and for how much stays."""
-        for found in await store.of_owner(tx, owner_id):
-            await self.forget_parcels(tx, found)
-
-    async def forget_parcels(self, tx: Transaction, found: FulfilmentId) -> None:
-        """Forget where one's parcels went, and the vendor's own words."""
-        await store.forget_trackings(tx, found)
-        await store.set_facts(tx, found, merged.untracked(await store.facts(tx, found)))
-        for digest, seen in await store.seen(tx, found):
-            await store.replace_fact(tx, found, digest, merged.without_trackings(seen))
-
-    async def forget_old_parcels(self, tx: Transaction, ended_before: datetime, limit: int = 200) -> int:
-        """`forget_parcels` for what ended before; how many."""
-        found = await store.with_old_trackings(tx, ended_before, limit)
-        for fulfilment_id in found:
-            await self.forget_parcels(tx, fulfilment_id)
-        return len(found)
-
     async def hint(self, tx: Transaction, vendor: str, vendor_order_id: str) -> bool:
         """An unsigned callback says that something moved: look soon. False for an order that is not known (yet)."""
         found = await store.by_vendor_order(tx, vendor, vendor_order_id)

@@ -10,6 +10,7 @@ import msgspec
 
 from app.drafts.domain import FrozenItem
 from app.drafts.service import Drafts
+from app.fulfilment import forgetting
 from app.fulfilment.domain import FulfilmentItem
 from app.fulfilment.domain import FulfilmentState as State
 from app.fulfilment.service import Fulfilments
@@ -280,7 +281,7 @@ class Checkout:
                 continue
             with contextlib.suppress(OrderNotCancellable):  # shipped; or paid just now: `settle` ends it
                 await self.end(tx, order_id, ERASED, OWNER)
-        await self._fulfilments.erase_all(tx, owner_id)
+        await forgetting.erase_all(tx, owner_id)
         await store.forget_recipients(tx, owner_id)
 
     async def follow(self, tx: Transaction, wanted: OfOrder) -> None:

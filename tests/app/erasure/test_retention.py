@@ -66,7 +66,7 @@ async def test_each_class_goes_after_its_own_time(
 ) -> None:
     begun = await one_of_each(client, guest, services, db)
     clock = Clock(begun)
-    retention = Retention(db, clock, services.fulfilments)
+    retention = Retention(db, clock)
     for days in sorted({one.days for one in SIMPLE}):
         due = [one.table for one in SIMPLE if one.days == days]
         clock.moment = begun + timedelta(days=days) - MINUTE
@@ -124,7 +124,7 @@ async def test_what_a_buyer_leaves_goes_after_its_own_time(services: Services, d
     begun = datetime(2026, 7, 1, tzinfo=UTC)
     await sold(db, begun)
     clock = Clock(begun)
-    retention = Retention(db, clock, services.fulfilments)
+    retention = Retention(db, clock)
     for days in sorted({one.days for one in LINKED}):
         names = [one.name for one in LINKED if one.days == days]
         clock.moment = begun + timedelta(days=days) - MINUTE
@@ -176,9 +176,7 @@ class TestEmptyGuests:
         self, client: httpx.AsyncClient, guest: Guest, services: Services, db: Database
     ) -> None:
         await guest()
-        services.retention = Retention(
-            db, Clock(datetime.now(UTC) + timedelta(days=GUEST_DAYS + 400)), services.fulfilments
-        )
+        services.retention = Retention(db, Clock(datetime.now(UTC) + timedelta(days=GUEST_DAYS + 400)))
         assert (await services.retention.sweep())["empty guests"] == 1
         assert {table: await count(db, table) for table in ("owners", *GUEST_HAS)} == dict.fromkeys(
             ("owners", *GUEST_HAS), 0
@@ -193,9 +191,7 @@ class TestEmptyGuests:
         await client.post("/v1/uploads", json=body, headers={**auth, "Idempotency-Key": uuid4().hex})
         gone = (await guest())["auth"]
         assert (await client.delete("/v1/me", headers=gone)).status_code == 200
-        services.retention = Retention(
-            db, Clock(datetime.now(UTC) + timedelta(days=GUEST_DAYS + 400)), services.fulfilments
-        )
+        services.retention = Retention(db, Clock(datetime.now(UTC) + timedelta(days=GUEST_DAYS + 400)))
         assert (await services.retention.sweep())["empty guests"] == 0
         assert await count(db, "owners") == 2
 

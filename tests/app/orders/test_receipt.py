@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from app.erasure.tables import TABLES
+from app.fulfilment import forgetting
 from app.orders.printfiles import NEEDED
 from base import ids, keys, printing
 from base.ids import UploadId
@@ -214,9 +215,9 @@ async def test_old_parcels_are_forgotten_and_counted_as_before(world: World) -> 
     await pass_time(world, 5, 900, 60, MOST_S, MOST_S)
     assert await found_in(world, TRACKING) == {"fulfilments", "shipment_trackings", "vendor_facts"}
     async with world.services.db.transaction() as tx:
-        assert await world.services.fulfilments.forget_old_parcels(tx, datetime.now(UTC) - timedelta(days=1)) == 0
-        assert await world.services.fulfilments.forget_old_parcels(tx, datetime.now(UTC) + timedelta(days=1)) == 1
-        assert await world.services.fulfilments.forget_old_parcels(tx, datetime.now(UTC) + timedelta(days=1)) == 0
+        assert await forgetting.forget_old(tx, datetime.now(UTC) - timedelta(days=1)) == 0
+        assert await forgetting.forget_old(tx, datetime.now(UTC) + timedelta(days=1)) == 1
+        assert await forgetting.forget_old(tx, datetime.now(UTC) + timedelta(days=1)) == 0
     assert await found_in(world, TRACKING) == set()
     assert (await view(world, order)).shown.state == "shipped"
     assert await broken(world) == []
