@@ -1,6 +1,6 @@
 """What the database says, read in one snapshot: the rows that break a rule, and what outside has to agree with it."""
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -50,7 +50,10 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
-    """A print master as a fulfilment names it; `region` keeps it, None for home."""
+    """A print master as a fulfilment names it; `region` keeps it, None for home.
+
+    `kept`: `locked`, `stored` once its lock has ended, `gone` once it may have been removed.
+    """
 
     line: str
     region: str | None = None
@@ -60,6 +63,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     md5: str
     copies: int
+    kept: Literal["locked", "stored", "gone"] = "locked"
 
 
 class Making(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,8 +168,14 @@ SELECT o.id, o.quote_id, o.state, o.total, o.currency,
 FROM orders o
 """
 _MAKINGS: Final = """
-SELECT f.id, f.order_id, f.state, f.vendor_order_id, n.line_id, n.copies, n.master::text AS master
-FROM fulfilments f JOIN fulfilment_lines n ON n.fulfilment_id = f.id ORDER BY f.id, n.number
+SELECT f.id, f.order_id, f.state, f.vendor_order_id, n.line_id, n.copies, n.master::text AS master,
+       CASE WHEN p.locked_until <= now() THEN 'stored'
+            WHEN p.key IS NULL AND (f.ended_at IS NOT NULL OR w.erased_at IS NOT NULL) THEN 'gone'
+            ELSE 'locked' END AS kept
+FROM fulfilments f JOIN fulfilment_lines n ON n.fulfilment_id = f.id
+JOIN orders o ON o.id = f.order_id JOIN owners w ON w.id = o.owner_id
+LEFT JOIN print_files p ON p.key = n.master->>'key' AND p.version = n.master->>'version'
+ORDER BY f.id, n.number
 """
 
 
@@ -231,6 +241,5 @@ def _file(row: Any) -> tuple[File, ...]:
         return ()
     told = msgspec.json.decode(row["master"])
     named = {name: told[name] for name in ("key", "version", "bytes", "sha256", "md5")}
-    return (
-        File(line=ids.encode("order_line", row["line_id"]), region=told.get("region"), copies=row["copies"], **named),
-    )
+    line = ids.encode("order_line", row["line_id"])
+    return (File(line=line, region=told.get("region"), copies=row["copies"], kept=row["kept"], **named),)

@@ -87,8 +87,12 @@ async def pictures_kept(books: Books, place: Place) -> list[Finding]:
 
 
 async def masters_locked(books: Books, place: Place) -> list[Finding]:
-    """Every print file that was sent is there in the version that was sent, byte for byte, and cannot be removed."""
-    files = [file for making in books.makings if making.state in SHIPPING for file in making.files]
+    """Every print file that was sent is there in the version that was sent, byte for byte, and cannot be removed.
+
+    Until its lock has ended, and then until it is needed no more.
+    """
+    sent = [file for making in books.makings if making.state in SHIPPING for file in making.files]
+    files = [file for file in sent if file.kept != "gone"]
     found = await _each(files, lambda file: _unlocked(file, place))
     return [Finding(check="masters-locked", subject=key, detail=detail) for key, detail in found]
 
@@ -101,7 +105,8 @@ async def _unlocked(file: File, place: Place) -> tuple[str, str] | None:
         return file.key, "absent"
     if hashlib.sha256(data).hexdigest() != file.sha256:
         return file.key, "other bytes"
-    return None if until is not None and until > datetime.now(UTC) else (file.key, "not locked")
+    is_locked = until is not None and until > datetime.now(UTC)
+    return None if is_locked or file.kept == "stored" else (file.key, "not locked")
 
 
 async def nothing_left_over(books: Books, place: Place) -> list[Finding]:

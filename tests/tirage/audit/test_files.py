@@ -127,6 +127,15 @@ async def test_a_master_that_is_gone_changed_or_unlocked_is_seen(sample: Sample,
         sample.books = right
     sample.change_file(version=weakly_locked(stack_env, sample))
     assert [one.detail for one in await sample.found("masters-locked")] == ["not locked"]
+    sample.change_file(kept="stored")
+    assert await sample.found("masters-locked") == []
+
+
+async def test_a_master_that_is_needed_no_more_may_be_gone(sample: Sample) -> None:
+    sample.change_file(version="f" * 32, kept="stored")
+    assert [one.detail for one in await sample.found("masters-locked")] == ["absent"]
+    sample.change_file(kept="gone")
+    assert await sample.found("masters-locked") == []
 
 
 def weakly_locked(env: dict[str, str], sample: Sample) -> str:
