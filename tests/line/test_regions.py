@@ -158,6 +158,19 @@ class Two:
         """SIGKILL; the supervisor starts it again."""
         os.kill(int(self.status()["parts"][part]["pid"]), signal.SIGKILL)
 
+    @contextlib.contextmanager
+    def hanging(self, *parts: str) -> Iterator[None]:
+        """Parts that take connections and answer nothing."""
+        running = self.status()["parts"]
+        pids = [int(running[part]["pid"]) for part in parts]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
     def store(self, region: str) -> Any:
         """A client of a region's store, with the record workers' key."""
         away = "" if region == "home" else f"-{region}"
@@ -231,6 +244,10 @@ class Phone:
         self.parts.append(part["url"].split("/")[2])
         await self.call("POST", f"/v1/uploads/{upload['id']}/complete")
         return str(upload["assetId"])
+
+    async def erase(self, asset: str) -> None:
+        answer = await self.http.delete(f"/v1/assets/{asset}", params={"permanently": "true"})
+        assert answer.status_code == 204, answer.text
 
     async def state(self, asset: str) -> str:
         return str((await self.call("GET", f"/v1/assets/{asset}"))["state"])
@@ -348,6 +365,40 @@ async def test_a_long_silence_and_a_killed_worker_lose_and_double_nothing(
     await two.alerted()
     assert two.status()["parts"]["pixel-worker-west"]["restarts"] > 0
     await reckoned(two, {"home": passing, "west": [*flying, *waiting]}, None)
+
+
+async def test_a_region_whose_store_and_edge_hang_holds_up_nobody_and_catches_up(
+    two: Two, phones: tuple[Phone, Phone]
+) -> None:
+    """What is erased meanwhile is gone at once for home, and from the region's store and edge when they are back."""
+    near, far = phones
+    kept, erased, near_erased = await far.send(80), await far.send(81), await near.send(82)
+    await far.ready([kept, erased])
+    await near.ready([near_erased])
+    shown, near_shown = await far.urls(erased), await near.urls(near_erased)
+    assert [(await far.http.get(url)).status_code for url in shown] == [200] * 4
+    two.cable.cut()
+    with two.hanging("s3-west", "edge-west"):
+        await far.erase(erased)
+        await near.erase(near_erased)
+        passing = [await near.send(number) for number in range(90, 93)]
+        await near.ready(passing)
+        await refused(near, near_shown)
+        assert erased not in [asset["id"] for asset in (await far.call("GET", "/v1/assets"))["assets"]]
+    two.cable.mend()
+    await refused(far, shown)
+    async with asyncio.timeout(240):
+        while any(erased in two.keys("west", use) for use in ("originals", "ancestors", "derivatives")):
+            await asyncio.sleep(1)
+    assert [(await far.http.get(url)).status_code for url in await far.urls(kept)] == [200] * 4
+
+
+async def refused(phone: Phone, urls: list[str]) -> None:
+    """Wait until none of them is answered with a picture."""
+    async with asyncio.timeout(240):
+        for url in urls:
+            while (await phone.http.get(url)).status_code == 200:
+                await asyncio.sleep(0.2)
 
 
 async def reckoned(two: Two, sent: dict[str, list[str]], known: dict[str, dict[str, int]] | None) -> None:
