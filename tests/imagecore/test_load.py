@@ -10,7 +10,8 @@ import pytest
 
 from imagecore import containers, engine, heif, vips
 from imagecore.errors import PixelFailure, Reason, Rejected
-from imagecore.load import load
+from imagecore.geometry import Box
+from imagecore.load import load, load_part
 from loadtests.bench.hostile import with_cicp
 
 
@@ -94,6 +95,19 @@ class TestLoad:
         turned = load((photos / f"orient-land-{number}.jpg").read_bytes()).resize(0.1)
         assert (turned.width, turned.height) == (upright.width, upright.height)
         assert (turned.cast("short") - upright.cast("short")).abs().avg() < 4
+
+    @pytest.mark.parametrize("suffix", [".tif", ".png", ".jpg", ".webp[lossless]"])
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_a_part_is_cut_out_of_the_upright_picture(self, orientation: int, suffix: str) -> None:
+        image = picture(64, 48)
+        image.set_type(vips.pyvips.GValue.gint_type, "orientation", orientation)
+        raw = bytes(image.write_to_buffer(suffix))
+        upright = load(raw)
+        assert (upright.width, upright.height) == ((64, 48) if orientation < 5 else (48, 64))
+        for part in (Box(3, 5, 20, 30), Box(0, 0, upright.width, upright.height), Box(47, 47, 1, 1)):
+            found, expected = load_part(raw, part, fail_on="error"), upright.crop(*part)
+            assert found.write_to_memory() == expected.write_to_memory()
+            assert "orientation" not in found.get_fields()
 
     @pytest.mark.parametrize(
         ("name", "size", "bands", "format_"),

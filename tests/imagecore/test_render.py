@@ -15,7 +15,7 @@ from PIL import Image, ImageChops, ImageStat
 
 from imagecore import classes, colour, engine, masters, render, vips
 from imagecore import recipe as recipes
-from imagecore.facts import Note, Origin, parse
+from imagecore.facts import Note, Origin, Profile, parse
 from imagecore.icc import Intent, Rendering
 from imagecore.jail import Jail
 from imagecore.jail_wire import Output
@@ -48,6 +48,26 @@ class TestLadder:
             width, height = Image.open(io.BytesIO(data)).size
             assert width > height
             assert width <= side
+
+    @pytest.mark.parametrize("orientation", range(2, 9))
+    @pytest.mark.parametrize(
+        ("side", "target", "parent"), [(400, "p3", "original"), (400, "srgb", "ancestor"), (90, "srgb", "half")]
+    )
+    def test_every_orientation_is_cropped_upright(
+        self, photos: Path, orientation: int, side: int, target: recipes.Target, parent: str
+    ) -> None:
+        """The user's crop is in the upright picture's pixels, whatever it is made from; and it is not in the middle."""
+        crop = recipes.Crop(1_210, 130, 400, 300)
+        wanted = recipes.Recipe(width=side, height=side, crop=crop, target=target, engine=engine.revision())
+        made = []
+        for number in (1, orientation):
+            report, parents = render.parents((photos / f"orient-land-{number}.jpg").read_bytes())
+            wide = msgspec.structs.replace(report.facts, profile=Profile(origin=Origin.ASSUMED, is_srgb=False))
+            assert render.parent_of(wanted, wide) == parent
+            made.append(Image.open(io.BytesIO(render.render(wanted, wide, parents))).convert("L"))
+        moved = ImageChops.offset(made[1], side // 20, side // 20)
+        off, elsewhere = (ImageStat.Stat(ImageChops.difference(made[0], other)).mean[0] for other in (made[1], moved))
+        assert off < elsewhere / 2
 
     def test_rungs_are_what_a_resize_of_all_pixels_gives(self, pixel_jail: Jail, photos: Path) -> None:
         """Shrinking while decoding (decision 0013) moves nothing and blurs nothing, beyond what JPEG does itself."""
