@@ -12,6 +12,7 @@ import msgspec
 
 from imagecore.errors import Reason, Rejected
 
+MAX_BYTES: Final = 200 << 20
 MAX_PARTS: Final = 20_000
 
 # The beginning decides. Each entry: offset, bytes, format.

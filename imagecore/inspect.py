@@ -18,7 +18,6 @@ from imagecore.facts import Facts, Note, Origin, Profile, Report, Verdict, belie
 from imagecore.jail_wire import Output
 from imagecore.load import cicp_profile, is_unknown, load, transfer_of
 
-MAX_BYTES: Final = 200 << 20
 MAX_SIDE: Final = 32_768
 MAX_PIXELS: Final = 200_000_000
 MAX_FRAMES: Final = 500
@@ -158,7 +157,7 @@ class Survey:
 
     def read(self) -> None:
         """All headers within the limits. Raises `Rejected`."""
-        if len(self.raw) > MAX_BYTES:
+        if len(self.raw) > containers.MAX_BYTES:
             raise Rejected(Reason.TOO_MANY_BYTES, str(len(self.raw)))
         kind = containers.sniff(self.raw)
         if kind in _MAKERS:

@@ -122,7 +122,7 @@ class TestHostile:
 
     def test_too_many_bytes(self, pixel_jail: Jail) -> None:
         with pytest.raises(Rejected) as caught:
-            inspect.Survey(bytes(picture().write_to_buffer(".jpg")) + bytes(inspect.MAX_BYTES)).read()
+            inspect.Survey(bytes(picture().write_to_buffer(".jpg")) + bytes(containers.MAX_BYTES)).read()
         assert caught.value.reason is Reason.TOO_MANY_BYTES
 
     def test_half_a_jpeg_and_every_other_cut(self, pixel_jail: Jail) -> None:
