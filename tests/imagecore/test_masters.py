@@ -313,13 +313,6 @@ class TestEnlarging:
         assert slopes[0] > slopes[1]
 
 
-class TestPrivacy:
-    def test_nothing_but_pixels_and_profile(self, photos: Path) -> None:
-        for name in ("large-02-pixel-path.jpg", "heic-iphone11pro-p3-rotated.heic"):
-            data = make((photos / name).read_bytes()).data
-            assert not any(mark in data for mark in (b"Exif", b"http://ns.adobe", b"Photoshop", b"Apple", b"Google"))
-
-
 class TestManifest:
     def test_it_names_everything(self) -> None:
         raw = scene()
