@@ -12,6 +12,7 @@ import msgspec
 
 from imagecore.errors import Reason, Rejected
 
+MAX_BYTES: Final = 200 << 20
 MAX_PARTS: Final = 20_000
 
 # The beginning decides. Each entry: offset, bytes, format.
@@ -145,6 +146,7 @@ class _Jpeg:
         self.metadata = 0
         self.parts = 0
         self.scans = 0
+        self.components = 0
 
     def frame(self, marker: int, body: bytes) -> None:
         """SOFn: precision, lines, samples a line, components and their sampling factors."""
@@ -154,6 +156,7 @@ class _Jpeg:
         factors = [(body[7 + 3 * i] >> 4, body[7 + 3 * i] & 15) for i in range(count)]
         self.fields.update(width=width, height=height, bits=precision, components=count, coding=_SOF[marker])
         self.fields["interlaced"] = marker in (0xC2, 0xCA)
+        self.components = count
         if count >= 3 and all(factors[1]):
             ratio = (factors[0][0] // factors[1][0], factors[0][1] // factors[1][1])
             self.fields["subsampling"] = _SUBSAMPLING.get(ratio)
@@ -214,12 +217,15 @@ def _jpeg_segment(raw: bytes, walk: _Jpeg, marker: int, at: int) -> int:
         if len(raw) - at < 2:
             return len(raw) + 1
         raise Rejected(Reason.CORRUPT, "segment length")
-    walk.segment(marker, raw[at + 2 : at + length])
+    body = raw[at + 2 : at + length]
+    walk.segment(marker, body)
     at += length
     if marker != 0xDA:
         return at
     if "width" not in walk.fields:
         raise Rejected(Reason.CORRUPT, "scan before frame")
+    if body and body[0] < walk.components:
+        walk.fields["interlaced"] = True  # the other components' scans come later: decoders hold all coefficients
     walk.scans += 1
     match = _MARKER.search(raw, at)
     return match.start() if match else len(raw) + 1

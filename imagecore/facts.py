@@ -70,7 +70,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     `orientation` is the EXIF tag as found (in HEIF the container decides, so it may disagree with what is done);
     `orientation_source` is `exif`, `container` or None; `icc` is the profile's name or `unreadable`; `transfer` is
-    `sdr`, `pq` or `hlg`; `pages` counts frames or pages, `images` pictures of a HEIF; `ppi_at_4x6_inches` is floored.
+    `sdr`, `pq` or `hlg`; a JPEG in several scans is `interlaced`, too; `pages` counts frames or pages, `images`
+    pictures of a HEIF; `ppi_at_4x6_inches` is floored.
     """
 
     schema: int = SCHEMA

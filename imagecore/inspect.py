@@ -18,7 +18,6 @@ from imagecore.facts import Facts, Note, Origin, Profile, Report, Verdict, belie
 from imagecore.jail_wire import Output
 from imagecore.load import cicp_profile, is_unknown, load, transfer_of
 
-MAX_BYTES: Final = 200 << 20
 MAX_SIDE: Final = 32_768
 MAX_PIXELS: Final = 200_000_000
 MAX_FRAMES: Final = 500
@@ -67,17 +66,31 @@ _PER_PIXEL: Final = {"heic": (6, 14), "avif": (18, 24), "webp": (18, 18), "gif":
 
 def memory_needed(facts: Facts) -> int:
     """Bytes that decoding holds at once: the file itself and, by format, what was measured for each of its pixels."""
-    return facts.bytes + (facts.width or 0) * (facts.height or 0) * _per_pixel(facts)
+    return facts.bytes + (facts.width or 0) * (facts.height or 0) * (_per_pixel(facts) + _turned(facts))
+
+
+def _turned(facts: Facts) -> int:
+    """Bytes for each pixel of the whole picture in memory, which turning takes where no smaller one is turned."""
+    turned = facts.orientation_source == "exif" and (facts.orientation or 1) > 1
+    return _bands(facts) * _width(facts) if turned else 0
+
+
+def _bands(facts: Facts) -> int:
+    space = (facts.colour_space or "rgb").partition("+")[0]
+    return {"gray": 1, "rgb": 3}.get(space, 4) + facts.alpha
+
+
+def _width(facts: Facts) -> int:
+    """Bytes of a sample once decoded."""
+    return 2 if (facts.bits or 8) > 8 else 1
 
 
 def _per_pixel(facts: Facts) -> int:
-    wide = 2 if (facts.bits or 8) > 8 else 1
+    wide, bands = _width(facts), _bands(facts)
     if facts.format in _PER_PIXEL:
         return _PER_PIXEL[facts.format][wide - 1]
-    bands = {"gray": 1, "indexed": 1, "rgb": 3, "cmyk": 4}.get((facts.colour_space or "rgb").partition("+")[0], 3)
-    bands += facts.alpha
     if facts.format == "jpeg":
-        # A progressive picture's coefficients are all held, two bytes each, chroma as subsampled.
+        # All coefficients of a picture in several scans are held, two bytes each, chroma as subsampled.
         chroma = {"4:2:0": 3, "4:2:2": 4, "4:4:0": 4, "4:1:1": 3, "4:1:0": 3}.get(facts.subsampling or "", 6)
         held = (8 if bands == 4 else 2 if bands == 1 else chroma) if facts.interlaced else 0
         return held + (8 if facts.colour_space == "cmyk" else 0)
@@ -95,8 +108,7 @@ def may_keep(facts: Facts) -> bool:
     if _is_decoded_whole(facts):
         return True
     pixels = (facts.width or 0) * (facts.height or 0)
-    bands = {"gray": 1, "rgb": 3}.get((facts.colour_space or "rgb").partition("+")[0], 4) + facts.alpha
-    held = pixels * bands * (((facts.bits or 8) + 7) // 8)
+    held = pixels * _bands(facts) * _width(facts)
     return pixels <= KEPT_PIXELS and memory_needed(facts) + held <= memory_budget()
 
 
@@ -145,7 +157,7 @@ class Survey:
 
     def read(self) -> None:
         """All headers within the limits. Raises `Rejected`."""
-        if len(self.raw) > MAX_BYTES:
+        if len(self.raw) > containers.MAX_BYTES:
             raise Rejected(Reason.TOO_MANY_BYTES, str(len(self.raw)))
         kind = containers.sniff(self.raw)
         if kind in _MAKERS:

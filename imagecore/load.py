@@ -3,6 +3,7 @@
 from typing import Final
 
 from imagecore import containers, heif, vips
+from imagecore.geometry import Box
 
 # CICP (ITU-T H.273) primaries and transfer that libvips' built-in profiles describe exactly.
 _CICP_PROFILES: Final = {(12, 13): "p3", (1, 13): "srgb"}
@@ -44,12 +45,45 @@ def load(raw: bytes, *, fail_on: str = "truncated") -> vips.Image:
     code points name), unchecked and unapplied; no other metadata. `fail_on` is libvips'. Raises `Rejected` for
     unknown formats and `PixelFailure`.
     """
-    kind = containers.sniff(raw)
-    if kind == "heic":
+    if containers.sniff(raw) == "heic":
         image = heif.decode(raw)
     else:
         with vips.failures():
             image = vips.open_buffer(raw, fail_on=fail_on).autorot()
+    return _told(image, raw)
+
+
+def load_part(raw: bytes, part: Box, *, fail_on: str) -> vips.Image:
+    """What `load` gives within this part of the upright picture, to be read once from top to bottom.
+
+    Rows go by as they are decoded: only HEIC, and a part that has to be turned, are ever whole in memory. Raises as
+    `load` does.
+    """
+    if containers.sniff(raw) == "heic":
+        with vips.failures():
+            return load(raw).crop(*part)
+    stored = vips.open_buffer(raw, fail_on=fail_on, sequential=True)
+    orientation = vips.number(stored, "orientation") or 1
+    with vips.failures():
+        image = stored.crop(*as_stored(part, stored.width, stored.height, orientation))
+        if orientation > 1:
+            image = vips.in_memory(image).autorot()
+    return _told(image, raw)
+
+
+def as_stored(part: Box, width: int, height: int, orientation: int) -> Box:
+    """A part of the upright picture in the pixels of a stored one of these sides (EXIF 2.32, orientation)."""
+    x, y, across, down = part if orientation < 5 else (part.y, part.x, part.height, part.width)
+    return Box(
+        width - x - across if orientation in (2, 3, 7, 8) else x,
+        height - y - down if orientation in (3, 4, 6, 7) else y,
+        across,
+        down,
+    )
+
+
+def _told(image: vips.Image, raw: bytes) -> vips.Image:
+    """With the profile that its code points name where it has none, and with nothing else."""
     if vips.blob(image, "icc-profile-data") is None:
         named = cicp_profile(cicp_of(raw))
         image = vips.with_profile(image, named) if named else image

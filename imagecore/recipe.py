@@ -30,6 +30,8 @@ FOCAL_SCALE: Final = 10_000
 MAX_TEXT: Final = 160
 RUNGS: Final = (200, 400, 800, 1600)
 EXTENSIONS: Final = frozenset({"jpg", "webp", "avif"})
+LIGHT: Final = 60
+"""A fallback's quality, at most."""
 MAX_EFFORT: Final = {"jpg": 0, "webp": 6, "avif": 1}
 _WORDS: Final = {
     "class_": get_args(Class),
@@ -182,7 +184,17 @@ def rung(side: int, engine: str, format_: Format = "jpg") -> Recipe:
 
 
 def fallback(recipe: Recipe) -> Recipe:
-    """The lower-quality stand-in for a recipe that took too long: another recipe with a key of its own."""
+    """The lower-quality stand-in for a recipe that took too long: another recipe with a key of its own.
+
+    A proof stays one, and shows the same. What is as light as this already is made lighter still; nothing is lighter
+    than a JPEG of quality 1.
+    """
+    is_light = recipe.format == "jpg" and recipe.chroma == "420" and recipe.quality <= LIGHT
     return msgspec.structs.replace(
-        recipe, class_="fallback", format="jpg", quality=min(recipe.quality, 60), chroma="420", effort=0
+        recipe,
+        class_="fallback" if recipe.proof is None else recipe.class_,
+        format="jpg",
+        quality=max(1, recipe.quality * 3 // 4) if is_light else min(recipe.quality, LIGHT),
+        chroma="420",
+        effort=0,
     )

@@ -18,7 +18,7 @@ from imagecore.errors import OutOfBounds, RevisionRetired
 from imagecore.facts import Facts, Report, Verdict, canonical, encode_report, parse
 from imagecore.geometry import Box
 from imagecore.jail_wire import Output
-from imagecore.load import load
+from imagecore.load import load_part
 from imagecore.recipe import Recipe
 
 Parent = Literal["half", "ancestor", "original"]
@@ -150,9 +150,9 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _read(work: Work, _: Any) -> vips.Image:
-    """The parent's pixels: a stored one's in sRGB, and a whole one at its final size already."""
+    """The parent's pixels: of an original the part; a stored one's in sRGB, and a whole one at its final size."""
     if work.parent == "original":
-        return load(work.raw, fail_on="error")
+        return load_part(work.raw, work.plan.part, fail_on="error")
     if work.plan.is_whole:
         stored = half_size(work.facts) if work.parent == "half" else ancestor_size(work.facts)
         return _shrunk(work.raw, stored, (work.plan.placed.width, work.plan.placed.height))
@@ -161,7 +161,7 @@ def _read(work: Work, _: Any) -> vips.Image:
 
 def _cut(work: Work, image: vips.Image) -> vips.Image:
     """The part that is wanted, in the parent's pixels."""
-    if work.plan.is_whole:
+    if work.plan.is_whole or work.parent == "original":
         return image
     box = geometry.rescale(work.plan.part, *work.plan.source, image.width, image.height)
     with vips.failures():

@@ -1,15 +1,26 @@
 """Commands on files: what a photo is, and one rendition of it. Both decode in the jail."""
 
+import hashlib
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import click
 import msgspec
 
+from imagecore import containers
 from imagecore import recipe as recipes
-from imagecore.errors import ChildDied, DeadlineExceeded, ImageError, JailUnavailable, OutOfMemory
-from imagecore.facts import Report, parse_report
+from imagecore.errors import (
+    ChildDied,
+    DeadlineExceeded,
+    ImageError,
+    JailUnavailable,
+    OutOfMemory,
+    Reason,
+    Rejected,
+)
+from imagecore.facts import Facts, Report, Verdict, parse_report
 from imagecore.jail import Jail
 
 DEADLINE_S: Final = 60
@@ -19,13 +30,18 @@ NO_VERDICT: Final = {
     ChildDied.code: "breaks-decoder",
 }
 FAILED: Final = 2
+_HEAD: Final = 4096
 
 
 def _jail() -> Jail:
     try:
         return Jail.open()
     except JailUnavailable as error:
-        raise click.ClickException(f"this machine cannot hold the decode child: {error}") from error
+        raise _unheld(error) from error
+
+
+def _unheld(error: JailUnavailable) -> click.ClickException:
+    return click.ClickException(f"this machine cannot hold the decode child: {error}")
 
 
 @click.command()
@@ -35,7 +51,10 @@ def inspect(files: tuple[Path, ...], as_json: bool) -> None:
     """What each file is, by content, and whether it can be printed; exit 0 also for rejected ones."""
     with _jail() as jail:
         for file in files:
-            told = look(jail, file)
+            try:
+                told = look(jail, file)
+            except JailUnavailable as error:
+                raise _unheld(error) from error
             if as_json:
                 click.echo(msgspec.json.encode(told))
             else:
@@ -45,15 +64,35 @@ def inspect(files: tuple[Path, ...], as_json: bool) -> None:
 
 
 def look(jail: Jail, file: Path) -> dict[str, Any]:
-    """One file's object: its name, the verdict with reason and notes, and every fact."""
-    raw = file.read_bytes()
+    """One file's object: its name, the verdict with reason and notes, and every fact; None where it is not known.
+
+    Raises `JailUnavailable`, which is no verdict.
+    """
+    try:
+        raw = contents(file)
+    except Rejected as refusal:
+        with file.open("rb") as opened:
+            known = Facts(sha256="", bytes=file.stat().st_size, format=containers.label(opened.read(_HEAD)))
+        told = _object(file.name, Report(verdict=Verdict.REJECT, reason=refusal.reason, notes=(), facts=known))
+        return {**told, "sha256": None}
     params = msgspec.msgpack.encode({"extension": file.suffix.lower().lstrip(".") or None})
     try:
         (output,) = jail.run("inspect", params, [raw], DEADLINE_S)
+    except JailUnavailable:
+        raise
     except ImageError as error:
+        known = Facts(sha256=hashlib.sha256(raw).hexdigest(), bytes=len(raw), format=containers.label(raw))
         reason = NO_VERDICT.get(error.code, error.code)
-        return {"file": file.name, "bytes": len(raw), "verdict": "reject", "reason": reason, "notes": []}
+        return _object(file.name, Report(verdict=Verdict.REJECT, reason=reason, notes=(), facts=known))
     return _object(file.name, parse_report(output.data))
+
+
+def contents(file: Path) -> bytes:
+    """A file's bytes; raises `Rejected` where they are too many, and reads none of them."""
+    size = file.stat().st_size
+    if size > containers.MAX_BYTES:
+        raise Rejected(Reason.TOO_MANY_BYTES, str(size))
+    return file.read_bytes()
 
 
 def _object(name: str, report: Report) -> dict[str, Any]:
@@ -72,15 +111,29 @@ def render(file: Path, text: str, out: Path) -> None:
         recipes.parse(text)
     except recipes.MalformedRecipe as error:
         raise click.BadParameter(f"not a recipe's canonical text: {error}", param_hint="--recipe") from error
+    refuse_overwriting([out], [file])
     with _jail() as jail:
         try:
-            (output,) = jail.run(
-                "render_file", msgspec.msgpack.encode({"recipe": text}), [file.read_bytes()], DEADLINE_S
-            )
+            (output,) = jail.run("render_file", msgspec.msgpack.encode({"recipe": text}), [contents(file)], DEADLINE_S)
         except ImageError as error:
             click.echo(f"{error.code}: {error}", err=True)
             sys.exit(FAILED)
-    fresh = out.with_name(f".{out.name}.new")
-    fresh.write_bytes(output.data)
-    fresh.replace(out)
+    write_whole(out, output.data)
     click.echo(output.facts)
+
+
+def refuse_overwriting(outs: Iterable[Path], sources: Iterable[Path]) -> None:
+    """Raise a click error where a result would take the place of what it is made from."""
+    taken = {out.resolve() for out in outs} & {source.resolve() for source in sources}
+    if taken:
+        raise click.BadParameter(f"{taken.pop().name} would be overwritten", param_hint="--output")
+
+
+def write_whole(out: Path, data: bytes) -> None:
+    """All of it, or what was there before."""
+    fresh = out.with_name(f".{out.name}.new")
+    try:
+        fresh.write_bytes(data)
+        fresh.replace(out)
+    finally:
+        fresh.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from imagecore.colour import Profile
 from imagecore.errors import ImageError
 from imagecore.facts import Verdict
 from imagecore.jail import Jail
+from tirage.images import contents, refuse_overwriting, write_whole
 
 DEADLINE_S: Final = 600
 _SIZE: Final = re.compile(r"([0-9]{1,5}(?:\.[0-9]{1,3})?)x([0-9]{1,5}(?:\.[0-9]{1,3})?)(mm)?")
@@ -31,6 +32,22 @@ class Unusable(click.ClickException):
     """Neither made nor judged: the file, or this machine, is not fit for it."""
 
     exit_code = 3
+
+
+class Files(msgspec.Struct, frozen=True):
+    """Where the original and a profile that we do not ship lie, seen from beside the master."""
+
+    original: str = ""
+    profile: str | None = None
+
+
+class _Beside(msgspec.Struct, frozen=True):
+    """What a manifest's file says beyond the manifest."""
+
+    files: Files = Files()
+
+
+_BESIDE: Final = msgspec.json.Decoder(_Beside)
 
 
 class Size(click.ParamType[tuple[int, int]]):
@@ -62,17 +79,18 @@ def sidecar(master: Path) -> Path:
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path))
 def master(file: Path, class_: str, size: tuple[int, int], profile: str | None, fit: masters.Fit, output: Path) -> None:
     """Make the print master of FILE at OUT, and its manifest at OUT.json."""
-    raw = file.read_bytes()
+    refuse_overwriting([output, sidecar(output)], [file, Path(profile or file)])
     with _failing(), Jail.open(masters.LIMITS, preload=("inspect", "master")) as jail:
+        raw = contents(file)
         kind = classes.named(class_)
         target = _profile(profile or kind.targets[0])
         recipe = masters.plan(kind, _sides(jail, raw), size, fit=fit, profile=target)
         (made,) = jail.run("master", masters.encode_recipe(recipe), [raw, target.data], DEADLINE_S)
-    output.write_bytes(made.data)
-    shipped = target.name in colour.SHIPPED
-    files = {"original": _relative(file, output), "profile": None if shipped else _relative(Path(target.name), output)}
-    told = {**json.loads(made.facts), "files": files}
-    sidecar(output).write_text(json.dumps(told, sort_keys=True, separators=(",", ":")) + "\n")
+    own = None if profile is None or profile in colour.SHIPPED else _relative(Path(profile), output)
+    files = Files(original=_relative(file, output), profile=own)
+    told = {**json.loads(made.facts), "files": msgspec.to_builtins(files)}
+    write_whole(output, made.data)
+    write_whole(sidecar(output), (json.dumps(told, sort_keys=True, separators=(",", ":")) + "\n").encode())
     manifest = masters.decode(made.facts)
     click.echo(f"{output}: {recipe.width} x {recipe.height} px, {target.name}, {len(made.data)} bytes")
     click.echo(f"sha256 {manifest.output.sha256}, engine {manifest.engine}")
@@ -87,13 +105,12 @@ def verify(ctx: click.Context, master_file: Path, original: Path | None, profile
     """Make MASTER again and compare. Exit 0: same bytes; 1: not that master; 2: another engine; 3: cannot tell."""
     try:
         told = sidecar(master_file).read_bytes()
-        files = json.loads(told).get("files", {})
-        manifest = masters.decode(told)
-        source = (original or master_file.parent / files.get("original", "")).read_bytes()
+        manifest, files = masters.decode(told), _BESIDE.decode(told).files
+        source = (original or master_file.parent / files.original).read_bytes()
     except (OSError, ValueError, msgspec.DecodeError) as error:
         raise Unusable(f"{master_file} cannot be verified: {error}") from error
     with _failing(), Jail.open(masters.LIMITS, preload=("verify",)) as jail:
-        named = profile or (str(master_file.parent / files["profile"]) if files.get("profile") else None)
+        named = profile or (str(master_file.parent / files.profile) if files.profile else None)
         target = _profile(named or manifest.recipe.profile)
         inputs = [source, target.data, master_file.read_bytes()]
         (output,) = jail.run("verify", masters.encode(manifest), inputs, DEADLINE_S)
@@ -123,11 +140,12 @@ def _sides(jail: Jail, raw: bytes) -> tuple[int, int]:
 
 
 def _profile(name: str) -> Profile:
-    """A shipped profile by name, or any by its file; its hash goes into the manifest."""
+    """A shipped profile by name, or any by its file, whose hash and nothing else goes into the manifest's proof."""
     if name in colour.SHIPPED:
         return colour.named(name)
     data = Path(name).read_bytes()
-    return colour.pinned(name, data, hashlib.sha256(data).hexdigest())
+    sha256 = hashlib.sha256(data).hexdigest()
+    return colour.pinned(f"file-{sha256[:8]}", data, sha256)
 
 
 def _relative(file: Path, output: Path) -> str:

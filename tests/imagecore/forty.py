@@ -51,7 +51,8 @@ def recipes() -> dict[str, tuple[str, Recipe]]:
     found["crop"] = Recipe(width=400, height=400, crop=Crop(101, 203, 555, 444), **base)
     found["crop-cover"] = Recipe(width=257, height=255, fit="cover", crop=Crop(101, 203, 555, 444), **base)
     found["zoom"] = Recipe(width=640, height=640, crop=Crop(777, 1_001, 120, 90), fit="box", **base)
-    found["wide"] = Recipe(width=900, height=100, fit="cover", quality=40, **base)
+    paper: dict[str, Any] = {"class_": "proof", "proof": "fogra39", "white": True, "quality": 90, "chroma": "444"}
+    found["proof"] = Recipe(width=900, height=100, fit="cover", **paper, **base)
     found["p3"] = Recipe(width=500, height=500, target="p3", **base)
     return {f"{name}/{label}": (name, each) for name in ("p3", "alpha") for label, each in found.items()}
 

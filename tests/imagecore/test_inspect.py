@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagecore import containers, exif, inspect, vips
+from imagecore import containers, engine, exif, inspect, recipe, render, vips
 from imagecore.errors import ImageError, Reason, Rejected
 from imagecore.facts import Facts, Note, Origin, Report, Verdict, canonical, parse, parse_report
 from imagecore.jail import Jail, Limits
+from imagecore.recipe import Crop, Recipe
 from loadtests.bench import hostile
-from loadtests.bench.hostile import gif, picture, png, tiff, with_cicp
+from loadtests.bench.hostile import gif, picture, png, tiff, whole_png, with_cicp
 from tests.imagecore import kinds
 from tests.manifest import RED, ROWS, expected, turned, verdict
 
@@ -61,6 +62,17 @@ def six_bands() -> bytes:
 def pictures() -> int:
     """Pictures of libvips that Python still holds."""
     return sum(isinstance(each, vips.pyvips.Image) for each in gc.get_objects())
+
+
+def separate_scans(width: int, height: int) -> bytes:
+    """A baseline JPEG with a scan for each component, put together from three gray ones of the same tables."""
+    grays = [bytes(picture(width, height)[band].jpegsave_buffer(Q=90, keep="none")) for band in range(3)]
+    frame, scans = grays[0].index(b"\xff\xc0"), [gray.index(b"\xff\xda") for gray in grays]
+    head = struct.pack(">HHBHHB", 0xFFC0, 17, 8, height, width, 3) + b"\1\x11\0\2\x11\0\3\x11\0"
+    made = grays[0][:frame] + head + grays[0][frame + 13 : scans[0]]
+    for number, (gray, at) in enumerate(zip(grays, scans, strict=True), 1):
+        made += b"\xff\xda\0\x08\1" + bytes([number]) + b"\0\0\x3f\0" + gray[at + 10 : -2]
+    return made + b"\xff\xd9"
 
 
 def refused(jail: Jail, raw: bytes) -> str | None:
@@ -110,7 +122,7 @@ class TestHostile:
 
     def test_too_many_bytes(self, pixel_jail: Jail) -> None:
         with pytest.raises(Rejected) as caught:
-            inspect.Survey(bytes(picture().write_to_buffer(".jpg")) + bytes(inspect.MAX_BYTES)).read()
+            inspect.Survey(bytes(picture().write_to_buffer(".jpg")) + bytes(containers.MAX_BYTES)).read()
         assert caught.value.reason is Reason.TOO_MANY_BYTES
 
     def test_half_a_jpeg_and_every_other_cut(self, pixel_jail: Jail) -> None:
@@ -210,6 +222,31 @@ class TestLimitsFitTheMemory:
         image = image.copy(interpretation="srgb") if bits == 8 else (image * 257).cast("ushort")
         raw = bytes(image.copy(interpretation="srgb" if bits == 8 else "rgb16").write_to_buffer(options))
         assert ask(pixel_jail, raw).verdict is Verdict.ACCEPT
+
+    def test_a_jpeg_of_a_scan_for_each_component_counts_as_progressive(self, pixel_jail: Jail) -> None:
+        """Baseline, but its decoder holds the coefficients of all of it."""
+        raw = separate_scans(600, 400)
+        facts = ask(pixel_jail, raw).facts
+        assert (facts.coding, facts.interlaced, facts.subsampling) == ("baseline", True, "4:4:4")
+        assert inspect.memory_needed(facts) == len(raw) + 600 * 400 * 6
+        assert vips.open_buffer(raw, fail_on="warning").avg() > 0
+
+    @pytest.mark.parametrize("crop", [Crop(4_000, 4_000, 900, 600), pytest.param(None, marks=pytest.mark.soak)])
+    def test_what_is_accepted_can_be_cut_out(self, crop: Crop | None) -> None:
+        """Of the original, which decodes to 216 MB; the child has 200 beside its libraries."""
+        raw = whole_png(6_000, 6_000, bits=16, colour=2)
+        wanted = Recipe(width=2_561, height=2_561, crop=crop, engine=engine.revision(), fit="box")
+        with Jail.open(Limits(memory_mb=355), preload=("inspect", "render")) as jail:
+            report = ask(jail, raw)
+            assert (report.verdict, render.parent_of(wanted, report.facts)) == (Verdict.ACCEPT, "original")
+            params = render.RenderParams(recipe=recipe.text(wanted), facts=canonical(report.facts))
+            (made,) = jail.run("render", msgspec.msgpack.encode(params), [raw], 60)
+        assert made.name == "rendition"
+
+    def test_turning_takes_the_whole_picture(self) -> None:
+        facts = Facts(sha256="", bytes=0, format="png", width=6_000, height=6_000, colour_space="rgb", bits=16)
+        turned = msgspec.structs.replace(facts, orientation=6, orientation_source="exif")
+        assert (inspect.memory_needed(facts), inspect.memory_needed(turned)) == (0, 6_000 * 6_000 * 6)
 
     def test_the_file_itself_counts(self) -> None:
         facts = Facts(sha256="", bytes=150 << 20, format="tiff", width=100, height=100, colour_space="rgb", bits=8)

@@ -5,12 +5,16 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
-from imagecore import containers, engine, heif, vips
+from imagecore import containers, engine, heif, inspect, vips
 from imagecore.errors import PixelFailure, Reason, Rejected
-from imagecore.load import load
+from imagecore.geometry import Box
+from imagecore.load import load, load_part
 from loadtests.bench.hostile import with_cicp
 
 
@@ -87,6 +91,15 @@ class TestSniff:
         assert containers.sniff(picture().write_to_buffer(f".{suffix}{options}")) == names.get(suffix, suffix)
 
 
+class SimpleContainer(list[Any]):
+    """A HEIF of one picture, as pi-heif gives it."""
+
+    primary_index = 0
+
+    def __init__(self, primary: Any) -> None:
+        super().__init__([primary])
+
+
 class TestLoad:
     @pytest.mark.parametrize("number", range(2, 9))
     def test_every_orientation_is_upright(self, photos: Path, number: int) -> None:
@@ -94,6 +107,19 @@ class TestLoad:
         turned = load((photos / f"orient-land-{number}.jpg").read_bytes()).resize(0.1)
         assert (turned.width, turned.height) == (upright.width, upright.height)
         assert (turned.cast("short") - upright.cast("short")).abs().avg() < 4
+
+    @pytest.mark.parametrize("suffix", [".tif", ".png", ".jpg", ".webp[lossless]"])
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_a_part_is_cut_out_of_the_upright_picture(self, orientation: int, suffix: str) -> None:
+        image = picture(64, 48)
+        image.set_type(vips.pyvips.GValue.gint_type, "orientation", orientation)
+        raw = bytes(image.write_to_buffer(suffix))
+        upright = load(raw)
+        assert (upright.width, upright.height) == ((64, 48) if orientation < 5 else (48, 64))
+        for part in (Box(3, 5, 20, 30), Box(0, 0, upright.width, upright.height), Box(47, 47, 1, 1)):
+            found, expected = load_part(raw, part, fail_on="error"), upright.crop(*part)
+            assert found.write_to_memory() == expected.write_to_memory()
+            assert "orientation" not in found.get_fields()
 
     @pytest.mark.parametrize(
         ("name", "size", "bands", "format_"),
@@ -119,6 +145,30 @@ class TestLoad:
 
     def test_ten_bit_reaches_the_top(self, photos: Path) -> None:
         assert 60_000 < load((photos / "heic-sony-10bit-422.hif").read_bytes()).max() <= 65_535
+
+    def test_twelve_bit_keeps_its_levels(self) -> None:
+        """10 bit has 1,024; and what is measured, shown and printed of it is the ramp that went in."""
+        raw = (Path(__file__).parent / "twelve_bit/ramps.heic").read_bytes()
+        image, report = load(raw), inspect.inspect(raw)
+        red, y, x = image[0].numpy().astype(int), *np.mgrid[0:48, 0:64]
+        assert (report.verdict, report.facts.bits, image.format) == ("accept", 12, "ushort")
+        assert len(np.unique(red)) > 1_024
+        assert (red.max() > 65_000, red.min() < 100) == (True, True)
+        assert np.abs(red - 64 * (16 * x + y % 16)).max() <= 128
+
+    @pytest.mark.parametrize("wide", [False, True], ids=["8 bit", "16 bit"])
+    def test_premultiplied_alpha_is_undone(self, monkeypatch: pytest.MonkeyPatch, wide: bool) -> None:
+        """pi-heif names it by a small `a`; no encoder at hand makes such a file, so the decoder is a stand-in."""
+        kind, scale = (np.uint16, 257) if wide else (np.uint8, 1)
+        pixels = (np.array([[[64, 32, 0, 128], [200, 100, 50, 255], [0, 0, 0, 0]]]) * scale).astype(kind)
+        primary = SimpleNamespace(
+            data=memoryview(pixels).cast("B"), mode="RGBa;16" if wide else "RGBa", size=(3, 1), stride=pixels.nbytes,
+            info={},
+        )  # fmt: skip
+        monkeypatch.setattr("pi_heif.open_heif", lambda *_, **__: SimpleContainer(primary))
+        found = heif.decode(b"").numpy().astype(int)[0]
+        expected = np.array([[127, 64, 0, 128], [200, 100, 50, 255], [0, 0, 0, 0]]) * scale
+        assert np.abs(found - expected).max() <= scale
 
     def test_heif_pixels_outlive_their_file(self, photos: Path) -> None:
         """libvips reads the decoder's own buffer, which dies with its file object unless somebody holds it."""

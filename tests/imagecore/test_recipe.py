@@ -140,3 +140,25 @@ class TestRecipe:
     def test_only_whole_numbers_and_known_words(self, change: dict[str, object]) -> None:
         with pytest.raises(MalformedRecipe):
             Recipe(**{"width": 400, "height": 400, "engine": "lv8187a", **change})  # type: ignore[arg-type]
+
+
+class TestFallback:
+    @given(any_recipe())
+    def test_of_any_recipe_it_is_a_lighter_one_with_a_key_of_its_own(self, recipe: Recipe) -> None:
+        lighter = fallback(recipe)
+        assert (lighter.format, lighter.chroma, lighter.quality <= min(recipe.quality, recipes.LIGHT)) == (
+            "jpg",
+            "420",
+            True,
+        )
+        assert text(lighter) != text(recipe) or recipe.quality == 1
+        assert parse(text(lighter)) == lighter
+
+    @given(any_recipe().filter(lambda recipe: recipe.proof is not None))
+    def test_of_a_proof_it_shows_the_same(self, recipe: Recipe) -> None:
+        shown = ("class_", "proof", "white", "intent", "bpc", "crop", "focal", "fit", "width", "height", "target")
+        assert all(getattr(fallback(recipe), name) == getattr(recipe, name) for name in shown)
+
+    def test_what_is_light_becomes_lighter(self) -> None:
+        once = fallback(rung(800, "lv8187a"))
+        assert [once.quality, fallback(once).quality, fallback(fallback(once)).quality] == [60, 45, 33]

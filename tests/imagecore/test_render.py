@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat
 
-from imagecore import classes, colour, engine, masters, render, vips
+from imagecore import classes, colour, containers, engine, inspect, masters, render, vips
 from imagecore import recipe as recipes
-from imagecore.facts import Note, Origin, parse
+from imagecore.facts import Note, Origin, Profile, parse
 from imagecore.icc import Intent, Rendering
 from imagecore.jail import Jail
 from imagecore.jail_wire import Output
@@ -48,6 +48,44 @@ class TestLadder:
             width, height = Image.open(io.BytesIO(data)).size
             assert width > height
             assert width <= side
+
+    @pytest.mark.parametrize("orientation", range(2, 9))
+    @pytest.mark.parametrize(
+        ("side", "target", "parent"), [(400, "p3", "original"), (400, "srgb", "ancestor"), (90, "srgb", "half")]
+    )
+    def test_every_orientation_is_cropped_upright(
+        self, photos: Path, orientation: int, side: int, target: recipes.Target, parent: str
+    ) -> None:
+        """The user's crop is in the upright picture's pixels, whatever it is made from; and it is not in the middle."""
+        crop = recipes.Crop(1_210, 130, 400, 300)
+        wanted = recipes.Recipe(width=side, height=side, crop=crop, target=target, engine=engine.revision())
+        made = []
+        for number in (1, orientation):
+            report, parents = render.parents((photos / f"orient-land-{number}.jpg").read_bytes())
+            wide = msgspec.structs.replace(report.facts, profile=Profile(origin=Origin.ASSUMED, is_srgb=False))
+            assert render.parent_of(wanted, wide) == parent
+            made.append(Image.open(io.BytesIO(render.render(wanted, wide, parents))).convert("L"))
+        moved = ImageChops.offset(made[1], side // 20, side // 20)
+        off, elsewhere = (ImageStat.Stat(ImageChops.difference(made[0], other)).mean[0] for other in (made[1], moved))
+        assert off < elsewhere / 2
+
+    def test_a_proof_loses_little_to_its_ancestors_chroma(self, photos: Path) -> None:
+        """4:4:4 at 1600 px, of an ancestor with 1280 px of chroma (decision 0017), against one that has all of it."""
+        raw = (photos / VIVID).read_bytes()
+        report, parents = render.parents(raw)
+        told = {name: containers.jpeg(data).subsampling for name, data in parents.items() if name != "original"}
+        assert told == {"ancestor": "4:2:0", "half": "4:4:4"}
+        decoded = inspect.decode(raw, report.facts, *render.ancestor_size(report.facts)).image
+        full = render.encode_jpeg(render.flattened(decoded), render.ANCESTOR_QUALITY, "444", optimise=False)
+        wanted = recipes.parse(f"v1_proof_fit.1600x1600_jpg.90.444_srgb.rel.bpc_psrgb_{engine.revision()}")
+        assert render.parent_of(wanted, report.facts) == "ancestor"
+        size = render.plan(wanted, report.facts).canvas
+        direct = vips.in_memory(colour.to_lab(inspect.decode(raw, report.facts, *size).image))
+        lost = [
+            colour.to_lab(vips.open_buffer(render.render(wanted, report.facts, {"ancestor": each}))).dE00(direct).avg()
+            for each in (parents["ancestor"], full)
+        ]
+        assert 0 < lost[0] - lost[1] < 0.15
 
     def test_rungs_are_what_a_resize_of_all_pixels_gives(self, pixel_jail: Jail, photos: Path) -> None:
         """Shrinking while decoding (decision 0013) moves nothing and blurs nothing, beyond what JPEG does itself."""

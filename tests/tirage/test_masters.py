@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -72,6 +73,24 @@ def test_verify_without_the_original(made: Path, tmp_path: Path, photos: Path) -
     assert (done.exit_code, "cannot be verified" in done.output) == (3, True)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda told: [told],
+        lambda told: {**told, "files": []},
+        lambda told: {**told, "files": {"original": 7}},
+        lambda told: {**told, "files": {**told["files"], "profile": 7}},
+        lambda told: {**told, "recipe": {}},
+        lambda told: {key: value for key, value in told.items() if key != "files"},
+    ],
+)
+def test_verify_with_a_malformed_manifest(made: Path, tmp_path: Path, photos: Path, change: Any) -> None:
+    copy, told = copied(made, tmp_path, photos)
+    (tmp_path / "print.jpg.json").write_text(json.dumps(change(told)))
+    done = tirage("verify", copy)
+    assert (done.exit_code, "cannot be verified" in done.output) == (3, True)
+
+
 def test_a_vendors_profile_by_file(photos: Path, tmp_path: Path) -> None:
     profile = tmp_path / "vendor.icc"
     profile.write_bytes(colour.named("fogra39").data)
@@ -80,6 +99,10 @@ def test_a_vendors_profile_by_file(photos: Path, tmp_path: Path) -> None:
     done = tirage("master", photo, "--class", "poster", "--size", "90x60mm", "--profile", profile, "-o", output)
     assert done.exit_code == 0, done.output
     assert load(output.read_bytes()).interpretation == "cmyk"
+    told = json.loads((tmp_path / "print.tif.json").read_text())
+    assert told["recipe"]["profile"] == f"file-{colour.named('fogra39').sha256[:8]}"
+    assert told.pop("files")["profile"] == "vendor.icc"
+    assert str(tmp_path) not in json.dumps(told)
     assert tirage("verify", output).exit_code == 0
     profile.write_bytes(colour.named("srgb").data)
     assert tirage("verify", output).exit_code == 3
