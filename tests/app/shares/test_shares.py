@@ -114,7 +114,7 @@ class TestShares:
         assert at_edge.status(url) == 410
         ended = (await client.get(f"/v1/shares/{made['id']}", headers=me)).json()
         assert ended["photos"] == []
-        assert [one["node"] for one in ended["receipts"]] == [f"home-{at_edge.edge.port}"]
+        assert [one["node"] for one in ended["receipts"]] == [at_edge.edge.url.removeprefix("http://")]
         async with services.db.transaction(readonly=True) as tx:
             told = await tx.fetch("SELECT type FROM events WHERE aggregate_id = $1", ids.decode("share", made["id"]))
             assert [row["type"] for row in told] == ["share.created", "share.revoked"]

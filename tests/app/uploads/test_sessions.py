@@ -161,7 +161,9 @@ class TestReconcile:
         async def states(west: ObjectStoreSettings) -> list[str]:
             others = {"west": SiteSettings(store=west, buckets=services.settings.buckets)}
             sites = Sites("home", here, others)
-            uploads = Uploads(db, services.spine, sites, services.assets, services.clock, services.settings.policy)
+            uploads = Uploads(
+                db, services.spine, services.persons, sites, services.assets, services.clock, services.settings.policy
+            )
             worker = Sweeper(db, services.spine, sites, services.assets, uploads, services.clock)
             await worker.reconcile(limit=2)
             async with db.reading() as reading:
