@@ -29,6 +29,7 @@ ORIGINS: Final = 3
 AT_ONCE: Final = 500
 ROUNDS: Final = 7
 SIDES: Final = (640, 1600)
+SETTLED_S: Final = 0.3
 _MADE: Final = re.compile(r'^tirage_origin_renders_total\{outcome="made"\} ([0-9.]+)$', re.MULTILINE)
 
 
@@ -49,6 +50,13 @@ class Origin:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+
+    def settle(self) -> None:
+        """Wait until no child of it is still starting: what that takes would pass for a render."""
+        seen = -1.0
+        while (used := used_ms(self.children())) != seen:
+            seen = used
+            time.sleep(SETTLED_S)
 
     def made(self) -> int:
         """Renditions, by its own counter."""
@@ -110,6 +118,7 @@ class Bench:
         """Milliseconds."""
         for origin in self._origins:
             self._alone(origin, self._path(1, next(self._warm)))
+            origin.settle()
         warm, fresh = self._path(0, next(sides)), self._path(0, next(sides))
         alone, render_ms = self._alone(self._origins[0], warm)
         with closing(Crowd([origin.server for origin in self._origins], AT_ONCE)) as crowd:
@@ -140,6 +149,8 @@ class Bench:
     def _killing(self, crowd: Crowd, sides: Iterator[int], render_ms: float) -> list[float]:
         """One origin dies, and is started again. A render that is over before its middle was seen does not count."""
         while True:
+            for origin in self._origins:
+                origin.settle()
             killer, before = Killer(self._origins, render_ms), {origin: origin.made() for origin in self._origins}
             took = crowd.ask(self._path(0, next(sides)), killer.look)
             if killer.killed is not None:
