@@ -28,7 +28,7 @@ log = telemetry.logger(__name__)
 
 LEASE_S: Final = 4
 RENEWALS: Final = 4  # within one lease time: a renewal may be lost
-ASK_S: Final = 0.05
+ASK_S: Final = 0.02
 CONNECT_S: Final = 2
 AWAY_S: Final = 5.0  # after a failure nobody waits for the queue again before that
 _ERRORS: Final = (NatsError, OSError, TimeoutError, asyncio.TimeoutError)
