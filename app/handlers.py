@@ -231,8 +231,10 @@ async def apply_ingest(services: Services, tx: Transaction, job: JobRow, result:
 
 
 async def apply_analysis(services: Services, tx: Transaction, job: JobRow, result: Result) -> None:
-    """What a worker saw on a photo."""
-    await services.care.apply_analysis(tx, job, result)
+    """What a worker saw on a photo; what it stored of one that was erased meanwhile goes as well."""
+    dead = await services.care.apply_analysis(tx, job, result)
+    if dead is not None:
+        await services.uploads.undo_late(tx, dead, job, result)
 
 
 async def apply_echo(services: Services, tx: Transaction, job: JobRow, result: Result) -> None:

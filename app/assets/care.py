@@ -30,7 +30,7 @@ from app.kernel.jobs import JobRow, Plan
 from app.kernel.spine import Spine
 from base import ids, ingest, keys
 from base.clock import Clock
-from base.ids import OwnerId
+from base.ids import AssetId, OwnerId
 from base.jobs import Outcome, Result
 from base.objects import ObjectAbsent, Sites
 from imagecore import classes, readiness
@@ -179,23 +179,28 @@ class AssetCare:
                 raise AssetNotFound()
             return await store.provenance(tx, asset)
 
-    async def apply_analysis(self, tx: Transaction, job: JobRow, result: Result) -> None:
-        """Keep what a worker saw on a photo, then what it suits, and tell; nothing is kept of one that is dead."""
+    async def apply_analysis(self, tx: Transaction, job: JobRow, result: Result) -> AssetId | None:
+        """Keep what a worker saw on a photo, then what it suits, and tell; the asset's id where the photo is dead.
+
+        Nothing is kept of such a one, and what the worker stored has to go.
+        """
         wanted = msgspec.json.decode(job.payload, type=ingest.Analyse)
-        asset = await store.lock(tx, ids.decode("asset", wanted.asset))
+        asset_id = AssetId(ids.decode("asset", wanted.asset))
+        asset = await store.lock(tx, asset_id)
         if asset is None or asset.state not in LIVING:
             await jobs.forget(tx, job.id)
-            return
+            return asset_id
         if result.outcome is not Outcome.OK:
-            return
+            return None
         if result.step == "analyse":
             await store.save_analysis(tx, asset.id, _ANALYSED.decode(result.body))
-            return
+            return None
         await store.save_prints(tx, asset.id, _SUITED.decode(result.body))
         await self._tell(tx, asset, AssetAnalysed(asset_id=asset.id), Origin(actor="system", cause=job.id))
         if self._moderator is not None:
             plan = Plan(kind="asset.moderate", payload=wanted, owner_id=asset.owner_id, dedupe=f"moderate:{asset.id}")
             await self._spine.plan(tx, plan, cause=job.id)
+        return None
 
     async def moderate(self, wanted: ingest.Analyse) -> None:
         """Ask the moderator about one asset, outside any transaction; raises `ServiceUnavailable`."""

@@ -298,18 +298,18 @@ class Uploads:
         if asset.state is AssetState.ERASED:
             await jobs.forget(tx, job.id)
         if asset.state is AssetState.ERASED or (asset.state is AssetState.DUPLICATE and result.step != VALIDATE):
-            await self._undo_late(tx, asset, job, result)
+            await self.undo_late(tx, asset.id, job, result)
 
-    async def _undo_late(self, tx: Transaction, asset: Asset, job: JobRow, result: Result) -> None:
+    async def undo_late(self, tx: Transaction, asset_id: AssetId, job: JobRow, result: Result) -> None:
         """A worker went on with a photo that was erased, or turned out to be another's twin: its objects go as well.
 
         Each step is followed by a removal of its own: one that runs already has looked at the bucket before.
         """
         late = Plan(
             kind="asset.clean",
-            payload=Clean(asset_id=asset.id),
-            owner_id=asset.owner_id,
-            dedupe=f"asset.clean.late:{asset.id}:{job.id}:{result.step}",
+            payload=Clean(asset_id=asset_id),
+            owner_id=job.owner_id,
+            dedupe=f"asset.clean.late:{asset_id}:{job.id}:{result.step}",
         )
         await self._spine.plan(tx, late, cause=job.id)
 

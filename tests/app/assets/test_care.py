@@ -22,7 +22,9 @@ from app.assets.service import flagged
 from app.handlers import appliers
 from app.kernel import jobs
 from app.services import Services
+from app.uploads.planning import Clean
 from base import ids, ingest
+from base.ids import AssetId
 from base.jobs import Outcome, Result, signed
 from imagecore import recipe as recipes
 from imagecore.findings import Analysis, Box
@@ -473,3 +475,25 @@ async def test_somebody_elses_photo_is_not_there(
         method, f"/v1/assets/{asset}{tail}", headers={**other, "Idempotency-Key": uuid4().hex}
     )
     assert (answer_.status_code, answer_.json()["code"]) == (404, "asset-not-found")
+
+
+async def test_what_was_seen_on_an_erased_photo_goes_as_well(
+    services: Services, client: httpx.AsyncClient, guest: Guest
+) -> None:
+    """The worker stores it before it answers, and the removal after the erasure may have run already."""
+    me = (await guest())["auth"]
+    asset = await ready(services, client, me)
+    bucket, key = services.settings.buckets.ancestors, f"{asset}/engine/analysis-1.json"
+    removed = await client.delete(f"/v1/assets/{asset}", params={"permanently": "true"}, headers=me)
+    assert removed.status_code == 204
+    wanted = Clean(asset_id=AssetId(ids.decode("asset", asset)))
+    await services.uploads.clean(wanted)
+    await services.store.put(bucket, key, b"{}", "application/json")
+    await looked_at(services, asset, 1)
+    async with services.db.transaction(readonly=True) as tx:
+        rows = await tx.fetch("SELECT dedupe_key FROM jobs WHERE kind = 'asset.clean' AND dedupe_key LIKE '%.late:%'")
+        kept = await tx.value("SELECT count(*) FROM assets WHERE id = $1 AND analysis IS NOT NULL", wanted.asset_id)
+    assert [row["dedupe_key"].rpartition(":")[2] for row in rows] == ["analyse", "readiness"]
+    assert kept == 0
+    await services.uploads.clean(wanted)
+    assert await services.store.list_keys(bucket, f"{asset}/") == []
