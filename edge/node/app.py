@@ -20,8 +20,9 @@ from edge.node import headers as http
 from edge.node.answers import Reply, Scope, Send, count, lifespan, refusal, start
 from edge.node.cache import DiskCache, Entry
 from edge.node.control import Control
+from edge.node.flights import SingleFlight
 from edge.node.headers import Headers
-from edge.node.sources import Found, Gone, Overloaded, SingleFlight, Source
+from edge.node.sources import Found, Gone, Overloaded, Source
 from imagecore.signing import Lifetime, Ring, Verified
 
 log = telemetry.logger(__name__)

@@ -15,6 +15,8 @@ from typing import Final
 
 import msgspec
 
+from edge.node.flights import SingleFlight
+
 MEMORY: Final = 64 * 1024 * 1024
 SHARE_OF_MEMORY: Final = 16  # a file larger than this part of it stays on disk
 ASSET_DIGITS: Final = 16
@@ -39,7 +41,7 @@ class DiskCache:
         self._held: OrderedDict[str, Entry] = OrderedDict()
         self._held_size = 0
         self._entries: OrderedDict[str, Entry] = OrderedDict()
-        self._writes: dict[str, asyncio.Task[Entry]] = {}
+        self._writes = SingleFlight[Entry]()
         self.size = 0
         folder.mkdir(parents=True, exist_ok=True)
         self._scan()
@@ -118,11 +120,8 @@ class DiskCache:
         standing = self._entries.get(name)
         if standing is not None and standing.checked:
             return standing
-        task = self._writes.get(name)
-        if task is None:
-            task = self._writes[name] = asyncio.ensure_future(self._keep(name, data))
-            task.add_done_callback(lambda done: self._written(name, done))
-        return await asyncio.shield(task)
+        entry, _ = await self._writes.run(name, lambda: self._keep(name, data))
+        return entry
 
     async def _keep(self, name: str, data: bytes) -> Entry:
         path = await asyncio.to_thread(_write, self._folder / name[:2], name, data)
@@ -135,20 +134,13 @@ class DiskCache:
         self._evict()
         return entry
 
-    def _written(self, name: str, task: asyncio.Task[Entry]) -> None:
-        del self._writes[name]
-        if not task.cancelled():
-            task.exception()  # every waiter has it; nobody waiting is no crash
-
     async def purge(self, asset: str) -> tuple[int, int]:
         """Remove every file of an asset from the disk, also what is being written; how many files and bytes that were.
 
         Nothing of the asset may be put from now on.
         """
         digits = _name(f"{asset}/")[:ASSET_DIGITS]
-        writing = [task for name, task in self._writes.items() if name.startswith(digits)]
-        if writing:
-            await asyncio.wait(writing)
+        await self._writes.land(digits)
         removed = await asyncio.to_thread(_remove, self._folder / digits[:2], digits)
         for name in removed:
             self._forget(name[:NAME_DIGITS])

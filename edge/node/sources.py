@@ -1,12 +1,11 @@
-"""Where bytes come from on a miss: the region's bucket, then the origin. One flight a key in this process."""
+"""Where bytes come from on a miss: the region's bucket, then the origin."""
 
 import asyncio
 import base64
 import hashlib
 import re
 import ssl
-from collections.abc import Awaitable, Callable
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Protocol
 
 import httpx
 import msgspec
@@ -16,7 +15,6 @@ from base.objects import ObjectAbsent, ObjectStore
 
 ORIGIN_TIMEOUT_S: Final = 30
 RETRY_S: Final = 0.2
-T = TypeVar("T")
 _DIGEST: Final = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
 
 
@@ -111,30 +109,3 @@ def _checked(answer: httpx.Response) -> bytes:
     if found is None or base64.b64decode(found[1]) != hashlib.sha256(answer.content).digest():
         raise ServiceUnavailable("the origin's bytes are not what it said")
     return answer.content
-
-
-class SingleFlight(Generic[T]):
-    """Many who want one key wait for one who fetches it; a fetch goes on when the one who began it leaves."""
-
-    def __init__(self) -> None:
-        self._flights: dict[str, asyncio.Task[T]] = {}
-
-    def __len__(self) -> int:
-        return len(self._flights)
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._flights
-
-    async def run(self, key: str, fetch: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
-        """What `fetch` gives, and whether this caller only waited for another's."""
-        task, collapsed = self._flights.get(key), True
-        if task is None:
-            collapsed = False
-            task = self._flights[key] = asyncio.ensure_future(fetch())
-            task.add_done_callback(lambda done: self._landed(key, done))
-        return await asyncio.shield(task), collapsed
-
-    def _landed(self, key: str, task: asyncio.Task[T]) -> None:
-        self._flights.pop(key, None)
-        if not task.cancelled():
-            task.exception()  # every waiter has it; nobody waiting is no crash

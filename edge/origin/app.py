@@ -17,8 +17,9 @@ from base import keys, telemetry
 from base.errors import ServiceUnavailable
 from base.objects import Buckets, ObjectAbsent, ObjectExists, ObjectStore
 from edge.node.answers import Reply, Send, lifespan, refuse, start
+from edge.node.flights import SingleFlight
 from edge.node.headers import TYPES
-from edge.node.sources import Gone, Overloaded, SingleFlight
+from edge.node.sources import Gone, Overloaded
 from edge.origin.admission import Admission, predicted_ms
 from edge.origin.leases import LEASE_S, Leases
 from edge.origin.recent import RecentFacts
