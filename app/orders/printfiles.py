@@ -8,9 +8,11 @@ from app.kernel.db import Database, Transaction
 from app.kernel.erasers import Kept
 from app.orders import store
 from app.orders.domain import PrintFile
-from base import ids, printing
+from base import ids, printing, telemetry
 from base.clock import Clock
 from base.objects import ObjectLocked, Sites
+
+log = telemetry.logger(__name__)
 
 NEEDED: Final = timedelta(days=210)
 """After the printer is done: on its way for a month, then 180 days in which somebody may complain."""
@@ -47,11 +49,17 @@ class PrintFiles:
 
     async def _remove(self, file: PrintFile) -> bool:
         site = self._sites.at(file.region)
-        bucket, until = site.buckets.masters, None
+        bucket = site.buckets.masters
         try:
             await site.store.delete_version(bucket, file.key, file.version)
-        except ObjectLocked:  # for longer than we know
+        except ObjectLocked:
             until = await site.store.locked_until(bucket, file.key, file.version)
+            if until is None:  # refused for another reason: it stays, and so does what we know of it
+                log.error("print_file_not_removed", key=file.key)
+                return False
+            async with self._db.transaction() as tx:
+                await store.relock(tx, file, until)
+            return False
         async with self._db.transaction() as tx:
-            await (store.removed(tx, file) if until is None else store.relock(tx, file, until))
-        return until is None
+            await store.removed(tx, file)
+        return True

@@ -13,6 +13,7 @@ from app.fulfilment import forgetting
 from app.orders.printfiles import NEEDED
 from base import ids, keys, printing
 from base.ids import UploadId
+from base.objects import ObjectLocked
 from devstack.s3 import client
 from tests.app.orders.invariants import broken
 from tests.app.orders.test_erasing import erase, until
@@ -192,6 +193,29 @@ async def test_a_print_file_goes_when_it_is_not_locked_and_not_needed(world: Wor
     async with services.db.reading() as db:
         assert await db.value("SELECT count(*) FROM print_files") == 0
         assert await db.value("SELECT count(*) FROM order_manifests") == 1
+
+
+async def test_a_print_file_that_the_store_refuses_to_remove_stays_known(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For want of a right, say: nothing tells until when, and the file is not believed to be gone."""
+    await paid(world, [1])
+    await pass_time(world, 5, 900, 60, MOST_S, MOST_S)
+    await erase(world)
+
+    async def refused(*_: object) -> None:
+        raise ObjectLocked()
+
+    async def nothing(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(world.services.store, "delete_version", refused)
+    monkeypatch.setattr(world.services.store, "locked_until", nothing)
+    async with world.services.db.transaction() as tx:
+        await tx.execute("UPDATE print_files SET locked_until = now() - interval '1 day'")
+    assert await world.services.print_files.sweep() == 0
+    async with world.services.db.reading() as db:
+        assert await db.value("SELECT count(*) FROM print_files") == 1
 
 
 async def test_a_parcel_that_leaves_after_the_erasure_is_not_followed(world: World) -> None:
