@@ -1,4 +1,9 @@
-"""The first line: every leg from a phone's bytes to the edge, and what the jail costs."""
+"""The first line: every leg from a phone's bytes to the edge, and what the jail costs.
+
+Legs are the phone's own clock and, between `complete` and the first previews, the spans of the processes: each ends
+where the next begins. What lies beyond the engine is what is left of the way to 400 px at the edge without the engine's
+own time until it gives that picture, measured in a jail of its own.
+"""
 
 import contextlib
 import io
@@ -8,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +28,10 @@ from tirage.scene import scene
 ROUNDS = 9
 PHOTOS = ("large-03-iphone-xs-p3-rotated.jpg", "heic-iphone11pro-p3-rotated.heic")
 TIRAGE = Path(sys.executable).parent / "tirage"
+WHOLE = "last byte to 400 px at the edge"
+IDLE_S = 3
+"""By then a photo's analysis, on the bulk lane, has ended too: the next photo meets an idle stack."""
+SIDES = ("width", "height")
 
 
 def _photos() -> list[tuple[str, bytes]]:
@@ -37,24 +48,73 @@ def run() -> dict[str, Any]:
         subprocess.run([TIRAGE, "up", "--detach", "--data", data], check=True, stdout=subprocess.DEVNULL)
         try:
             state = msgspec.json.decode(subprocess.check_output([TIRAGE, "status", "--json", "--data", data]))
-            legs = _legs(photos, state["parts"]["api"]["address"])
+            walks = _walks(photos, state["parts"]["api"]["address"])
+            legs = _legs(walks, data)
         finally:
             subprocess.run([TIRAGE, "down", "--data", data], check=False, stdout=subprocess.DEVNULL)
-    return {"legs_ms": legs, "jail": _jail(photos)}
+    jail = _jail(photos)
+    for name, found in legs.items():
+        found["beyond the engine's time until 400 px"] = round(found[WHOLE] - jail[name]["until_400_ms"], 1)
+    return {"legs_ms": legs, "jail": jail, "load_average": os.getloadavg()}
 
 
-def _legs(photos: list[tuple[str, bytes]], api: str) -> dict[str, dict[str, float]]:
-    seen: dict[str, dict[str, list[int]]] = {name: {} for name, _ in photos}
+def _walks(photos: list[tuple[str, bytes]], api: str) -> dict[str, list[Walk]]:
+    done: dict[str, list[Walk]] = {name: [] for name, _ in photos}
     for turn in range(ROUNDS + 1):
         for name, content in photos:
             walk = Walk(name, content, api, True, None)
             with contextlib.redirect_stdout(io.StringIO()):
                 walk.run()
+            time.sleep(IDLE_S)
             if turn:  # the first is a warm-up
-                for step in walk.steps:
-                    leg = step["step"].split(" (")[0]
-                    seen[name].setdefault(leg, []).append(step["ms"])
-    return {name: {leg: statistics.median(ms) for leg, ms in legs.items()} for name, legs in seen.items()}
+                done[name].append(walk)
+    return done
+
+
+def _legs(walks: dict[str, list[Walk]], data: Path) -> dict[str, dict[str, float]]:
+    """Medians, leg by leg; the spans of the last result are written a moment after it."""
+    time.sleep(2)
+    told: dict[str, dict[str, float]] = {}
+    for name, each in walks.items():
+        seen: dict[str, list[float]] = {}
+        for walk in each:
+            for leg, ms in (*_phone(walk), *_inside(walk, data)):
+                seen.setdefault(leg, []).append(ms)
+        told[name] = {leg: round(statistics.median(ms), 1) for leg, ms in seen.items()}
+    return told
+
+
+def _phone(walk: Walk) -> Iterator[tuple[str, float]]:
+    for step in walk.steps:
+        yield step["step"].split(" (")[0], step["ms"]
+
+
+def _inside(walk: Walk, data: Path) -> Iterator[tuple[str, float]]:
+    """What the spans of one photo say of the way from the answer to `complete` to the first previews, in its order."""
+    (trace,) = (step["trace"] for step in walk.steps if step["step"] == "complete")
+    lines = msgspec.json.decode(subprocess.check_output([TIRAGE, "trace", trace, "--json", "--data", data]))
+    spans: dict[str, tuple[datetime, datetime]] = {}
+    for line in lines:
+        begun = datetime.fromisoformat(line["at"])
+        name = " ".join(
+            [line["name"], *(word for word in line["state"].split() if word.startswith(("step=", "side=")))]
+        )
+        if line["us"] is not None and not line["source"].startswith("("):
+            spans[name] = begun, begun + timedelta(microseconds=line["us"])
+    answered = spans["POST /v1/uploads/{upload_id}/complete"][1]
+    given, child = spans["job asset.ingest"][0], spans["child ingest"][0]
+    validated, first = spans["step validate"][1], spans["step first_previews"][1]
+    begun, applied = spans["result asset.ingest step=first_previews"]
+    for leg, start, end in (
+        ("inside: from the answer until a worker has the job", answered, given),
+        ("inside: the original is fetched and hashed", given, child),
+        ("inside: decoded, ancestor stored, step told", child, validated),
+        ("inside: 200 and 400 px made and stored, step told", validated, first),
+        ("inside: the result reaches the record worker", first, begun),
+        ("inside: the result is applied", begun, applied),
+        ("inside: from the answer until 400 px is pushed to the edge", answered, spans["push side=400"][1]),
+    ):
+        yield leg, (end - start).total_seconds() * 1000
 
 
 def _jail(photos: list[tuple[str, bytes]]) -> dict[str, Any]:
@@ -63,10 +123,13 @@ def _jail(photos: list[tuple[str, bytes]]) -> dict[str, Any]:
     told: dict[str, Any] = {}
     with Jail.open() as jail:
         for name, content in photos:
-            pairs = []
+            pairs, until = [], []
             for turn in range(ROUNDS + 1):
-                begun = time.perf_counter()
-                inside = [o.data for o in jail.run("ingest", params, [content], 60)]
+                begun, shown, inside = time.perf_counter(), 0.0, []
+                for output in jail.run("ingest", params, [content], 60):
+                    inside.append(output.data)
+                    if output.name == "rendition" and max(map(msgspec.json.decode(output.facts).get, SIDES)) == 400:
+                        shown = time.perf_counter() - begun
                 middle = time.perf_counter()
                 with vips.threads(1):  # as everywhere in the product
                     outside = [o.data for o in render.ingest(params, [content])]
@@ -74,7 +137,9 @@ def _jail(photos: list[tuple[str, bytes]]) -> dict[str, Any]:
                 assert inside == outside
                 if turn:
                     pairs.append((middle - begun, ended - middle))
+                    until.append(shown)
             told[name] = {
+                "until_400_ms": round(statistics.median(until) * 1000),
                 "jail_ms": round(statistics.median(a for a, _ in pairs) * 1000),
                 "in_process_ms": round(statistics.median(b for _, b in pairs) * 1000),
                 "ratio": round(statistics.median(a / b for a, b in pairs), 3),

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from base import telemetry
+from base import telemetry, tracing
 from base.edges import EdgeClient
 from base.errors import ServiceUnavailable
 from base.ingest import Rendition
@@ -35,7 +35,7 @@ class Pushes:
         """Hand a preview to every edge that wants it, without waiting."""
         for target in self._targets:
             if side in target.sides:
-                self._running.append(asyncio.create_task(self._push(target.edge, made, data)))
+                self._running.append(asyncio.create_task(self._push(target.edge, side, made, data)))
 
     async def settle(self) -> None:
         """Let what runs end, for a short time."""
@@ -45,9 +45,11 @@ class Pushes:
                 task.cancel()
         self._running.clear()
 
-    async def _push(self, edge: EdgeClient, made: Rendition, data: bytes) -> None:
+    async def _push(self, edge: EdgeClient, side: int, made: Rendition, data: bytes) -> None:
         try:
-            if not await edge.push(self._asset, made.recipe, made.extension, data):
+            with tracing.span("push", side=side):
+                is_kept = await edge.push(self._asset, made.recipe, made.extension, data)
+            if not is_kept:
                 log.warning("push_refused", asset=self._asset, recipe=made.recipe)
         except ServiceUnavailable as error:
             log.warning("push_failed", asset=self._asset, detail=str(error))
