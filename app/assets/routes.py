@@ -38,7 +38,7 @@ from base import ids
 def trim(name: str) -> Any:
     """The parameter of one side of a print."""
     return QueryParameter(
-        query=name, description="A side of the print after cutting, in micrometres.", ge=20_000, le=3_000_000
+        name=name, description="A side of the print after cutting, in micrometres.", ge=20_000, le=3_000_000
     )
 
 
@@ -143,7 +143,7 @@ class AssetController(CustomerController):
         asset_id: FromPath[str],
         output: Annotated[
             Literal["standard", "matte", "poster", "square"],
-            QueryParameter(query="class", description="The output class."),
+            QueryParameter(name="class", description="The output class."),
         ],
         width_um: Annotated[int, trim("widthUm")],
         height_um: Annotated[int, trim("heightUm")],

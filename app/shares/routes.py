@@ -72,7 +72,7 @@ class ShareController(CustomerController):
         self,
         share_id: FromPath[str],
         format_: Annotated[
-            Literal["jpg", "webp", "avif"], QueryParameter(query="format", description="The encoding of its images.")
+            Literal["jpg", "webp", "avif"], QueryParameter(name="format", description="The encoding of its images.")
         ] = "jpg",
     ) -> OpenedShareOut:
         """Its photos with addresses to hand on; once revoked, the edges that gave their word."""
