@@ -111,9 +111,9 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     """A session. `bytes`, `content_type`, `sha256`, `source_*` and `pixel_*` are what the client declared.
 
     `token` marks its object, `storage_id` is its multipart upload in the store, `part_bytes` how it is cut. `appended`:
-    there are blocks. `completing_at` is the journal: somebody began to put the bytes together. `assemble`: a record
-    worker has to do it. `received_sha256` is the hash of bytes that came through us. `rate`: observed bytes a second.
-    `region` keeps its bytes.
+    there are blocks. `completing_at` is the journal: somebody began to put the bytes together. `assemble`: the blocks
+    alone are the file, of which a record worker makes the object. `received_sha256` is the hash of its bytes, where
+    they came through us or a worker has read them. `rate`: observed bytes a second. `region` keeps its bytes.
     """
 
     id: UploadId
@@ -186,6 +186,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 HAS_BYTES: Final = frozenset({UploadState.VERIFYING, UploadState.COMPLETED, UploadState.REJECTED})
+ENDED: Final = frozenset({UploadState.COMPLETED, UploadState.REJECTED, UploadState.ABORTED})
 NOTHING: Final = Advice(path=Path.NONE, part_bytes=0, parallel=0)
 
 

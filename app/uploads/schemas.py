@@ -7,8 +7,8 @@ from msgspec import Meta
 
 from app.uploads.check import LIMIT, Asked, Verdict
 from app.uploads.domain import Declared, Progress, Upload, progress_of
-from app.uploads.plan import Advice
-from app.uploads.service import MAX_BYTES, WantedPart
+from app.uploads.plan import Advice, WantedPart
+from app.uploads.service import MAX_BYTES
 from app.uploads.storage import PartAddress
 from app.web.wire import WireIn, WireOut
 from base import ids

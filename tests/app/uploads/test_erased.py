@@ -125,10 +125,10 @@ class Interrupted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def end_multipart(self, *told: Any) -> None:
+    async def end_multipart(self, *told: Any, **how: Any) -> None:
         if not self._after:
             await self._happens()
-        await self._store.end_multipart(*told)
+        await self._store.end_multipart(*told, **how)
         if self._after:
             await self._happens()
 
