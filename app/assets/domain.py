@@ -230,12 +230,13 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """A living asset as somebody about to send a photo needs to know of it."""
+    """A living asset as somebody about to send a photo needs to know of it, with those asked for that are its twins."""
 
     id: AssetId
     sha256: str | None
     bytes: int
     in_trash: bool
+    duplicates: tuple[AssetId, ...]
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):

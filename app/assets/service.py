@@ -163,7 +163,7 @@ class Assets:
     async def known(
         self, tx: Readable, owner_id: OwnerId, digests: Sequence[str], asset_ids: Sequence[UUID], sizes: Sequence[int]
     ) -> list[Known]:
-        """An owner's living assets with one of these digests, ids or sizes."""
+        """An owner's living assets with one of these digests, ids (or a duplicate's of these) or sizes."""
         return await store.known(tx, owner_id, digests, asset_ids, sizes)
 
     async def apply_step(self, tx: Transaction, asset_id: UUID, job: JobRow, result: Result) -> Asset:

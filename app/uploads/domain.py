@@ -216,6 +216,7 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
     id: UploadId
     asset_id: AssetId
     state: UploadState
+    reason: str | None
     sha256: str | None
     source_id: str | None
     source_modified_at: datetime | None

@@ -69,10 +69,10 @@ SELECT {_FIELDS} FROM uploads WHERE state = 'open' AND expires_at < $1 ORDER BY 
 FOR UPDATE SKIP LOCKED
 """  # noqa: S608
 SENT: Final = """
-SELECT id, asset_id, state, sha256, source_id, source_modified_at FROM uploads
+SELECT id, asset_id, state, reason, sha256, source_id, source_modified_at FROM uploads
 WHERE owner_id = $1 AND ((sha256 = ANY($2::text[]) AND state IN ('open', 'verifying'))
-                         OR (source_id = ANY($3::text[]) AND state IN ('open', 'verifying', 'completed')))
-ORDER BY id
+                         OR (source_id = ANY($3::text[]) AND state IN ('open', 'verifying', 'completed', 'rejected')))
+ORDER BY state <> 'rejected', id
 """
 OPEN_OF_OWNER: Final = f"SELECT {_FIELDS} FROM uploads WHERE owner_id = $1 AND state = 'open' FOR UPDATE"  # noqa: S608
 FORGET: Final = """
@@ -237,7 +237,10 @@ async def set_expiry(tx: Transaction, upload_id: UploadId, when: datetime) -> No
 
 
 async def sent(tx: Transaction, owner_id: UUID, digests: list[str], sources: list[str]) -> list[Sent]:
-    """An owner's sessions of these digests that run, and of these sources that run or are complete; oldest first."""
+    """An owner's sessions of these digests that run, and of these sources that run or were looked at.
+
+    Rejected ones first, then the oldest.
+    """
     rows = [dict(row) for row in await tx.fetch(SENT, owner_id, digests, sources)]
     return [Sent(**{**row, "state": UploadState(row["state"])}) for row in rows]
 
