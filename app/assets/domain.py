@@ -167,7 +167,6 @@ MACHINE: Final[Machine[AssetState]] = Machine(
         (_S.PREVIEW_READY, _S.READY): AssetReady.type,
         (_S.PROCESSING, _S.DUPLICATE): AssetDuplicateFound.type,
         (_S.PROCESSING, _S.REJECTED): AssetRejected.type,
-        (_S.PREVIEW_READY, _S.REJECTED): AssetRejected.type,
         **{(state, _S.ERASED): AssetErased.type for state in _S if state is not _S.ERASED},
     },
 )

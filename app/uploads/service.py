@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from app.assets.domain import Asset, AssetState, Brought
+from app.assets.domain import AssetState, Brought
 from app.assets.service import Assets
 from app.kernel import jobs, quotas
 from app.kernel.db import Database, Transaction
@@ -25,17 +25,15 @@ from app.uploads.domain import (
     Progress,
     Upload,
     UploadAborted,
-    UploadCompleted,
     UploadExpired,
     UploadOpened,
-    UploadRejected,
     UploadRevived,
     UploadState,
     UploadVerifying,
     needs_bytes,
     progress_of,
-    warning_of,
 )
+from app.uploads.ending import SYSTEM, settle
 from app.uploads.errors import (
     UploadExpiredGone,
     UploadIncomplete,
@@ -51,7 +49,7 @@ from base import ids, ingest
 from base.clock import Clock
 from base.errors import InvalidInput, ServiceUnavailable
 from base.ids import AssetId, OwnerId, UploadId
-from base.jobs import Result
+from base.jobs import Outcome, Result
 from base.objects import Sites
 from base.regions import Policy
 
@@ -65,7 +63,6 @@ PARTS_AT_ONCE: Final = 16
 A_DAY: Final = Quota("uploads", 20_000)
 OWNER: Final = Origin(actor="owner")
 VALIDATE: Final = "validate"
-SYSTEM: Final = Origin(actor="system")
 
 
 class Uploads:
@@ -304,17 +301,25 @@ class Uploads:
             await store.transition(tx, self._spine, upload, UploadState.EXPIRED, told, SYSTEM)
         return len(overdue)
 
-    async def apply_ingest(self, tx: Transaction, job: JobRow, result: Result) -> None:
-        """Apply one answer of a pixel worker to the asset and to the session that brought it."""
+    async def apply_ingest(self, tx: Transaction, job: JobRow, result: Result) -> Outcome | None:
+        """Apply one answer of a pixel worker to the asset and to the session that brought it.
+
+        What was found to be a photo stays one, though a worker could not go on with it: its job is set aside (LOST).
+        """
         told = msgspec.json.decode(job.payload, type=ingest.Ingest)
         asset = await self._assets.apply_step(tx, ids.decode("asset", told.asset), job, result)
         upload = await store.lock_by_asset(tx, asset.id)
         if upload is not None and upload.state is UploadState.VERIFYING:
-            await self._settle(tx, upload, asset, result)
+            await settle(self._spine, tx, upload, asset, result)
         if asset.state is AssetState.ERASED:
             await jobs.forget(tx, job.id)
         if asset.state is AssetState.ERASED or (asset.state is AssetState.DUPLICATE and result.step != VALIDATE):
             await self.undo_late(tx, asset.id, job, result)
+        unfinished = result.outcome is Outcome.REFUSED and asset.state in (
+            AssetState.PROCESSING,
+            AssetState.PREVIEW_READY,
+        )
+        return Outcome.LOST if unfinished else None
 
     async def undo_late(self, tx: Transaction, asset_id: AssetId, job: JobRow, result: Result) -> None:
         """A worker went on with a photo that was erased, or turned out to be another's twin: its objects go as well.
@@ -328,23 +333,6 @@ class Uploads:
         """Have what a dead asset has removed once more: bytes of it were stored after its end."""
         async with self._db.transaction() as tx:
             await self._spine.plan(tx, cleaning(upload.asset_id, upload.owner_id), cause=None)
-
-    async def _settle(self, tx: Transaction, upload: Upload, asset: Asset, result: Result) -> None:
-        """Rejected with its asset; completed as soon as that is known to be a photo."""
-        digest = ingest.digest_in(result)
-        if digest is not None:
-            await store.save_digest(tx, upload.id, digest)
-        if asset.state is AssetState.REJECTED:
-            reason = asset.reason or "unusable"
-            await store.save_reason(tx, upload.id, reason)
-            rejected = UploadRejected(upload_id=upload.id, asset_id=asset.id, reason=reason)
-            await store.transition(tx, self._spine, upload, UploadState.REJECTED, rejected, SYSTEM)
-        elif asset.sha256 is not None or asset.state is AssetState.DUPLICATE:
-            warning = warning_of(upload, asset.width, asset.height)
-            if warning is not None:
-                await store.save_warning(tx, upload.id, warning)
-            completed = UploadCompleted(upload_id=upload.id, asset_id=asset.id)
-            await store.transition(tx, self._spine, upload, UploadState.COMPLETED, completed, SYSTEM)
 
     async def clean(self, wanted: Clean) -> None:
         """Remove a dead asset's objects everywhere; does nothing while the asset or its session lives."""
@@ -381,13 +369,6 @@ class Uploads:
             if upload.state is UploadState.ABORTED and await self._persons.is_erased(db, owner_id):
                 raise PersonErased()
         return upload
-
-
-async def end_erased(spine: Spine, tx: Transaction, asset_id: UUID) -> None:
-    """End the session whose asset is being erased before anybody has looked at it."""
-    upload = await store.lock_by_asset(tx, asset_id)
-    if upload is not None and upload.state is UploadState.VERIFYING:
-        await store.transition(tx, spine, upload, UploadState.ABORTED, UploadAborted(upload_id=upload.id), SYSTEM)
 
 
 def opened(upload: Upload) -> Upload:

@@ -19,9 +19,10 @@ from app.kernel.persons import PersonErased
 from app.kernel.spine import Spine
 from app.uploads import store
 from app.uploads.domain import Upload, UploadState, needs_bytes
+from app.uploads.ending import end_erased
 from app.uploads.errors import UploadExpiredGone, UploadIncomplete, UploadNotOpen, UploadStorageLost
 from app.uploads.planning import Assemble, ingest_of
-from app.uploads.service import LOOKS, UNFINISHED_AFTER, Uploads, end_erased
+from app.uploads.service import LOOKS, UNFINISHED_AFTER, Uploads
 from app.uploads.storage import key_of
 from base import ids, telemetry
 from base.clock import Clock

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.kernel import alerts, jobs
 from app.services import Services
 from app.uploads import store
 from app.uploads.domain import Upload, UploadState
@@ -328,3 +329,22 @@ class TestEndedMeanwhile:
         body.on.set()
         assert (await sending).status_code in (409, 410)
         await self.nothing_is_left(bench, upload)
+
+
+@pytest.mark.parametrize(("step", "state"), [("first_previews", "processing"), ("previews", "preview_ready")])
+async def test_a_refusal_after_it_was_found_to_be_a_photo(bench: Bench, photo: Make, step: str, state: str) -> None:
+    """What was validated, and shown, is not taken away: the job is set aside, and told, and can be run again."""
+    phone, data = await bench.phone(), photo()
+    upload = await phone.send(data)
+    assert (await phone.complete(upload["id"])).status_code == 202
+    await bench.work(stop_after=step)
+    await bench.refuse(step, "needs-too-much-time")
+    assert (await phone.read(upload["id"]))["upload"]["state"] == "completed"
+    assert (await phone.call("GET", f"/v1/assets/{upload['assetId']}")).json()["state"] == state
+    async with bench.services.db.transaction() as tx:
+        (parked,) = await jobs.list_jobs(tx, jobs.JobState.PARKED, "asset.ingest", 10)
+        assert [one.subject for one in await alerts.open_alerts(tx)] == [f"asset.ingest:{parked.id}"]
+        assert await jobs.replay(tx, parked.id, None) == [parked.id]
+    await bench.work(attempt=parked.attempt + 1)
+    assert await is_ready(phone, upload)
+    await bench.check()
