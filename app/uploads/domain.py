@@ -108,7 +108,7 @@ GRACE: Final = timedelta(days=7)
 
 
 class Upload(msgspec.Struct, frozen=True, kw_only=True):
-    """A session. `bytes`, `content_type`, `sha256`, `source_*` and `pixel_*` are what the client declared.
+    """A session. `bytes`, `content_type`, `sha256`, `source_*`, `pixel_*` and `metadata` are what the client declared.
 
     `token` marks its object, `storage_id` is its multipart upload in the store, `part_bytes` how it is cut. `appended`:
     there are blocks. `completing_at` is the journal: somebody began to put the bytes together. `assemble`: the blocks
@@ -129,6 +129,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     source_modified_at: datetime | None
     pixel_width: int | None
     pixel_height: int | None
+    metadata: str | None
     reason: str | None
     warning: str | None
     token: UUID
@@ -146,7 +147,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
 
 class Declared(msgspec.Struct, frozen=True, kw_only=True):
     """What a phone says of a photo before sending it, of its network (bytes a second it expects to send), and of where
-    it is: `country` is ISO 3166-1 alpha-2."""
+    it is: `country` is ISO 3166-1 alpha-2. `metadata` is all of it as a tus client wrote it."""
 
     bytes: int
     content_type: str
@@ -158,6 +159,7 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
     pixel_height: int | None = None
     bytes_per_second: int | None = None
     country: str | None = None
+    metadata: str | None = None
 
     def agrees(self, upload: Upload) -> bool:
         """Whether a session was declared the same."""

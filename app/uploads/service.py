@@ -36,6 +36,7 @@ from app.uploads.domain import (
 from app.uploads.ending import SYSTEM, settle
 from app.uploads.errors import (
     UploadExpiredGone,
+    UploadGivenUp,
     UploadIncomplete,
     UploadNotFound,
     UploadNotOpen,
@@ -372,9 +373,11 @@ class Uploads:
 
 
 def opened(upload: Upload) -> Upload:
-    """The session, if it takes bytes; raises `UploadExpiredGone`, `UploadNotOpen`."""
+    """The session, if it takes bytes; raises `UploadExpiredGone`, `UploadGivenUp`, `UploadNotOpen`."""
     if upload.state is UploadState.EXPIRED:
         raise UploadExpiredGone()
+    if upload.state is UploadState.ABORTED:
+        raise UploadGivenUp()
     if upload.state is not UploadState.OPEN:
         raise UploadNotOpen()
     return upload

@@ -14,8 +14,8 @@ from base.ids import AssetId, OwnerId, UploadId
 _FIELDS: Final = ", ".join(Upload.__struct_fields__)
 INSERT: Final = """
 INSERT INTO uploads (id, owner_id, asset_id, state, bytes, content_type, sha256, client_reference, source_id,
-                     source_modified_at, pixel_width, pixel_height, part_bytes, rate, expires_at, region)
-VALUES ($1, $2, $3, 'open', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+                     source_modified_at, pixel_width, pixel_height, part_bytes, rate, expires_at, region, metadata)
+VALUES ($1, $2, $3, 'open', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 ON CONFLICT (owner_id, client_reference) WHERE client_reference IS NOT NULL AND state IN ('open', 'verifying')
 DO NOTHING
 RETURNING id
@@ -77,7 +77,7 @@ ORDER BY state <> 'rejected', id
 OPEN_OF_OWNER: Final = f"SELECT {_FIELDS} FROM uploads WHERE owner_id = $1 AND state = 'open' FOR UPDATE"  # noqa: S608
 FORGET: Final = """
 UPDATE uploads SET client_reference = NULL, sha256 = NULL, received_sha256 = NULL, source_id = NULL,
-       source_modified_at = NULL, pixel_width = NULL, pixel_height = NULL
+       source_modified_at = NULL, pixel_width = NULL, pixel_height = NULL, metadata = NULL
 WHERE owner_id = $1
 """
 
@@ -111,6 +111,7 @@ async def insert(
         rate,
         expires_at,
         region,
+        declared.metadata,
     )
     return made is not None
 
