@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from imagecore import colour, vips
+from imagecore import colour, inspect, vips
 from imagecore.colour import Origin, ProfileUnusable
 from imagecore.icc import Intent, Rendering, Space
 from imagecore.load import load
@@ -36,11 +36,11 @@ def tables(maker: ModuleType) -> list[NDArray[np.uint16]]:
     return found
 
 
-def pixels(values: NDArray[Any], interpretation: str) -> vips.Image:
-    """A column of colours, one a row."""
+def pixels(values: NDArray[Any], interpretation: str, width: int = 1) -> vips.Image:
+    """Colours, so many a row."""
     values = np.ascontiguousarray(values)
     wide = values.dtype == np.uint16
-    image = vips.from_pixels(values.data, 1, len(values), values.shape[1], wide=wide, owner=values)
+    image = vips.from_pixels(values.data, width, len(values) // width, values.shape[1], wide=wide, owner=values)
     return image.copy(interpretation=interpretation)
 
 
@@ -113,6 +113,25 @@ class TestAgainstLittleCms:
         assert found.mean() <= BOUNDS[transform.target, bits]
         assert found.max() <= 0.75
         assert ours.format == ("uchar" if bits == 8 else "ushort")
+
+    @pytest.mark.parametrize("bits", [8, 16])
+    @pytest.mark.parametrize("number", range(2))
+    def test_what_previews_show(
+        self, maker: ModuleType, tables: list[NDArray[np.uint16]], number: int, bits: int
+    ) -> None:
+        """Ingest converts while it scales, by another way through libvips than masters."""
+        origin = colour.named(NAMES[maker.TRANSFORMS[number].source])
+        grid = maker.grid() if bits == 8 else maker.grid().astype(np.uint16) * 257
+        source = pixels(grid, "srgb" if bits == 8 else "rgb16", 17)
+        raw = bytes(vips.with_profile(source, origin.data).pngsave_buffer(keep="icc"))
+        facts = inspect.inspect(raw).facts
+        assert facts.profile is not None
+        assert (facts.profile.origin, facts.bits) == ("embedded", bits)
+        ours = inspect.decode(raw, facts, 17, 289).image
+        theirs = vips.with_profile(pixels(tables[number], "rgb16", 17), colour.named("srgb").data)
+        found = differences(ours, theirs)
+        assert found.mean() <= BOUNDS["sRGB.icc", 8]
+        assert found.max() <= 0.75
 
     def test_reference_is_no_blank(self, tables: list[NDArray[np.uint16]]) -> None:
         assert [t.shape for t in tables] == [(4913, 3)] * 2 + [(4913, 4)] * 5

@@ -14,7 +14,7 @@ import PIL.Image
 import pytest
 
 from imagecore import containers, engine, heif, inspect, vips
-from imagecore.errors import PixelFailure, Reason, Rejected
+from imagecore.errors import EngineUnfit, PixelFailure, Reason, Rejected
 from imagecore.geometry import Box
 from imagecore.load import load, load_part
 from loadtests.bench.hostile import with_cicp
@@ -59,6 +59,13 @@ class TestEngine:
         named = {name for part in engine.parts() for name in part.split() if ".so" in name}
         assert len(named) >= 3
         assert named <= loaded
+
+    @pytest.mark.parametrize(("name", "other"), [("version", lambda _: "8.14.1"), ("API_mode", False)])
+    def test_a_systems_libvips_is_refused(self, monkeypatch: pytest.MonkeyPatch, name: str, other: Any) -> None:
+        """It decodes and scales to other bytes."""
+        monkeypatch.setattr("importlib.metadata.version" if name == "version" else "pyvips.API_mode", other)
+        with pytest.raises(EngineUnfit):
+            vips._start()
 
     def test_it_needs_no_pixel_library(self) -> None:
         code = "import sys; from imagecore import engine; print(engine.revision(), 'pyvips' in sys.modules)"
@@ -162,8 +169,8 @@ class TestLoad:
     def test_premultiplied_alpha_is_undone(self, monkeypatch: pytest.MonkeyPatch, wide: bool) -> None:
         """pi-heif names it by a small `a`; no encoder at hand makes such a file, so the decoder is a stand-in."""
         kind, scale = (np.uint16, 257) if wide else (np.uint8, 1)
-        pixels = (np.array([[[64, 32, 0, 128], [200, 100, 50, 255], [0, 0, 0, 0]]]) * scale).astype(kind)
-        primary = SimpleNamespace(
+        pixels = (np.array([[[64, 32, 0, 128], [200, 100, 50, 255], [0, 0, 0, 0], [9, 9, 9, 9]]]) * scale).astype(kind)
+        primary = SimpleNamespace(  # rows are longer than the picture is wide
             data=memoryview(pixels).cast("B"), mode="RGBa;16" if wide else "RGBa", size=(3, 1), stride=pixels.nbytes,
             info={},
         )  # fmt: skip
