@@ -96,13 +96,13 @@ class TestScripts:
 
 
 class Upstream(ThreadingHTTPServer):
-    """Counts what it is asked; slow enough to be asked twice if nobody waits; can be told to fail."""
+    """Counts what it is asked; slow enough to be asked twice if nobody waits; can be told another status."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
-        self.is_failing = False
+        self.status = 200
         self.gate = threading.Event()
         self.gate.set()
         super().__init__(("127.0.0.1", 0), Answer)
@@ -116,7 +116,7 @@ class Answer(BaseHTTPRequestHandler):
         self.server.asked[self.path] += 1
         time.sleep(0.1)
         self.server.gate.wait(20)
-        self.send_response(503 if self.server.is_failing else 200)
+        self.send_response(self.server.status)
         for name, value in (
             ("Content-Type", "image/jpeg"),
             ("Content-Length", str(len(DATA))),
@@ -193,8 +193,9 @@ class Nginx:
             wire.sendall(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode())
             with wire.makefile("rb") as answer:
                 status = int(answer.readline().split()[1])
-                lines = iter(lambda: answer.readline().decode().rstrip(), "")
+                lines = list(iter(lambda: answer.readline().decode().rstrip(), ""))
                 found = dict(line.lower().split(": ", 1) for line in lines)
+                assert len(found) == len(lines), lines
                 # Not to the end: nginx closes only after what it fetches in the background.
                 has_body = method != "HEAD" and status != 304
                 return status, found, answer.read(int(found["content-length"])) if has_body else b""
@@ -296,6 +297,33 @@ class TestNginx:
         assert 0 < int(ephemeral.split("=")[1].split(",")[0]) <= 1600
         assert nginx.ask("/x")[1]["cache-control"] == "max-age=60"
 
+    @pytest.mark.parametrize(
+        ("line", "status"),
+        [("range: bytes=0-1", 206), ('if-none-match: "abc"', 304)],
+    )
+    def test_what_renews_or_is_a_part_is_kept_as_the_whole(self, nginx: Nginx, line: str, status: int) -> None:
+        whole = nginx.ask(self.good("d"))[1]["cache-control"]
+        found, headers, _ = nginx.ask(self.good("d"), line)
+        assert (found, headers["cache-control"]) == (status, whole)
+
+    @pytest.mark.parametrize(
+        ("line", "status"),
+        [('if-match: "zzz"', 412), ("range: bytes=99999999-", 416), ("content-length: x", 400)],
+    )
+    def test_what_nginx_refuses_of_a_good_path_is_not_kept(self, nginx: Nginx, line: str, status: int) -> None:
+        """Kept by a cache before this one, it would be what everybody gets of a public path."""
+        found, headers, _ = nginx.ask(self.good("d"), line)
+        assert (found, headers["cache-control"]) == (status, "no-store")
+
+    @pytest.mark.parametrize("status", [403, 404, 410, 500, 503])
+    def test_what_upstream_refuses_is_not_kept(self, nginx: Nginx, upstream: Upstream, status: int) -> None:
+        upstream.status = status
+        try:
+            found, headers, _ = nginx.ask(fresh_path(self.good("d")))
+        finally:
+            upstream.status = 200
+        assert (found, headers["cache-control"]) == (status, "no-store")
+
     def test_range_and_revalidation(self, nginx: Nginx) -> None:
         path = self.good("d")
         status, headers, body = nginx.ask(path, "range: bytes=7-13")
@@ -306,23 +334,23 @@ class TestNginx:
 
     def test_what_it_has_it_serves_while_upstream_fails(self, nginx: Nginx, upstream: Upstream) -> None:
         assert nginx.ask(self.good("d"))[0] == 200
-        upstream.is_failing = True
+        upstream.status = 503
         try:
             assert nginx.ask(self.good("d"))[2] == DATA
         finally:
-            upstream.is_failing = False
+            upstream.status = 200
 
     def test_what_is_no_longer_fresh_is_served_while_it_is_fetched(self, ageing: Nginx, upstream: Upstream) -> None:
         """At once, while one request in the background asks for it, and while upstream fails."""
         path = fresh_path(self.good("d"))
         assert cached(ageing, path) == (200, "miss", True)
         time.sleep(2.1)  # no longer fresh
-        before, upstream.is_failing = upstream.asked[path], True
+        before, upstream.status = upstream.asked[path], 503
         try:
             assert {cached(ageing, path) for _ in range(5)} <= {(200, "stale", True), (200, "updating", True)}
             until(lambda: upstream.asked[path] > before)
         finally:
-            upstream.is_failing = False
+            upstream.status = 200
         time.sleep(2.1)  # no longer fresh
         upstream.gate.clear()
         before = upstream.asked[path]
