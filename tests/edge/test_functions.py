@@ -27,6 +27,8 @@ CASES: list[dict[str, str]] = VECTORS["cases"]
 GONE = ("expired", "revoked", "withdrawn", "erased")
 TOLD = {"good": "good", "refused": "refused", **dict.fromkeys(GONE, "gone")}
 STATUS = {"good": 200, "refused": 404, **dict.fromkeys(GONE, 410)}
+READS = ("GET", "HEAD")
+OTHERS = ("POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 DATA = b"picture" * 6000
 VALID = "365d"
 
@@ -59,7 +61,7 @@ def verdict(ring: Ring, target: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     if shutil.which("node") is None:
         install("nodejs")
     folder = tmp_path_factory.mktemp("functions")
@@ -68,8 +70,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     runner = Path(__file__).with_name("functions_runner.mjs")
     command = ["node", runner, folder, FUNCTIONS / "vectors.json"]
     run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    found: list[dict[str, Any]] = json.loads(run.stdout)
-    assert len(found) == len(CASES)
+    found: dict[str, Any] = json.loads(run.stdout)
+    assert len(found["cases"]) == len(CASES)
+    return found
+
+
+@pytest.fixture
+def results(ran: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = ran["cases"]
     return found
 
 
@@ -90,6 +98,16 @@ class TestScripts:
 
     def test_worker_tells_all_apart(self, results: list[dict[str, Any]]) -> None:
         assert [result["verdict"] for result in results] == [case["verdict"] for case in CASES]
+
+    @pytest.mark.parametrize("script", ["cloudfront", "worker"])
+    def test_methods_are_the_node_s(self, ran: dict[str, Any], script: str) -> None:
+        """Two are passed on as they are; others are told so whatever they ask for."""
+        good = {method: told[script] for method, told in ran["good"].items()}
+        assert {method: good.pop(method) for method in READS} == {method: [200, None, method] for method in READS}
+        assert good == {method: [405, "GET, HEAD", None] for method in OTHERS}
+        refused = {method: told[script] for method, told in ran["refused"].items()}
+        assert {method: refused.pop(method) for method in READS} == {method: [404, None, None] for method in READS}
+        assert refused == good
 
     def test_without_keys_everything_is_refused(self, results: list[dict[str, Any]]) -> None:
         assert Counter(result["unconfigured"] for result in results) == {"refused": len(CASES)}
@@ -330,7 +348,27 @@ class TestNginx:
         assert (status, body) == (206, DATA[7:14])
         assert nginx.ask(path, 'if-none-match: "abc"')[0] == 304
         assert headers["cache-status"] == "tirage-nginx; detail=hit"
-        assert nginx.ask(path, method="DELETE")[0] == 403
+
+    @pytest.mark.parametrize("method", [*OTHERS, "TRACE"])
+    def test_other_methods_are_told_what_is_allowed(self, nginx: Nginx, upstream: Upstream, method: str) -> None:
+        path = fresh_path(self.good("d"))
+        for target in (path, "/x"):
+            status, headers, _ = nginx.ask(target, method=method)
+            assert (status, headers["allow"].upper(), headers["cache-control"]) == (405, "GET, HEAD", "no-store")
+        assert upstream.asked[path] == 0
+
+    def test_head_is_get_without_content(self, nginx: Nginx) -> None:
+        whole, head = nginx.ask(self.good("d"))[:2], nginx.ask(self.good("d"), method="HEAD")[:2]
+        assert head == whole
+        assert "allow" not in head[1]
+
+    @pytest.mark.parametrize("line", ["GET {}", "GET  {} HTTP/1.1", "GET {}  HTTP/1.1", "GET http://edge{} HTTP/1.1"])
+    def test_another_request_line_is_another_spelling(self, nginx: Nginx, line: str) -> None:
+        nginx.ask(self.good("d"))
+        with socket.create_connection(("127.0.0.1", nginx.port)) as wire:
+            wire.sendall(f"{line.format(self.good('d'))}\r\nhost: edge\r\nconnection: close\r\n\r\n".encode())
+            answer = wire.makefile("rb").read()
+        assert answer.endswith(b"not-found\n")
 
     def test_what_it_has_it_serves_while_upstream_fails(self, nginx: Nginx, upstream: Upstream) -> None:
         assert nginx.ask(self.good("d"))[0] == 200
