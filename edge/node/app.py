@@ -101,7 +101,7 @@ class EdgeNode:
         path = self._ring.verify(target, now)
         if path is None:
             return refusal(404, b"not-found", _REFUSED)
-        code = self._over(path)
+        code = self._over(path, now)
         if code:
             return refusal(410, code, _REFUSED)
         if path.lifetime is Lifetime.SHARE and not self._is_listed():
@@ -115,8 +115,7 @@ class EdgeNode:
         counter.inc()
 
     async def _later(self, method: str, target: bytes, headers: Headers) -> "Reply | FileReply":
-        now = int(self._clock())
-        path = self._judge(target, now)
+        path = self._judge(target, int(self._clock()))
         if isinstance(path, Reply):
             return path
         self._used(path)
@@ -130,14 +129,15 @@ class EdgeNode:
             return refusal(503, b"unavailable", [(b"retry-after", b"1")])
         if entry is None:
             return refusal(404, b"absent", [(b"cache-control", b"no-store")])
-        code = self._over(path)  # what was denied while the bytes were found
+        now = int(self._clock())
+        code = self._over(path, now)  # what ended or was denied while the bytes were found
         if code:
             return refusal(410, code, _REFUSED)
         return _content(method, headers, entry, path, status, now)
 
-    def _over(self, path: Verified) -> bytes:
+    def _over(self, path: Verified, now: int) -> bytes:
         """Why a good path is worth nothing any more, if so; decided from memory."""
-        if path.expired:
+        if path.expires is not None and path.expires <= now:
             return b"expired"
         if path.lifetime is Lifetime.SHARE and path.share in self._denied:
             return b"revoked"

@@ -175,6 +175,21 @@ class TestSpelling:
         assert ((await answer).status, (await answer).body) == (410, code)
         assert source.begun.is_set() != is_on_disk
 
+    async def test_what_ends_while_it_is_fetched_is_gone(self, tmp_path: Path) -> None:
+        """At its last second it is served for no longer."""
+        now = [NOW]
+        told = {}
+        for end in (NOW + 99, NOW + 100):
+            source = Gated()
+            edge = EdgeNode(RING, DiskCache(tmp_path / str(end), 10**8), [source], clock=lambda: now[0])
+            now[0] = NOW
+            answer = asyncio.create_task(ask(edge, GOOD))
+            await source.begun.wait()
+            now[0] = end
+            source.gate.set()
+            told[end - NOW] = ((await answer).status, (await answer).headers["cache-control"])
+        assert told == {99: (200, "private, max-age=1, immutable"), 100: (410, "max-age=60")}
+
     async def test_other_methods_are_refused(self, tmp_path: Path) -> None:
         for method in ("POST", "PUT", "DELETE", "OPTIONS"):
             assert (await ask(node(tmp_path, Counting()), GOOD, method=method)).status == 405
