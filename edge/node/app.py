@@ -5,6 +5,7 @@ covers the bytes as they came.
 """
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable, Container, Sequence
@@ -14,18 +15,16 @@ from typing import Any, BinaryIO, Final
 import msgspec
 from prometheus_client import Counter
 
-from base import keys, telemetry
+from base import keys
 from base.errors import ServiceUnavailable
 from edge.node import headers as http
 from edge.node.answers import Reply, Scope, Send, count, lifespan, refusal, start
-from edge.node.cache import DiskCache, Entry
+from edge.node.cache import DiskCache, Entry, NotKept
 from edge.node.control import Control
 from edge.node.flights import SingleFlight
 from edge.node.headers import Headers
 from edge.node.sources import Found, Gone, Overloaded, Source
 from imagecore.signing import Lifetime, Ring, Verified
-
-log = telemetry.logger(__name__)
 
 PIECE: Final = 256 * 1024
 INSIDE: Final = b"/-/"
@@ -156,8 +155,9 @@ class EdgeNode:
         found, collapsed = await self._flights.run(key, lambda: self._fetch(key, path, raw))
         if found is None:
             return None, "fwd=uri-miss"
-        entry = await self._cache.get(key) or await self._keep(key, path, found.data)
-        status = f"fwd=uri-miss; fwd-status=200; stored; detail={found.source}"
+        entry = await self._cache.get(key)
+        status = f"fwd=uri-miss; fwd-status=200{'; stored' if entry else ''}; detail={found.source}"
+        entry = entry or await asyncio.to_thread(Entry.unkept, found.data)
         return entry, status + ("; collapsed" if collapsed else "")
 
     async def _fetch(self, key: str, path: Verified, raw: str) -> Found | None:
@@ -165,19 +165,12 @@ class EdgeNode:
             data = await source.get(key, raw)
             if data is None:
                 continue
-            await self._keep(key, path, data)
+            if path.asset in self._denied:  # erased while it was fetched
+                raise Gone("erased")
+            with contextlib.suppress(NotKept):
+                await self._cache.put(key, data)
             return Found(data, source.name)
         return None
-
-    async def _keep(self, key: str, path: Verified, data: bytes) -> Entry:
-        """Store what was fetched, unless its asset was erased meanwhile."""
-        if path.asset in self._denied:
-            raise Gone("erased")
-        try:
-            return await self._cache.put(key, data)
-        except OSError as error:
-            log.error("cache_does_not_write", error=type(error).__name__)
-            raise ServiceUnavailable("the cache's disk does not take it") from error
 
 
 def _key(path: Verified) -> str:
