@@ -25,13 +25,23 @@ from tirage.images import contents, refuse_overwriting, write_whole
 
 DEADLINE_S: Final = 600
 _SIZE: Final = re.compile(r"([0-9]{1,5}(?:\.[0-9]{1,3})?)x([0-9]{1,5}(?:\.[0-9]{1,3})?)(mm)?")
-_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+_PATH: Final = click.Path(path_type=Path)
 
 
 class Unusable(click.ClickException):
     """Neither made nor judged: the file, or this machine, is not fit for it."""
 
     exit_code = 3
+
+
+class Judging(click.Command):
+    """A command whose exit status is a verdict: what is asked wrongly has none, and ends as what is unusable."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            raise Unusable(f"{error.format_message()}\n{ctx.get_usage()}") from error
 
 
 class Files(msgspec.Struct, frozen=True):
@@ -71,7 +81,7 @@ def sidecar(master: Path) -> Path:
 
 
 @click.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--class", "class_", required=True, type=click.Choice([str(c) for c in classes.ClassName]))
 @click.option("--size", required=True, type=Size(), help="The trim: what is left after cutting.")
 @click.option("--profile", help="srgb, adobe-rgb, fogra39, display-p3, or an ICC file (default: the class's own).")
@@ -96,24 +106,23 @@ def master(file: Path, class_: str, size: tuple[int, int], profile: str | None, 
     click.echo(f"sha256 {manifest.output.sha256}, engine {manifest.engine}")
 
 
-@click.command()
-@click.argument("master_file", metavar="MASTER", type=_FILE)
-@click.option("--original", type=_FILE, help="The original (default: where the manifest says it was).")
+@click.command(cls=Judging)
+@click.argument("master_file", metavar="MASTER", type=_PATH)
+@click.option("--original", type=_PATH, help="The original (default: where the manifest says it was).")
 @click.option("--profile", help="The ICC file, where the manifest names one that has moved.")
 @click.pass_context
 def verify(ctx: click.Context, master_file: Path, original: Path | None, profile: str | None) -> None:
     """Make MASTER again and compare. Exit 0: same bytes; 1: not that master; 2: another engine; 3: cannot tell."""
     try:
-        told = sidecar(master_file).read_bytes()
+        data, told = master_file.read_bytes(), sidecar(master_file).read_bytes()
         manifest, files = masters.decode(told), _BESIDE.decode(told).files
         source = (original or master_file.parent / files.original).read_bytes()
-    except (OSError, ValueError, msgspec.DecodeError) as error:
-        raise Unusable(f"{master_file} cannot be verified: {error}") from error
-    with _failing(), Jail.open(masters.LIMITS, preload=("verify",)) as jail:
         named = profile or (str(master_file.parent / files.profile) if files.profile else None)
         target = _profile(named or manifest.recipe.profile)
-        inputs = [source, target.data, master_file.read_bytes()]
-        (output,) = jail.run("verify", masters.encode(manifest), inputs, DEADLINE_S)
+    except (ImageError, OSError, ValueError, msgspec.DecodeError) as error:
+        raise Unusable(f"{master_file} cannot be verified: {error}") from error
+    with _failing(), Jail.open(masters.LIMITS, preload=("verify",)) as jail:
+        (output,) = jail.run("verify", masters.encode(manifest), [source, target.data, data], DEADLINE_S)
     report = verification.decode(output.data)
     difference = "" if report.largest is None else f"; largest ΔE2000 {report.largest // 100}.{report.largest % 100:02}"
     click.echo(f"{master_file}: {report.verdict.name.lower().replace('_', ' ')}: {report.reason}{difference}")

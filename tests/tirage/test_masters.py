@@ -74,12 +74,35 @@ def test_verify_without_the_original(made: Path, tmp_path: Path, photos: Path) -
 
 
 @pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["nosuch.jpg"], "cannot be verified"),
+        (["."], "cannot be verified"),
+        (["print.jpg", "--original", "nosuch.jpg"], "cannot be verified"),
+        (["print.jpg", "--profile", "nosuch.icc"], "cannot be verified"),
+        (["print.jpg", "--profile", "print.jpg"], "cannot be verified"),
+        (["print.jpg", "--nosuch"], "No such option"),
+        (["print.jpg", "print.jpg"], "unexpected extra argument"),
+        ([], "Missing argument"),
+    ],
+)
+def test_verify_of_what_is_not_there(
+    made: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], says: str
+) -> None:
+    """Never 2, which would be another engine's."""
+    monkeypatch.chdir(made.parent)
+    done = tirage("verify", *args)
+    assert (done.exit_code, says in done.output) == (3, True)
+
+
+@pytest.mark.parametrize(
     "change",
     [
         lambda told: [told],
         lambda told: {**told, "files": []},
         lambda told: {**told, "files": {"original": 7}},
         lambda told: {**told, "files": {**told["files"], "profile": 7}},
+        lambda told: {**told, "files": {**told["files"], "profile": "a\0b"}},
         lambda told: {**told, "recipe": {}},
         lambda told: {key: value for key, value in told.items() if key != "files"},
     ],
