@@ -42,7 +42,7 @@ def test_verify_same(made: Path) -> None:
     assert (done.exit_code, "byte for byte" in done.output) == (0, True)
 
 
-def copied(made: Path, folder: Path, photos: Path) -> tuple[Path, dict[str, object]]:
+def copied(made: Path, folder: Path, photos: Path) -> tuple[Path, dict[str, Any]]:
     """The master elsewhere, with its manifest's content to change."""
     told = json.loads((made.parent / "print.jpg.json").read_text())
     told["files"]["original"] = str(photos / "large-03-iphone-xs-p3-rotated.jpg")
@@ -64,6 +64,10 @@ def test_verify_another_engine(made: Path, tmp_path: Path, photos: Path) -> None
     (tmp_path / "print.jpg.json").write_text(json.dumps({**told, "engine": "older-m1"}))
     done = tirage("verify", copy)
     assert (done.exit_code, "largest ΔE2000 0.00" in done.output) == (2, True)
+    smaller = {**told["recipe"], "width": 100, "height": 100}
+    (tmp_path / "print.jpg.json").write_text(json.dumps({**told, "engine": "older-m1", "recipe": smaller}))
+    done = tirage("verify", copy)
+    assert (done.exit_code, "another size" in done.output, "ΔE" in done.output) == (2, True, False)
 
 
 def test_verify_without_the_original(made: Path, tmp_path: Path, photos: Path) -> None:
