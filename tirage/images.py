@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -129,19 +130,23 @@ def _object(name: str, report: Report) -> dict[str, Any]:
 @click.option("--recipe", "text", required=True, help="A recipe's canonical text.")
 @click.option("-o", "--out", required=True, type=click.Path(dir_okay=False, path_type=Path))
 def render(file: Path, text: str, out: Path) -> None:
-    """One rendition of FILE at OUT; exit 2 when the file or the recipe cannot be rendered, and OUT is not written."""
+    """One rendition of FILE at OUT; exit 2 when that cannot be made or written, and OUT is as it was."""
     try:
         recipes.parse(text)
     except recipes.MalformedRecipe as error:
         raise click.BadParameter(f"not a recipe's canonical text: {error}", param_hint="--recipe") from error
     refuse_overwriting([out], [file])
-    with _jail() as jail:
-        try:
+    try:
+        require_room(out)
+        with _jail() as jail:
             (output,) = jail.run("render_file", msgspec.msgpack.encode({"recipe": text}), [contents(file)], DEADLINE_S)
-        except ImageError as error:
-            click.echo(f"{error.code}: {error}", err=True)
-            sys.exit(FAILED)
-    write_whole(out, output.data)
+        write_whole(out, output.data)
+    except ImageError as error:
+        click.echo(f"{error.code}: {error}", err=True)
+        sys.exit(FAILED)
+    except OSError as error:
+        click.echo(str(error), err=True)
+        sys.exit(FAILED)
     click.echo(output.facts)
 
 
@@ -150,6 +155,14 @@ def refuse_overwriting(outs: Iterable[Path], sources: Iterable[Path]) -> None:
     taken = {out.resolve() for out in outs} & {source.resolve() for source in sources}
     if taken:
         raise click.BadParameter(f"{taken.pop().name} would be overwritten", param_hint="--output")
+
+
+def require_room(out: Path) -> None:
+    """Raise `OSError` where no file can be made beside `out`: known before the work, not after it."""
+    try:
+        tempfile.TemporaryFile(dir=out.parent).close()
+    except OSError as error:
+        raise OSError(f"nothing can be written into {click.format_filename(out.parent)}: {error.strerror}") from error
 
 
 def write_whole(out: Path, data: bytes) -> None:

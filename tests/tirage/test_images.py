@@ -146,6 +146,36 @@ def test_no_result_takes_the_place_of_its_original(photos: Path, tmp_path: Path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link.jpg", "photo.jpg"]
 
 
+@pytest.mark.parametrize("folder", ["nosuch", "file", "/proc"])
+def test_a_folder_that_takes_no_file_is_seen_before_the_work(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    (tmp_path / "file").touch()
+    photo, out = photos / "orient-land-6.jpg", tmp_path / folder / "out.jpg"
+    monkeypatch.setattr(Jail, "open", lambda *_, **__: pytest.fail("the work was begun"))
+    text = recipes.text(recipes.rung(200, engine.revision()))
+    render = inside("render", photo, "--recipe", text, "-o", out)
+    master = inside("master", photo, "--class", "standard", "--size", "60x40mm", "-o", out)
+    assert [(ran.exit_code, "nothing can be written into" in ran.stderr) for ran in (render, master)] == [
+        (2, True),
+        (3, True),
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_disk_that_is_full_afterwards_is_told(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    photo, out = photos / "orient-land-6.jpg", tmp_path / "out.jpg"
+    monkeypatch.setattr(Path, "write_bytes", full)
+    text = recipes.text(recipes.rung(200, engine.revision()))
+    render = inside("render", photo, "--recipe", text, "-o", out)
+    master = inside("master", photo, "--class", "standard", "--size", "60x40mm", "-o", out)
+    assert [(ran.exit_code, "full" in ran.stderr) for ran in (render, master)] == [(2, True), (3, True)]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_result_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out.jpg"
     out.write_bytes(b"before")

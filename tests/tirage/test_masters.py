@@ -1,6 +1,7 @@
 """`tirage master` and `tirage verify`, as somebody at a shell uses them."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,14 @@ def test_what_cannot_be_printed(photos: Path, tmp_path: Path, name: str, says: s
 def test_sizes_that_are_none(photos: Path, tmp_path: Path, size: str) -> None:
     done = tirage("master", photos / "large-07-book-text.jpg", "--class", "matte", "--size", size, "-o", tmp_path / "o")
     assert done.exit_code == 2
+
+
+def test_names_that_are_no_utf_8(made: Path, tmp_path: Path, photos: Path) -> None:
+    """The manifest is read all the same, and the original found by the option."""
+    photo, output = tmp_path / os.fsdecode(b"caf\xe9.jpg"), tmp_path / os.fsdecode(b"print\xff.jpg")
+    photo.write_bytes((photos / "orient-land-6.jpg").read_bytes())
+    done = tirage("master", photo, "--class", "standard", "--size", "60x40mm", "-o", output)
+    assert (done.exit_code, done.output.startswith(str(tmp_path))) == (0, True)
+    lost = tirage("verify", output)
+    assert (lost.exit_code, "cannot be verified" in lost.output) == (3, True)
+    assert tirage("verify", output, "--original", photo).exit_code == 0
