@@ -21,6 +21,7 @@ from imagecore.jail import Jail
 from imagecore.load import load
 from imagecore.masters import Master
 from imagecore.verify import Verdict
+from loadtests.bench.hostile import picture, with_cicp
 from tests.imagecore import kinds
 
 GOLDEN = Path(__file__).with_name("masters.golden.json")
@@ -225,6 +226,20 @@ class TestColour:
         _, ancestor = render.ancestor(raw)
         means = [colour.to_lab(load(data)).numpy().mean(axis=(0, 1)) for data in (ancestor, make(raw).data)]
         assert np.abs(means[0] - means[1]).max() < 2
+        wanted = colour.convert(kinds.flat(kind), colour.named("srgb"))
+        assert np.abs(means[0] - colour.to_lab(wanted).numpy().mean(axis=(0, 1))).max() < 2
+
+    def test_the_manifest_says_where_colour_came_from(self) -> None:
+        """As the facts do."""
+        plain = bytes(picture(300, 200).pngsave_buffer(keep="none"))
+        tagged = vips.with_profile(picture(300, 200), colour.named("display-p3").data)
+        told = {
+            "assumed": plain,
+            "cicp": with_cicp(plain, 12, 13),
+            "embedded": bytes(tagged.pngsave_buffer(keep="icc")),
+            "broken": bytes(tagged.jpegsave_buffer(keep="icc")).replace(b"ICC_PROFILE\0\1\1", b"ICC_PROFILE\0\2\2"),
+        }
+        assert {name: make(raw).manifest.source.profile_origin for name, raw in told.items()} == {n: n for n in told}
 
     @pytest.mark.parametrize("class_", ["standard", "poster", "square"])
     def test_srgb_numbers_stay(self, class_: str) -> None:
