@@ -392,3 +392,9 @@ class TestVerify:
         assert report.verdict is Verdict.OTHER_ENGINE
         assert report.largest is not None
         assert report.largest > 500
+
+    def test_another_engine_with_another_size(self, master: Master) -> None:
+        recipe = make(scene(), trim=(20_000, 20_000)).manifest.recipe
+        report = self.verify(master, recipe=recipe, engine="older-m1")
+        assert (report.verdict, report.largest) == (Verdict.OTHER_ENGINE, None)
+        assert "another size" in report.reason
