@@ -138,7 +138,7 @@ class Uploads:
         """
         for _ in range(PATIENCE):
             seen = await self.storage.see(upload)
-            if not seen.lost:
+            if not seen.lost or not seen.held.gaps:
                 return upload, seen
             upload = await self.owned(upload.owner_id, upload.id)
             if upload.state is not UploadState.OPEN:
@@ -207,7 +207,7 @@ class Uploads:
             upload, seen = await self.see(opened(upload))
             if upload.state in HAS_BYTES:
                 return
-            if seen.lost:
+            if seen.lost and seen.held.gaps:
                 raise UploadStorageLost()
             if seen.held.gaps:
                 raise UploadIncomplete([(gap.first, gap.end - 1) for gap in seen.held.gaps])
@@ -225,6 +225,7 @@ class Uploads:
         """Make one object of parts, and of blocks that fill the gaps between them; False: look again."""
         if not seen.held.unsent_parts:
             return await self.storage.commit(upload, seen)
+        upload = await self.forget_storage(upload) if seen.lost else upload
         return await self.storage.assemble(await self.with_storage(upload))
 
     async def _close_addresses(self, upload: Upload) -> None:

@@ -158,6 +158,23 @@ class TestLateBytes:
 
 
 class TestLostStorage:
+    async def test_the_multipart_upload_is_lost_while_the_last_block_is_kept(self, bench: Bench, photo: Make) -> None:
+        """Nothing of it is needed, so nothing is waited for."""
+        phone, data, uploads = await bench.phone(), photo(300_000), bench.services.uploads
+        made = await phone.create(data, sha256=None)
+        await phone.parts(made["id"])
+        upload = await session(bench.services, made["id"])
+        async with bench.services.db.transaction() as tx:
+            await store.mark_appended(tx, upload.id)
+            await store.journal(tx, upload)
+        assert await uploads.storage.append(upload, 0, data)
+        assert upload.storage_id is not None
+        await uploads.storage.abandon(upload, upload.storage_id)
+        await uploads.finish(upload.owner_id, upload.id)
+        await bench.work()
+        assert await is_ready(phone, made)
+        await bench.check()
+
     async def test_the_multipart_upload_is_lost_while_blocks_are_put_together(self, bench: Bench, photo: Make) -> None:
         phone, data = await bench.phone(), photo(300_000)
         upload = await phone.create(data, sha256=None)
