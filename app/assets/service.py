@@ -172,6 +172,8 @@ class Assets:
         asset = await _locked(tx, asset_id)
         if asset.state not in LIVING or result.outcome is Outcome.LOST:
             return asset
+        if result.outcome is Outcome.REFUSED and asset.state is AssetState.READY:
+            return asset  # processed again, and today's engine will not: what was made of it stands
         if result.outcome is Outcome.REFUSED:
             await self._reject(tx, asset, result.reason or "unusable", origin)
         elif result.step == "validate":

@@ -77,7 +77,9 @@ async def upload(client: httpx.AsyncClient, auth: dict[str, str], data: bytes) -
     return made
 
 
-async def answer(services: Services, kind: str, asset: str, steps: list[tuple[str, msgspec.Struct]]) -> None:
+async def answer(
+    services: Services, kind: str, asset: str, steps: list[tuple[str, msgspec.Struct]], refused: str | None = None
+) -> None:
     """Answer the latest job of a kind as a pixel worker would."""
     async with services.db.transaction() as tx:
         sql = "SELECT id FROM jobs WHERE kind = $1 AND payload->>'asset' = $2 ORDER BY position DESC LIMIT 1"
@@ -92,8 +94,8 @@ async def answer(services: Services, kind: str, asset: str, steps: list[tuple[st
             step=step,
             index=index,
             last=index == len(steps) - 1,
-            outcome=Outcome.OK,
-            reason=None,
+            outcome=Outcome.OK if refused is None else Outcome.REFUSED,
+            reason=refused,
             ms=7,
             engine="engine1",
             body=msgspec.json.encode(body),
@@ -227,6 +229,32 @@ class TestAgain:
         )
         shown = (await client.get(f"/v1/assets/{asset}", headers=auth)).json()
         assert (shown["state"], shown["width"]) == ("ready", 3001)
+
+    async def test_a_refusal_leaves_a_ready_photo_as_it_is(
+        self, client: httpx.AsyncClient, guest: Guest, services: Services
+    ) -> None:
+        auth = (await guest())["auth"]
+        asset = await ready(services, client, auth)
+        before = (await client.get(f"/v1/assets/{asset}", headers=auth)).json()
+        headers = {**auth, "Idempotency-Key": uuid4().hex}
+        await client.post(f"/v1/assets/{asset}/processing", headers=headers)
+        await answer(
+            services,
+            ingest.KIND,
+            asset,
+            [("validate", ingest.Refused(sha256=None, bytes=2000))],
+            refused="needs-too-much-time",
+        )
+        async with services.db.transaction(readonly=True) as tx:
+            job = await tx.one(
+                "SELECT state, outcome, last_reason FROM jobs WHERE kind = $1 AND attempt = 1 "
+                "ORDER BY position DESC LIMIT 1",
+                ingest.KIND,
+            )
+        assert job is not None
+        assert tuple(job) == ("done", "refused", "needs-too-much-time")
+        assert (await client.get(f"/v1/assets/{asset}", headers=auth)).json() == before
+        assert (await told(services, asset))[-1] == "asset.ready"
 
     async def test_a_duplicate_is_refused(self, client: httpx.AsyncClient, guest: Guest, services: Services) -> None:
         auth = (await guest())["auth"]

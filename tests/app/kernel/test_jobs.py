@@ -273,3 +273,16 @@ class TestApply:
         assert await answers.give(Outcome.LOST) is Applied.LATE
         async with db.transaction() as tx:
             assert [a.count for a in await alerts.open_alerts(tx)] == [1]
+
+    async def test_a_step_is_not_waited_for_once_its_attempt_is_over(self, db: Database) -> None:
+        """The step before it could not be applied: this answer would come for ever."""
+        answers = await Answers.to_a_new_job(db)
+        assert await answers.give(Outcome.OK, "two") is Applied.EARLY
+        async with db.transaction() as tx:
+            await jobs.failed(tx, answers.job, 1, "test", final=False)
+        assert await answers.give(Outcome.OK, "two") is Applied.LATE
+        assert await answers.give(Outcome.OK, "two", attempt=2) is Applied.EARLY
+        async with db.transaction() as tx:
+            await jobs.failed(tx, answers.job, 2, "test", final=True)
+        assert await answers.give(Outcome.OK, "two", attempt=2) is Applied.LATE
+        assert answers.applied == []
