@@ -71,10 +71,10 @@ class UploadsAtOnce(DomainError):
 
 
 class UploadsHeld(DomainError):
-    """This process holds as many bytes of appends as it may."""
+    """This process takes as many bodies at once as it can, in all or from one address; nothing of this one was read."""
 
-    code, title, kind = "uploads-held", "Too many bytes are on their way", Kind.UNAVAILABLE
-    next_step = "Read the upload's offset (HEAD) and go on from there, in smaller requests."
+    code, title, kind = "uploads-held", "Too many uploads are on their way", Kind.UNAVAILABLE
+    next_step = "Send the same request again after Retry-After seconds."
     retry_after_s = 5
 
 

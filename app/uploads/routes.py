@@ -19,6 +19,7 @@ from app.uploads.errors import (
     UploadNotOpen,
     UploadReferenceReused,
     UploadsAtOnce,
+    UploadsHeld,
     UploadStorageLost,
     UploadTooLarge,
     UploadTooSlow,
@@ -182,6 +183,7 @@ class ContentController(PublicController):
             UploadExpiredGone,
             UploadTooSlow,
             UploadsAtOnce,
+            UploadsHeld,
         ),
     )
     async def send(
@@ -193,7 +195,9 @@ class ContentController(PublicController):
         """
         wanted = ids.decode("upload", upload_id)
         self.capabilities.require(wanted, capability)
-        call_of(request.scope).run_long()
+        call = call_of(request.scope)
+        call.run_long()
         length = request.headers.get("content-length", "")
         size = int(length) if length.isdigit() else None
-        return UploadOut.of(await self.receiver.content(wanted, size, pieces(request.receive)))
+        body = pieces(request.receive, self.receiver.traffic.least_rate)
+        return UploadOut.of(await self.receiver.content(wanted, size, body, call.address))
