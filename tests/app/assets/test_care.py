@@ -15,6 +15,7 @@ import httpx
 import msgspec
 import pytest
 
+from app.assets import store
 from app.assets.care import AssetCare
 from app.assets.domain import AssetState, HoldKind
 from app.assets.moderation import Looked
@@ -28,6 +29,7 @@ from base.ids import AssetId
 from base.jobs import Outcome, Result, signed
 from imagecore import recipe as recipes
 from imagecore.findings import Analysis, Box
+from tests.app.locks import WAITING, beside, until_waiting, without_waiting
 
 Guest = Callable[[], Awaitable[dict[str, Any]]]
 RECIPE = recipes.text(recipes.rung(200, "engine1"))
@@ -135,6 +137,14 @@ async def told(services: Services, asset: str) -> list[str]:
         return [row["type"] for row in await tx.fetch(sql, ids.decode("asset", asset))]
 
 
+async def trashed(services: Services, client: httpx.AsyncClient, auth: dict[str, str]) -> tuple[str, AssetCare]:
+    """A photo whose time in the trash is over by the clock of whoever takes care of it."""
+    asset = await ready(services, client, auth)
+    assert (await client.delete(f"/v1/assets/{asset}", headers=auth)).status_code == 204
+    clock = Later(services.clock.now() + timedelta(days=31))
+    return asset, AssetCare(services.db, services.spine, services.sites, services.assets, clock)
+
+
 class TestTrash:
     async def test_there_and_back(self, client: httpx.AsyncClient, guest: Guest, services: Services) -> None:
         auth = (await guest())["auth"]
@@ -175,6 +185,39 @@ class TestTrash:
         assert (await client.delete(f"/v1/assets/{asset}?permanently=true", headers=auth)).status_code == 204
         assert (await client.delete(f"/v1/assets/{asset}", headers=auth)).status_code == 404
         assert (await client.post(f"/v1/assets/{asset}/restore", headers=auth)).status_code == 404
+
+    async def test_restored_just_before_it_is_emptied(
+        self, client: httpx.AsyncClient, guest: Guest, services: Services
+    ) -> None:
+        auth = (await guest())["auth"]
+        asset, care = await trashed(services, client, auth)
+
+        async def empty() -> int:
+            async with services.db.transaction() as tx:
+                return await care.empty_trash(tx)
+
+        async with services.db.transaction() as held:
+            await store.lock(held, ids.decode("asset", asset))
+            restoring = beside(client.post(f"/v1/assets/{asset}/restore", headers=auth))
+            await until_waiting(held)
+            emptying = beside(empty())
+            while not emptying.done() and await held.value(WAITING) < 2:
+                await asyncio.sleep(0.01)
+        assert (await restoring).status_code == 200
+        assert await emptying == 0
+        assert (await client.get(f"/v1/assets/{asset}", headers=auth)).json()["trashedUntil"] is None
+
+    async def test_restored_just_after_it_is_emptied(
+        self, client: httpx.AsyncClient, guest: Guest, services: Services
+    ) -> None:
+        auth = (await guest())["auth"]
+        asset, care = await trashed(services, client, auth)
+        async with services.db.transaction() as tx:
+            assert await care.empty_trash(tx) == 1
+            restoring = beside(client.post(f"/v1/assets/{asset}/restore", headers=auth))
+            await until_waiting(tx)
+        answer_ = await restoring
+        assert (answer_.status_code, answer_.json()["code"]) == (404, "asset-not-found")
 
 
 class TestOriginal:
@@ -490,6 +533,7 @@ async def test_provenance(client: httpx.AsyncClient, guest: Guest, services: Ser
         ("POST", "/processing"),
         ("GET", "/readiness?class=standard&widthUm=150000&heightUm=100000"),
         ("GET", "/alike"),
+        ("DELETE", "?permanently=true"),
         ("GET", "/prints"),
         ("GET", "/provenance"),
     ],
@@ -499,9 +543,10 @@ async def test_somebody_elses_photo_is_not_there(
 ) -> None:
     mine, other = (await guest())["auth"], (await guest())["auth"]
     asset = await ready(services, client, mine)
-    answer_ = await client.request(
-        method, f"/v1/assets/{asset}{tail}", headers={**other, "Idempotency-Key": uuid4().hex}
-    )
+    headers = {**other, "Idempotency-Key": uuid4().hex}
+    async with services.db.transaction() as tx:  # as while its owner, or a worker's answer, does something to it
+        await store.lock(tx, ids.decode("asset", asset))
+        answer_ = await without_waiting(tx, client.request(method, f"/v1/assets/{asset}{tail}", headers=headers))
     assert (answer_.status_code, answer_.json()["code"]) == (404, "asset-not-found")
 
 
