@@ -21,6 +21,7 @@ from app.uploads.errors import (
     UploadsAtOnce,
     UploadsHeld,
     UploadStorageLost,
+    UploadsUnfinished,
     UploadTooLarge,
     UploadTooSlow,
 )
@@ -62,10 +63,13 @@ class UploadController(CustomerController):
         operation_id="CreateUpload",
         summary="Begin an upload",
         status_code=201,
-        responses=fails(*KEY_ERRORS, UploadTooLarge, UploadReferenceReused, QuotaExceeded),
+        responses=fails(*KEY_ERRORS, UploadTooLarge, UploadReferenceReused, QuotaExceeded, UploadsUnfinished),
     )
     async def create(self, data: JSONBody[CreateUpload], request: Request[Any, Any, Any]) -> Response[UploadOut]:
-        """Open a session for one photo. Ask `…/parts` for where to send the bytes, then `…/complete`."""
+        """Open a session for one photo. Ask `…/parts` for where to send the bytes, then `…/complete`.
+
+        Sessions and declared bytes are counted by the day, and the bytes of open sessions have a ceiling.
+        """
         call = await keyed(request)
         given = await self.idempotency.once(
             call, lambda tx: self.uploads.open(tx, call.owner_id, data.declared()), as_json(201, UploadOut.of)
