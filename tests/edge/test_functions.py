@@ -304,14 +304,6 @@ class TestNginx:
         assert headers["cache-status"] == "tirage-nginx; detail=hit"
         assert nginx.ask(path, method="DELETE")[0] == 403
 
-    def test_what_it_has_it_serves_while_upstream_fails(self, nginx: Nginx, upstream: Upstream) -> None:
-        assert nginx.ask(self.good("d"))[0] == 200
-        upstream.is_failing = True
-        try:
-            assert nginx.ask(self.good("d"))[2] == DATA
-        finally:
-            upstream.is_failing = False
-
     def test_what_is_no_longer_fresh_is_served_while_it_is_fetched(self, ageing: Nginx, upstream: Upstream) -> None:
         """At once, while one request in the background asks for it, and while upstream fails."""
         path = fresh_path(self.good("d"))
