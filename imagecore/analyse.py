@@ -41,7 +41,7 @@ def _small(raw: bytes) -> vips.Image:
     if containers.sniff(raw) != "jpeg":
         return load(raw)
     whole = vips.open_buffer(raw)
-    room = max(whole.width, whole.height) // (2 * models.PROXY)
+    room = min(max(whole.width, whole.height) // (2 * models.PROXY), whole.width, whole.height)
     shrink = next((factor for factor in (8, 4, 2) if room >= factor), 1)
     # Upright only once it is small: turning needs the whole picture in memory.
     with vips.failures():

@@ -57,6 +57,8 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 DEFAULT: Final = Rendering()
+CACHED: Final = 8
+"""Profiles of photos whose judgement is remembered: each may be 4 MiB, which is kept as well."""
 
 SHIPPED: Final = {
     "srgb": ("sRGB.icc", "c56e1685d888f5edb92fe07f2750f387f8fe8e91b32ff8fb0b56bfbbb9458353"),
@@ -106,7 +108,44 @@ def judge(data: bytes | None, space: Space) -> Reading:
         return Reading(Origin.BROKEN, assumed, str(fault))
     if header.space is not space:
         return Reading(Origin.BROKEN, assumed, f"a profile for {header.space} on {space} pixels")
+    if not _is_taken(data, space):
+        return Reading(Origin.BROKEN, assumed, "its tables are refused")
     return Reading(Origin.EMBEDDED, Profile(header.description, space, header.sha256, data))
+
+
+@functools.lru_cache(maxsize=CACHED)
+def _is_taken(data: bytes, space: Space) -> bool:
+    """Whether Little CMS can read numbers by this profile, for every intent.
+
+    libvips takes a profile to fall back to, and says nothing when it does: what comes out may not depend on it.
+    """
+    pixel = vips.with_profile(_pixel(space), data)
+    for intent in (Intent.RELATIVE, Intent.PERCEPTUAL, Intent.SATURATION):
+        try:
+            with vips.failures():
+                seen = {
+                    tuple(pixel.icc_import(embedded=True, input_profile=other, intent=intent, pcs="lab").getpoint(0, 0))
+                    for other in _fallbacks(space)
+                }
+        except ImageError:
+            return False
+        if len(seen) > 1:
+            return False
+    return True
+
+
+def _fallbacks(space: Space) -> tuple[str, ...]:
+    """Two profiles that read `_pixel` differently; of gray there is one."""
+    if space is Space.CMYK:
+        return "cmyk", _path(named("fogra39"))
+    return ("srgb", _path(named("adobe-rgb"))) if space is Space.RGB else ("srgb",)
+
+
+@functools.cache
+def _pixel(space: Space) -> Image:
+    numbers = memoryview(bytes((10, 90, 170, 50)[: BANDS[space]]))
+    kind = {Space.GRAY: "b-w", Space.RGB: "srgb", Space.CMYK: "cmyk"}[space]
+    return vips.from_pixels(numbers, 1, 1, BANDS[space], wide=False, owner=numbers).copy(interpretation=kind)
 
 
 def reading_of(image: Image) -> Reading:

@@ -6,6 +6,8 @@ what a header claims, and takes bounded time (`MAX_PARTS`). Names of files are n
 
 import re
 import struct
+import zlib
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -47,6 +49,8 @@ def label(raw: bytes | memoryview) -> str:
     head = bytes(raw[:512])
     if not head:
         return "empty"
+    if head[:4] == b"II*\x00" and head[8:10] == b"CR":
+        return "raw"  # Canon's CR2, a TIFF but for its pixels
     for offset, magic, name in _MAGIC:
         if head.startswith(magic, offset):
             return name
@@ -97,11 +101,18 @@ def _heif_kind(head: bytes) -> str:
     return "unknown"
 
 
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a file whose headers are sound is not printed; of `unsupported-type`, `detail` is what it is instead."""
+
+    reason: Reason
+    detail: str
+
+
 class Structure(msgspec.Struct, frozen=True, kw_only=True):
     """How a file is built. Sizes are of the stored picture, before any turning.
 
-    `end` is where the picture's own data ends and `complete` whether all of it is there; `fields` holds what is
-    special to a format (see each reader); `icc` and `exif` are the raw blobs where the reader finds them.
+    `end` is where the picture's own data ends and `complete` whether all of it is there. `alpha` is None where a
+    decoder has to tell; `carries_profile` says that there are parts of an ICC profile, whatever they hold.
     """
 
     width: int | None = None
@@ -113,7 +124,11 @@ class Structure(msgspec.Struct, frozen=True, kw_only=True):
     components: int | None = None
     bits: int | None = None
     interlaced: bool = False
-    animated_frames: int | None = None
+    frames: int | None = None
+    alpha: bool | None = None
+    carries_profile: bool = False
+    exif_text: bytes = b""
+    refusal: Refusal | None = None
     adobe_transform: int | None = None
     multi_picture: bool = False
     gain_map: bool = False
@@ -178,6 +193,8 @@ class _Jpeg:
         self.metadata += len(body) + 4
         if marker == 0xE2 and body[:4] == b"MPF\x00":
             self.fields["multi_picture"] = True
+        if marker == 0xE2 and body[:12] == b"ICC_PROFILE\x00":
+            self.fields["carries_profile"] = True
         if any(mark in body for mark in _GAIN_MAP_MARKS):
             self.fields["gain_map"] = True
         if any(mark in body for mark in _DEPTH_MARKS):
@@ -235,6 +252,8 @@ def _jpeg_segment(raw: bytes, walk: _Jpeg, marker: int, at: int) -> int:
 
 _PNG_COMPONENTS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PNG_METADATA: Final = frozenset({b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"iCCP", b"tIME"})
+_PNG_OPAQUE: Final = frozenset({0, 2, 3})
+_MAX_TEXT: Final = 1 << 20
 
 
 def png(raw: bytes) -> Structure:
@@ -245,6 +264,7 @@ def png(raw: bytes) -> Structure:
     fields: dict[str, object] = {
         "width": width, "height": height, "bits": bits, "interlaced": interlace == 1,
         "components": _PNG_COMPONENTS.get(colour), "coding": "indexed" if colour == 3 else None,
+        "alpha": colour not in _PNG_OPAQUE,
     }  # fmt: skip
     at, parts, metadata = 8, 0, 0
     while at + 12 <= len(raw):
@@ -252,10 +272,7 @@ def png(raw: bytes) -> Structure:
         parts += 1
         if parts > MAX_PARTS:
             raise Rejected(Reason.CORRUPT, "too many chunks")
-        if kind == b"acTL" and length >= 8:
-            fields["animated_frames"] = int.from_bytes(raw[at + 8 : at + 12], "big")
-        if kind == b"cICP" and length >= 4:
-            fields["cicp"] = tuple(raw[at + 8 : at + 11])
+        fields |= _PNG_CHUNKS[kind](raw[at + 8 : at + 8 + length]) if kind in _PNG_CHUNKS else {}
         metadata += length + 12 if kind in _PNG_METADATA else 0
         at += length + 12
         if kind == b"IEND":
@@ -264,6 +281,30 @@ def png(raw: bytes) -> Structure:
     return msgspec.convert(
         {**fields, "end": min(at, len(raw)), "complete": complete, "metadata_bytes": metadata}, Structure
     )
+
+
+def _png_text(body: bytes) -> dict[str, object]:
+    name, _, text = body.partition(b"\0")
+    return {"exif_text": text} if name in (b"Raw profile type exif", b"Raw profile type APP1") else {}
+
+
+def exif_in(text: bytes) -> bytes | None:
+    """The EXIF that ImageMagick writes as text, packed or plain: a name, a length, lines of hexadecimal digits."""
+    try:
+        plain = zlib.decompressobj().decompress(text[1:], _MAX_TEXT) if text[:1] == b"\0" else text
+        return bytes.fromhex(b"".join(plain.split()[2:]).decode("ascii"))
+    except (zlib.error, ValueError):
+        return None
+
+
+_PNG_CHUNKS: Final[dict[bytes, Callable[[bytes], dict[str, object]]]] = {
+    b"acTL": lambda body: {"frames": int.from_bytes(body[:4], "big")} if len(body) >= 8 else {},
+    b"cICP": lambda body: {"cicp": tuple(body[:3])} if len(body) >= 4 else {},
+    b"tRNS": lambda _: {"alpha": True},
+    b"iCCP": lambda _: {"carries_profile": True},
+    b"tEXt": _png_text,
+    b"zTXt": _png_text,
+}
 
 
 # --- GIF (GIF89a specification) ---------------------------------------------------------------------------------------
@@ -301,18 +342,26 @@ def _gif_table(raw: bytes, flags: int) -> int:
 def webp(raw: bytes) -> Structure:
     """Walk the RIFF chunks; the RIFF size says where the file must end. Frames counted from ANMF chunks."""
     end = 8 + int.from_bytes(raw[4:8], "little")
-    at, frames, metadata, parts = 12, 0, 0, 0
+    at, frames, metadata, parts, carries_profile = 12, 0, 0, 0, False
     limit = min(end, len(raw))
     while at + 8 <= limit:
         kind, length = raw[at : at + 4], int.from_bytes(raw[at + 4 : at + 8], "little")
         frames += kind == b"ANMF"
+        carries_profile |= kind == b"ICCP"
         metadata += length + 8 if kind in (b"EXIF", b"XMP ", b"ICCP") else 0
         parts += 1
         if parts > MAX_PARTS:
             raise Rejected(Reason.CORRUPT, "too many chunks")
         at += 8 + length + (length & 1)
     complete = len(raw) >= end - 1 and at <= end + 1
-    return Structure(end=limit, complete=complete, animated_frames=frames or None, metadata_bytes=metadata, bits=8)
+    return Structure(
+        end=limit,
+        complete=complete,
+        frames=frames or None,
+        metadata_bytes=metadata,
+        bits=8,
+        carries_profile=carries_profile,
+    )
 
 
 # --- HEIF and AVIF (ISO/IEC 14496-12, 23008-12) ----------------------------------------------------------------------
@@ -404,11 +453,25 @@ def heif(raw: bytes) -> Structure:
     tables = [(start, end) for kind, start, end in top if kind == b"meta"]
     if not tables or tables[-1][1] > len(raw):
         raise Rejected(Reason.TRUNCATED if tables or needed > len(raw) else Reason.CORRUPT, "no item table")
-    metadata = 0
+    metadata, frames = 0, None
+    if raw[8:12] == b"avis":
+        frames = _samples(raw, next(((start, end) for kind, start, end in top if kind == b"moov"), (0, 0)))
     for kind, start, end in (box for table in tables for box in _boxes(raw, table[0] + 4, table[1])):
         if kind == b"iloc":
             needed = max(needed, _furthest_extent(raw, start, end))
         elif kind == b"iinf":
             _check_items(raw, start, end)
         metadata += end - start
-    return Structure(end=min(needed, len(raw)), complete=needed <= len(raw), metadata_bytes=metadata)
+    return Structure(end=min(needed, len(raw)), complete=needed <= len(raw), metadata_bytes=metadata, frames=frames)
+
+
+_TRACK: Final = (b"trak", b"mdia", b"minf", b"stbl")
+
+
+def _samples(raw: bytes, movie: tuple[int, int]) -> int | None:
+    """How many frames the first track of an image sequence has (14496-12: 8.7.3); None where nothing tells."""
+    start, end = movie
+    for name in _TRACK:
+        start, end = next(((s, e) for kind, s, e in _boxes(raw, start, min(end, len(raw))) if kind == name), (0, 0))
+    sizes = next((s for kind, s, _ in _boxes(raw, start, min(end, len(raw))) if kind == b"stsz"), None)
+    return None if sizes is None else int.from_bytes(raw[sizes + 8 : sizes + 12], "big")

@@ -13,7 +13,7 @@ from pathlib import PurePath
 from typing import Final
 
 # Raised by hand when our own steps change any output's bytes: geometry, order of steps, encoder options.
-STEPS: Final = 5
+STEPS: Final = 6
 # Raised when another parent is chosen for the same recipe and facts (`render.parent_of`).
 PARENT_RULE: Final = 3
 # Threads an AVIF is encoded with: its bytes depend on them.

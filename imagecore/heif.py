@@ -25,6 +25,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     height: int
     bits: int
     bands: int
+    premultiplied: bool
     images: int
     profile: bytes | None
     cicp: tuple[int, int, int] | None
@@ -59,6 +60,7 @@ def read(raw: bytes) -> Header:
         height=primary.size[1],
         bits=int(info["bit_depth"]),
         bands=_BANDS[primary.mode.partition(";")[0]],
+        premultiplied=_is_premultiplied(primary),
         images=len(opened),
         profile=bytes(info["icc_profile"]) if info.get("icc_profile") else None,
         cicp=cicp,
@@ -67,6 +69,17 @@ def read(raw: bytes) -> Header:
         gain_map=any("hdrgainmap" in str(name) for name in info.get("aux", {})),
         depth_map=bool(info.get("depth_images")),
     )
+
+
+def _is_premultiplied(primary: Any) -> bool:
+    return str(primary.mode).partition(";")[0].endswith("a")
+
+
+def unpremultiplied(image: vips.Image) -> vips.Image:
+    """The picture whose alpha no longer stands in its colours as well."""
+    is_wide = image.format == "ushort"
+    with vips.failures():
+        return image.unpremultiply(max_alpha=65535 if is_wide else 255).cast(image.format)
 
 
 def decode(raw: bytes) -> vips.Image:
@@ -89,7 +102,7 @@ def decode(raw: bytes) -> vips.Image:
             image = image.crop(0, 0, width, height)
         spaces = ("b-w", "grey16") if bands < 3 else ("srgb", "rgb16")
         image = image.copy(interpretation=spaces[wide])
-        if name.endswith("a"):
-            image = image.unpremultiply(max_alpha=65535 if wide else 255).cast("ushort" if wide else "uchar")
+    if _is_premultiplied(primary):
+        image = unpremultiplied(image)
     profile = primary.info.get("icc_profile")
     return vips.with_profile(image, bytes(profile)) if profile else image

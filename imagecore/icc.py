@@ -15,6 +15,8 @@ MAX_BYTES: Final = 4 << 20
 HEADER: Final = 128
 MAX_TAGS: Final = 200
 MAX_NAME: Final = 120
+MAX_VERSION: Final = 4
+"""ICC.2 (iccMAX, version 5) is another format, which Little CMS does not read."""
 
 
 class Space(StrEnum):
@@ -71,6 +73,8 @@ def read(data: bytes) -> Header:
     declared = struct.unpack_from(">I", data)[0]
     if data[36:40] != b"acsp":
         raise Unusable("signature missing")
+    if data[8] > MAX_VERSION:
+        raise Unusable(f"version {data[8]}")
     if not HEADER + 4 <= declared <= len(data):
         raise Unusable(f"declares {declared} bytes, has {len(data)}")
     space = _SPACES.get(data[16:20])
@@ -91,6 +95,8 @@ def _tags(data: bytes) -> dict[bytes, bytes]:
         signature, offset, size = struct.unpack_from(">4sII", data, HEADER + 4 + 12 * number)
         if offset + size > len(data) or size < 8:
             raise Unusable("a tag leaves the file")
+        if signature in found:
+            raise Unusable("a tag twice")
         found[signature] = data[offset : offset + size]
     return found
 

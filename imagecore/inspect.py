@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import msgspec
 
-from imagecore import colour, containers, exif, geometry, heif, icc, vips
+from imagecore import colour, containers, exif, geometry, heif, icc, tiff, vips
 from imagecore.errors import ImageError, PixelFailure, Reason, Rejected
 from imagecore.facts import Facts, Note, Origin, Profile, Report, Verdict, belies, encode_report
 from imagecore.jail_wire import Output
-from imagecore.load import cicp_profile, is_unknown, load, transfer_of
+from imagecore.load import cicp_profile, is_unknown, load, stored, transfer_of
 
 MAX_SIDE: Final = 32_768
 MAX_PIXELS: Final = 200_000_000
@@ -41,6 +41,7 @@ _MAKERS: Final = {
     "webp": containers.webp,
     "heic": containers.heif,
     "avif": containers.heif,
+    "tiff": tiff.read,
 }
 
 
@@ -140,6 +141,8 @@ class Survey:
         self.raw = raw
         self.complete = True
         self.tail = b""
+        self.exif_text = b""
+        self.carries_profile = False
         self.known: dict[str, Any] = {
             "sha256": hashlib.sha256(raw).hexdigest(),
             "bytes": len(raw),
@@ -162,14 +165,13 @@ class Survey:
         kind = containers.sniff(self.raw)
         if kind in _MAKERS:
             self._structure(_MAKERS[kind](self.raw))
-            refuse_oversized(self.facts())
         elif kind == "gif" and containers.gif_frames(self.raw, DRAWN_FRAMES) == DRAWN_FRAMES:
             raise Rejected(Reason.TOO_MANY_FRAMES, f"{DRAWN_FRAMES} or more")
         try:
             if kind in ("heic", "avif"):
                 self._container(heif.read(self.raw))
             else:
-                self._native(vips.open_buffer(self.raw))
+                self._native(stored(self.raw))
         except PixelFailure as error:
             raise Rejected(Reason.CORRUPT if self.complete else Reason.TRUNCATED, str(error)[:200]) from None
         if not (self.known.get("width") and self.known.get("height")):
@@ -179,9 +181,11 @@ class Survey:
             raise Rejected(Reason.TRUNCATED)
 
     def _structure(self, found: containers.Structure) -> None:
-        """What our own readers saw."""
+        """What our own readers saw. Raises `Rejected`."""
         self.complete = found.complete
         self.tail = self.raw[found.end :]
+        self.exif_text = found.exif_text
+        self.carries_profile = found.carries_profile
         self.known.update(
             width=found.width,
             height=found.height,
@@ -195,18 +199,28 @@ class Survey:
             mpf=found.multi_picture,
             metadata_bytes=found.metadata_bytes,
             trailing_bytes=len(self.tail),
-            pages=found.animated_frames or 1,
+            pages=found.frames or 1,
             nclx=found.cicp,
         )
+        if found.refusal is not None:
+            if found.refusal.reason is Reason.UNSUPPORTED_TYPE:
+                self.known["format"] = found.refusal.detail
+            raise Rejected(found.refusal.reason, found.refusal.detail)
         spaces = {1: "gray", 2: "gray+alpha", 3: "rgb", 4: "cmyk" if self.known["format"] == "jpeg" else "rgb+alpha"}
-        self.known["colour_space"] = "indexed" if found.coding == "indexed" else spaces.get(found.components or 0)
-        self.known["alpha"] = found.components in (2, 4) and self.known["format"] == "png"
+        space, alpha = spaces.get(found.components or 0), found.alpha or False
+        if space and alpha and not space.endswith("+alpha"):
+            space += "+alpha"
+        self.known["colour_space"] = "indexed" if found.coding == "indexed" else space
+        self.known["alpha"] = alpha
+        if self.known["format"] != "tiff":  # whose native header tells how deep its pixels are
+            refuse_oversized(self.facts())
 
     def _native(self, image: vips.Image) -> None:
         """What libvips' header says: size as displayed, EXIF, profile, pages."""
         kind = self.known["format"]
-        told = exif.read(self.raw if kind == "tiff" else vips.blob(image, "exif-data"))
-        orientation = vips.number(image, "orientation") or told.orientation
+        blob = vips.blob(image, "exif-data") or containers.exif_in(self.exif_text)
+        told = exif.read(self.raw if kind == "tiff" else blob)
+        orientation = vips.number(image, "orientation") or (told.orientation if not self.exif_text else None)
         swapped = (orientation or 1) >= 5
         self.known.update(
             width=image.height if swapped else image.width,
@@ -218,7 +232,7 @@ class Survey:
             taken_at=told.taken_at,
             transfer=transfer_of(self.known.get("nclx")),
         )
-        if kind != "png":
+        if kind not in ("png", "tiff"):
             self.known["pages"] = max(self.known.get("pages", 1), vips.number(image, "n-pages") or 1)
         if kind not in ("jpeg", "png"):
             self._native_colour(image, kind)
@@ -272,8 +286,8 @@ class Survey:
             srgb = space is icc.Space.RGB and is_srgb(reading.profile.data)
             found = Profile(origin=Origin.EMBEDDED, sha256=reading.profile.sha256, is_srgb=srgb)
             self.known["icc"] = reading.profile.name
-        elif reading.origin is colour.Origin.BROKEN:
-            found = Profile(origin=Origin.BROKEN, fault=reading.fault)
+        elif reading.origin is colour.Origin.BROKEN or self.carries_profile:
+            found = Profile(origin=Origin.BROKEN, fault=reading.fault or "not whole")
             self.known["icc"] = "unreadable"
         elif cicp and is_unknown(cicp):
             found = Profile(origin=Origin.ASSUMED, is_srgb=False, fault=f"no profile for CICP {cicp[0]}-{cicp[1]}")
@@ -282,7 +296,7 @@ class Survey:
         self.known["profile"] = found
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=colour.CACHED)
 def is_srgb(profile: bytes) -> bool:
     """Whether an RGB profile gives, for a grid of colours, what sRGB gives, within 3 of 255 levels."""
     steps = 6
@@ -322,17 +336,17 @@ def decode(raw: bytes, facts: Facts, width: int, height: int, *, keep: bool = Fa
     attempts = ("warning", "error") if facts.format == "jpeg" else ("error",)
     for attempt in attempts:
         try:
-            stored = _stored(raw, facts, shrink, attempt)
+            pixels = _stored(raw, facts, shrink, attempt)
             if keep and not is_whole:
-                stored = vips.in_memory(stored)
-            image = vips.in_memory(_resized(stored, facts, width, height))
+                pixels = vips.in_memory(pixels)
+            image = vips.in_memory(_resized(pixels, facts, width, height))
         except PixelFailure as error:
             # Its words alone: kept, it would keep this frame, and that the pictures, until the collector comes by.
             failure = str(error)
         else:
             with vips.failures():
                 translucent = bool(image.hasalpha() and image[image.bands - 1].min() < 255)
-            return Decoded(image, attempt != attempts[0], translucent, stored if keep else None)
+            return Decoded(image, attempt != attempts[0], translucent, pixels if keep else None)
     raise Rejected(_meaning(failure), failure[:200])
 
 
@@ -357,24 +371,22 @@ def _stored(raw: bytes, facts: Facts, shrink: int, fail_on: str) -> vips.Image:
     """
     if facts.format == "heic":
         return load(raw, fail_on=fail_on)
-    if facts.colour_space == "cmyk":
-        return vips.open_buffer(raw, fail_on=fail_on)
-    if facts.format == "jpeg":
+    if facts.format == "jpeg" and facts.colour_space != "cmyk":
         return vips.open_jpeg(raw, fail_on=fail_on, shrink=shrink)
-    return vips.open_buffer(raw, fail_on=fail_on, sequential=True)
+    return stored(raw, fail_on=fail_on, sequential=facts.colour_space != "cmyk")
 
 
-def _resized(stored: vips.Image, facts: Facts, width: int, height: int) -> vips.Image:
+def _resized(pixels: vips.Image, facts: Facts, width: int, height: int) -> vips.Image:
     """Upright, in sRGB, at this size. Where it is converted both profiles are named: libvips is slow, or keeps a wrong
     one, else.
     """
     options: dict[str, Any] = {"height": height, "size": "force"}
-    plain, image = _is_plain(facts), stored
+    plain, image = _is_plain(facts), pixels
     if not plain:
         is_p3 = facts.profile is not None and facts.profile.origin is Origin.CICP and not facts.profile.is_srgb
         options |= {"input_profile": "p3" if is_p3 else "srgb", "output_profile": "srgb", "intent": "relative"}
     if facts.profile is not None and facts.profile.origin is Origin.BROKEN:
-        image = vips.without_profile(stored)  # what we call broken, Little CMS may still open
+        image = vips.without_profile(pixels)  # what we call broken, Little CMS may still open
     with vips.failures():
         if facts.colour_space == "cmyk":
             image = colour.convert(vips.bare(image.autorot()), colour.named("srgb"))

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from imagecore import containers, heif, vips
+from imagecore import containers, heif, tiff, vips
 from imagecore.geometry import Box
 
 # CICP (ITU-T H.273) primaries and transfer that libvips' built-in profiles describe exactly.
@@ -38,6 +38,23 @@ def is_unknown(cicp: tuple[int, int, int]) -> bool:
     return any(code not in known for code, known in zip(cicp, _AS_SRGB, strict=False))
 
 
+def stored(raw: bytes, *, fail_on: str = "none", sequential: bool = False) -> vips.Image:
+    """The picture as it is stored, lazily: only the first, no HEIC. Its last band is alpha where it has one.
+
+    Alpha that stands in the colours as well is taken out of them. A band that a TIFF calls nothing in particular, such
+    as a saved selection, is left out. Raises `Rejected`, `PixelFailure`.
+    """
+    kind = containers.sniff(raw)
+    if kind == "avif":
+        image = vips.open_heif(raw, fail_on=fail_on, sequential=sequential)
+        return heif.unpremultiplied(image) if heif.read(raw).premultiplied else image
+    image = vips.open_buffer(raw, fail_on=fail_on, sequential=sequential)
+    if kind == "tiff" and image.bands in (2, 4) and tiff.read(raw).alpha is False:
+        with vips.failures():
+            return image.extract_band(0, n=image.bands - 1)
+    return image
+
+
 def load(raw: bytes, *, fail_on: str = "truncated") -> vips.Image:
     """The picture in `raw` at full size, lazily decoded (HEIC at once).
 
@@ -49,7 +66,7 @@ def load(raw: bytes, *, fail_on: str = "truncated") -> vips.Image:
         image = heif.decode(raw)
     else:
         with vips.failures():
-            image = vips.open_buffer(raw, fail_on=fail_on).autorot()
+            image = stored(raw, fail_on=fail_on).autorot()
     return _told(image, raw)
 
 
@@ -62,10 +79,10 @@ def load_part(raw: bytes, part: Box, *, fail_on: str) -> vips.Image:
     if containers.sniff(raw) == "heic":
         with vips.failures():
             return load(raw).crop(*part)
-    stored = vips.open_buffer(raw, fail_on=fail_on, sequential=True)
-    orientation = vips.number(stored, "orientation") or 1
+    whole = stored(raw, fail_on=fail_on, sequential=True)
+    orientation = vips.number(whole, "orientation") or 1
     with vips.failures():
-        image = stored.crop(*as_stored(part, stored.width, stored.height, orientation))
+        image = whole.crop(*as_stored(part, whole.width, whole.height, orientation))
         if orientation > 1:
             image = vips.in_memory(image).autorot()
     return _told(image, raw)

@@ -15,14 +15,15 @@ from typing import Final, cast
 
 import msgspec
 
-from imagecore import colour, engine, geometry, proof, sheets, vips
+from imagecore import colour, engine, geometry, inspect, proof, sheets, vips
 from imagecore.classes import ClassName, Format, OutputClass, Sharpening
 from imagecore.colour import Profile
 from imagecore.errors import OutOfBounds, PixelFailure, Reason, Rejected
+from imagecore.facts import Facts, Origin
 from imagecore.geometry import Box as Part
 from imagecore.icc import Rendering, Space
 from imagecore.jail_wire import Limits, Output
-from imagecore.load import cicp_of, load, transfer_of
+from imagecore.load import load
 from imagecore.vips import Image
 
 REVISION: Final = 1
@@ -62,7 +63,7 @@ class MasterRecipe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """The original: hash, upright sides, and how its numbers were read (`embedded`, `assumed`, `broken`)."""
+    """The original: hash, upright sides, and how its numbers were read (as its facts say: `embedded`, `cicp`, …)."""
 
     sha256: str
     width: int
@@ -178,7 +179,7 @@ def make(raw: bytes, recipe: MasterRecipe, target: Profile) -> Master:
     """
     if target.sha256 != recipe.profile_sha256:
         raise OutOfBounds(f"the recipe pins another profile than {target.sha256}")
-    _refuse_hdr(raw)
+    facts = _facts(raw)
     original = load(raw)
     geometry.check_box(recipe.part, original.width, original.height)
     reading = colour.reading_of(original)
@@ -188,10 +189,10 @@ def make(raw: bytes, recipe: MasterRecipe, target: Profile) -> Master:
         picture = step(picture, recipe)
     data = _encoded(colour.convert(picture, target, rendering), recipe)
     source = Source(
-        sha256=hashlib.sha256(raw).hexdigest(),
+        sha256=facts.sha256,
         width=original.width,
         height=original.height,
-        profile_origin=reading.origin,
+        profile_origin=Origin.ASSUMED if facts.profile is None else facts.profile.origin,
         profile_sha256=reading.profile.sha256,
     )
     output = Product(
@@ -206,11 +207,14 @@ def make(raw: bytes, recipe: MasterRecipe, target: Profile) -> Master:
     return Master(data, manifest)
 
 
-def _refuse_hdr(raw: bytes) -> None:
-    """PQ and HLG read as if they were SDR would print dull and dark."""
-    transfer = transfer_of(cicp_of(raw))
-    if transfer != "sdr":
-        raise Rejected(Reason.HDR_NOT_PRINTABLE, f"{transfer} needs tone mapping, which masters do not have")
+def _facts(raw: bytes) -> Facts:
+    """What the headers say; PQ and HLG are refused: read as if they were SDR they would print dull and dark."""
+    survey = inspect.Survey(raw)
+    survey.read()
+    facts = survey.facts()
+    if facts.transfer != "sdr":
+        raise Rejected(Reason.HDR_NOT_PRINTABLE, f"{facts.transfer} needs tone mapping, which masters do not have")
+    return facts
 
 
 def _rendering(original: Image, recipe: MasterRecipe, target: Profile) -> Rendering:

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from imagecore import colour, containers, quality, vips
-from imagecore.load import load
+from imagecore.load import load, stored
 from imagecore.quality import Quality
 
 REVISION: Final = 1
@@ -22,20 +22,20 @@ _LEAST: Final = quality.TILE + 2
 
 def quality_of(raw: bytes) -> Quality | None:
     """The quality of an original, decoded for it; None for less than 34 px a side. Raises `PixelFailure`."""
-    return quality_in(load(raw) if containers.sniff(raw) == "heic" else vips.open_buffer(raw, sequential=True))
+    return quality_in(load(raw) if containers.sniff(raw) == "heic" else stored(raw, sequential=True))
 
 
-def quality_in(stored: vips.Image) -> Quality | None:
+def quality_in(image: vips.Image) -> Quality | None:
     """The quality of a photo's pixels as they are stored; None for less than 34 px a side. Raises `PixelFailure`."""
-    width, height = min(stored.width, MOST_PIXELS), min(stored.height, MOST_PIXELS)
+    width, height = min(image.width, MOST_PIXELS), min(image.height, MOST_PIXELS)
     if min(width, height) < _LEAST:
         return None
-    left, top = ((side - part) // 2 // _GRID * _GRID for side, part in ((stored.width, width), (stored.height, height)))
-    reading = colour.reading_of(stored)
+    left, top = ((side - part) // 2 // _GRID * _GRID for side, part in ((image.width, width), (image.height, height)))
+    reading = colour.reading_of(image)
     if reading.origin is colour.Origin.BROKEN:  # of CMYK, libvips would ask the profile for gray
-        stored = vips.with_profile(stored, reading.profile.data)
+        image = vips.with_profile(image, reading.profile.data)
     with vips.failures():
-        gray = stored.crop(left, top, width, height).colourspace("b-w").extract_band(0)
+        gray = image.crop(left, top, width, height).colourspace("b-w").extract_band(0)
         level = gray if gray.format == "uchar" else (gray / 257).cast("uchar")
         return quality.measure(memoryview(level.write_to_memory()), width, height)
 

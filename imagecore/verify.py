@@ -1,7 +1,7 @@
 """Is this file the master that its manifest tells of? Made again, and compared.
 
 The same engine must give the same bytes. Another engine cannot be asked for that: then the largest difference in
-colour is stated, and judging it is left to people.
+colour is stated, or that there is none to state, and judging it is left to people.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ class Verdict(IntEnum):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """The verdict, why, and (for another engine) the largest CIEDE2000 in hundredths."""
+    """The verdict, why, and (for another engine, if sizes agree) the largest CIEDE2000 in hundredths."""
 
     verdict: Verdict
     reason: str
@@ -44,9 +44,9 @@ def verify(master: bytes, manifest: Manifest, original: bytes, target: Profile) 
         same = again.data == master
         return Report(Verdict.SAME, "byte for byte") if same else Report(Verdict.DIFFERENT, "made again, it differs")
     found = largest_difference(master, again.data)
-    if found is None:
-        return Report(Verdict.DIFFERENT, "another size or colour space")
-    return Report(Verdict.OTHER_ENGINE, f"made by engine {manifest.engine}, this is {masters.revision()}", found)
+    alike = "" if found is not None else "; of another size or colour space, so no difference can be told"
+    engines = f"made by engine {manifest.engine}, this is {masters.revision()}"
+    return Report(Verdict.OTHER_ENGINE, engines + alike, found)
 
 
 def largest_difference(one: bytes, other: bytes) -> int | None:

@@ -101,6 +101,16 @@ def open_jpeg(raw: bytes | memoryview, *, fail_on: str, shrink: int) -> Image:
         return pyvips.Image.new_from_buffer(raw, "", access="sequential", fail_on=fail_on, shrink=shrink)
 
 
+def open_heif(raw: bytes | memoryview, *, fail_on: str, sequential: bool) -> Image:
+    """`open_buffer` for AVIF, by its own loader: libvips does not know an image sequence by its content.
+
+    Raises `PixelFailure`.
+    """
+    access = "sequential" if sequential else "random"
+    with failures():
+        return pyvips.Image.heifload_buffer(raw, access=access, fail_on=fail_on)
+
+
 def from_pixels(data: Any, width: int, height: int, bands: int, *, wide: bool, owner: object) -> Image:
     """A picture over foreign pixels (16 bit a sample if `wide`), not copied; `owner` lives as long as it does.
 

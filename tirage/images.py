@@ -1,7 +1,9 @@
 """Commands on files: what a photo is, and one rendition of it. Both decode in the jail."""
 
+import contextlib
 import hashlib
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +31,7 @@ NO_VERDICT: Final = {
     DeadlineExceeded.code: "took-too-long",
     ChildDied.code: "breaks-decoder",
 }
+UNREADABLE: Final = "unreadable"
 FAILED: Final = 2
 _HEAD: Final = 4096
 
@@ -45,22 +48,30 @@ def _unheld(error: JailUnavailable) -> click.ClickException:
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line and file.")
-def inspect(files: tuple[Path, ...], as_json: bool) -> None:
-    """What each file is, by content, and whether it can be printed; exit 0 also for rejected ones."""
+@click.pass_context
+def inspect(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
+    """What each file is, by content, and whether it can be printed.
+
+    Exit 0 also for rejected ones; 2 where a file could not be read, after all others were told.
+    """
+    missed = False
     with _jail() as jail:
         for file in files:
             try:
                 told = look(jail, file)
             except JailUnavailable as error:
                 raise _unheld(error) from error
-            if as_json:
-                click.echo(msgspec.json.encode(told))
-            else:
-                size = f"{told['width']}x{told['height']}" if told.get("width") else "-"
-                why = told["reason"] or ", ".join(told["notes"])
-                click.echo(f"{told['verdict']:7} {told.get('format') or '-':6} {size:12} {told['file']}  {why}")
+            click.echo(msgspec.json.encode(told) if as_json else _line(told))
+            missed = missed or told["reason"] == UNREADABLE
+    ctx.exit(FAILED if missed else 0)
+
+
+def _line(told: dict[str, Any]) -> str:
+    size = f"{told['width']}x{told['height']}" if told["width"] else "-"
+    why = told["reason"] or ", ".join(told["notes"])
+    return f"{told['verdict']:7} {told['format'] or '-':6} {size:12} {told['file']}  {why}"
 
 
 def look(jail: Jail, file: Path) -> dict[str, Any]:
@@ -68,14 +79,14 @@ def look(jail: Jail, file: Path) -> dict[str, Any]:
 
     Raises `JailUnavailable`, which is no verdict.
     """
+    name = click.format_filename(file, shorten=True)
     try:
         raw = contents(file)
     except Rejected as refusal:
-        with file.open("rb") as opened:
-            known = Facts(sha256="", bytes=file.stat().st_size, format=containers.label(opened.read(_HEAD)))
-        told = _object(file.name, Report(verdict=Verdict.REJECT, reason=refusal.reason, notes=(), facts=known))
-        return {**told, "sha256": None}
-    params = msgspec.msgpack.encode({"extension": file.suffix.lower().lstrip(".") or None})
+        return _unread(name, refusal.reason, bytes=file.stat().st_size, format=_kind(file))
+    except OSError:
+        return _unread(name, UNREADABLE, bytes=None, format=None)
+    params = msgspec.msgpack.encode({"extension": Path(name).suffix.lower().lstrip(".") or None})
     try:
         (output,) = jail.run("inspect", params, [raw], DEADLINE_S)
     except JailUnavailable:
@@ -83,8 +94,21 @@ def look(jail: Jail, file: Path) -> dict[str, Any]:
     except ImageError as error:
         known = Facts(sha256=hashlib.sha256(raw).hexdigest(), bytes=len(raw), format=containers.label(raw))
         reason = NO_VERDICT.get(error.code, error.code)
-        return _object(file.name, Report(verdict=Verdict.REJECT, reason=reason, notes=(), facts=known))
-    return _object(file.name, parse_report(output.data))
+        return _object(name, Report(verdict=Verdict.REJECT, reason=reason, notes=(), facts=known))
+    return _object(name, parse_report(output.data))
+
+
+def _kind(file: Path) -> str | None:
+    with contextlib.suppress(OSError), file.open("rb") as opened:
+        return containers.label(opened.read(_HEAD))
+    return None
+
+
+def _unread(name: str, reason: str, **known: object) -> dict[str, Any]:
+    """The object of a file whose content was not looked at."""
+    nothing = Facts(sha256="", bytes=0, format="")
+    told = _object(name, Report(verdict=Verdict.REJECT, reason=reason, notes=(), facts=nothing))
+    return {**told, "sha256": None, **known}
 
 
 def contents(file: Path) -> bytes:
@@ -106,19 +130,23 @@ def _object(name: str, report: Report) -> dict[str, Any]:
 @click.option("--recipe", "text", required=True, help="A recipe's canonical text.")
 @click.option("-o", "--out", required=True, type=click.Path(dir_okay=False, path_type=Path))
 def render(file: Path, text: str, out: Path) -> None:
-    """One rendition of FILE at OUT; exit 2 when the file or the recipe cannot be rendered, and OUT is not written."""
+    """One rendition of FILE at OUT; exit 2 when that cannot be made or written, and OUT is as it was."""
     try:
         recipes.parse(text)
     except recipes.MalformedRecipe as error:
         raise click.BadParameter(f"not a recipe's canonical text: {error}", param_hint="--recipe") from error
     refuse_overwriting([out], [file])
-    with _jail() as jail:
-        try:
+    try:
+        require_room(out)
+        with _jail() as jail:
             (output,) = jail.run("render_file", msgspec.msgpack.encode({"recipe": text}), [contents(file)], DEADLINE_S)
-        except ImageError as error:
-            click.echo(f"{error.code}: {error}", err=True)
-            sys.exit(FAILED)
-    write_whole(out, output.data)
+        write_whole(out, output.data)
+    except ImageError as error:
+        click.echo(f"{error.code}: {error}", err=True)
+        sys.exit(FAILED)
+    except OSError as error:
+        click.echo(str(error), err=True)
+        sys.exit(FAILED)
     click.echo(output.facts)
 
 
@@ -127,6 +155,14 @@ def refuse_overwriting(outs: Iterable[Path], sources: Iterable[Path]) -> None:
     taken = {out.resolve() for out in outs} & {source.resolve() for source in sources}
     if taken:
         raise click.BadParameter(f"{taken.pop().name} would be overwritten", param_hint="--output")
+
+
+def require_room(out: Path) -> None:
+    """Raise `OSError` where no file can be made beside `out`: known before the work, not after it."""
+    try:
+        tempfile.TemporaryFile(dir=out.parent).close()
+    except OSError as error:
+        raise OSError(f"nothing can be written into {click.format_filename(out.parent)}: {error.strerror}") from error
 
 
 def write_whole(out: Path, data: bytes) -> None:

@@ -21,17 +21,27 @@ from imagecore.colour import Profile
 from imagecore.errors import ImageError
 from imagecore.facts import Verdict
 from imagecore.jail import Jail
-from tirage.images import contents, refuse_overwriting, write_whole
+from tirage.images import contents, refuse_overwriting, require_room, write_whole
 
 DEADLINE_S: Final = 600
 _SIZE: Final = re.compile(r"([0-9]{1,5}(?:\.[0-9]{1,3})?)x([0-9]{1,5}(?:\.[0-9]{1,3})?)(mm)?")
-_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+_PATH: Final = click.Path(path_type=Path)
 
 
 class Unusable(click.ClickException):
     """Neither made nor judged: the file, or this machine, is not fit for it."""
 
     exit_code = 3
+
+
+class Judging(click.Command):
+    """A command whose exit status is a verdict: what is asked wrongly has none, and ends as what is unusable."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            raise Unusable(f"{error.format_message()}\n{ctx.get_usage()}") from error
 
 
 class Files(msgspec.Struct, frozen=True):
@@ -71,52 +81,56 @@ def sidecar(master: Path) -> Path:
 
 
 @click.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--class", "class_", required=True, type=click.Choice([str(c) for c in classes.ClassName]))
 @click.option("--size", required=True, type=Size(), help="The trim: what is left after cutting.")
 @click.option("--profile", help="srgb, adobe-rgb, fogra39, display-p3, or an ICC file (default: the class's own).")
 @click.option("--fit", type=click.Choice(["cover", "whole"]), default="cover", show_default=True)
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path))
 def master(file: Path, class_: str, size: tuple[int, int], profile: str | None, fit: masters.Fit, output: Path) -> None:
-    """Make the print master of FILE at OUT, and its manifest at OUT.json."""
+    """Make the print master of FILE at OUT, and its manifest at OUT.json; exit 3 when it cannot be made or written."""
     refuse_overwriting([output, sidecar(output)], [file, Path(profile or file)])
-    with _failing(), Jail.open(masters.LIMITS, preload=("inspect", "master")) as jail:
-        raw = contents(file)
-        kind = classes.named(class_)
-        target = _profile(profile or kind.targets[0])
-        recipe = masters.plan(kind, _sides(jail, raw), size, fit=fit, profile=target)
-        (made,) = jail.run("master", masters.encode_recipe(recipe), [raw, target.data], DEADLINE_S)
     own = None if profile is None or profile in colour.SHIPPED else _relative(Path(profile), output)
-    files = Files(original=_relative(file, output), profile=own)
-    told = {**json.loads(made.facts), "files": msgspec.to_builtins(files)}
-    write_whole(output, made.data)
-    write_whole(sidecar(output), (json.dumps(told, sort_keys=True, separators=(",", ":")) + "\n").encode())
+    files = msgspec.to_builtins(Files(original=_relative(file, output), profile=own))
+    with _failing():
+        require_room(output)
+        with Jail.open(masters.LIMITS, preload=("inspect", "master")) as jail:
+            raw = contents(file)
+            kind = classes.named(class_)
+            target = _profile(profile or kind.targets[0])
+            recipe = masters.plan(kind, _sides(jail, raw), size, fit=fit, profile=target)
+            (made,) = jail.run("master", masters.encode_recipe(recipe), [raw, target.data], DEADLINE_S)
+        told = {**json.loads(made.facts), "files": files}
+        write_whole(output, made.data)
+        write_whole(sidecar(output), (json.dumps(told, sort_keys=True, separators=(",", ":")) + "\n").encode())
     manifest = masters.decode(made.facts)
-    click.echo(f"{output}: {recipe.width} x {recipe.height} px, {target.name}, {len(made.data)} bytes")
+    click.echo(
+        f"{click.format_filename(output)}: {recipe.width} x {recipe.height} px, {target.name}, {len(made.data)} bytes"
+    )
     click.echo(f"sha256 {manifest.output.sha256}, engine {manifest.engine}")
 
 
-@click.command()
-@click.argument("master_file", metavar="MASTER", type=_FILE)
-@click.option("--original", type=_FILE, help="The original (default: where the manifest says it was).")
+@click.command(cls=Judging)
+@click.argument("master_file", metavar="MASTER", type=_PATH)
+@click.option("--original", type=_PATH, help="The original (default: where the manifest says it was).")
 @click.option("--profile", help="The ICC file, where the manifest names one that has moved.")
 @click.pass_context
 def verify(ctx: click.Context, master_file: Path, original: Path | None, profile: str | None) -> None:
     """Make MASTER again and compare. Exit 0: same bytes; 1: not that master; 2: another engine; 3: cannot tell."""
+    shown = click.format_filename(master_file)
     try:
-        told = sidecar(master_file).read_bytes()
+        data, told = master_file.read_bytes(), sidecar(master_file).read_bytes()
         manifest, files = masters.decode(told), _BESIDE.decode(told).files
         source = (original or master_file.parent / files.original).read_bytes()
-    except (OSError, ValueError, msgspec.DecodeError) as error:
-        raise Unusable(f"{master_file} cannot be verified: {error}") from error
-    with _failing(), Jail.open(masters.LIMITS, preload=("verify",)) as jail:
         named = profile or (str(master_file.parent / files.profile) if files.profile else None)
         target = _profile(named or manifest.recipe.profile)
-        inputs = [source, target.data, master_file.read_bytes()]
-        (output,) = jail.run("verify", masters.encode(manifest), inputs, DEADLINE_S)
+    except (ImageError, OSError, ValueError, msgspec.DecodeError) as error:
+        raise Unusable(f"{shown} cannot be verified: {error}") from error
+    with _failing(), Jail.open(masters.LIMITS, preload=("verify",)) as jail:
+        (output,) = jail.run("verify", masters.encode(manifest), [source, target.data, data], DEADLINE_S)
     report = verification.decode(output.data)
     difference = "" if report.largest is None else f"; largest ΔE2000 {report.largest // 100}.{report.largest % 100:02}"
-    click.echo(f"{master_file}: {report.verdict.name.lower().replace('_', ' ')}: {report.reason}{difference}")
+    click.echo(f"{shown}: {report.verdict.name.lower().replace('_', ' ')}: {report.reason}{difference}")
     ctx.exit(int(report.verdict))
 
 
@@ -149,5 +163,5 @@ def _profile(name: str) -> Profile:
 
 
 def _relative(file: Path, output: Path) -> str:
-    """How to find `file` from beside the master."""
-    return os.path.relpath(file.resolve(), output.resolve().parent)
+    """How to find `file` from beside the master; what is no UTF-8 in its name cannot stand in a manifest."""
+    return click.format_filename(os.path.relpath(file.resolve(), output.resolve().parent))

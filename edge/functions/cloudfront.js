@@ -41,6 +41,9 @@ function verdict(path, now) {
 
 function handler(event) {
   const request = event.request;
+  if (request.method !== 'GET' && request.method !== 'HEAD') {
+    return {statusCode: 405, statusDescription: 'Method Not Allowed', headers: {allow: {value: 'GET, HEAD'}}};
+  }
   // undefined only where there is no "?" at all; a spelling with one is another spelling.
   const path = request.rawQueryString() === undefined ? request.uri : '?';
   const told = verdict(path, Math.floor(Date.now() / 1000));

@@ -24,10 +24,12 @@ function equal(one, other) {
 }
 
 // "refused", or "VERDICT|CACHE-CONTROL|ASSET|SUBJECT|KEY" for nginx.conf's maps: SUBJECT is the share, or the public
-// picture, that can be denied beside the asset. Looks at the target's bytes as they came.
+// picture, that can be denied beside the asset. Looks at the target's bytes as they came: nginx drops the authority of an
+// absolute form from $request_uri, and blanks, so the line is put together again.
 function verify(r) {
   const target = r.variables.request_uri;
-  const found = target.length <= MAX_PATH ? PATH.exec(target) : null;
+  const isWhole = r.variables.request === [r.method, target, r.variables.server_protocol].join(' ');
+  const found = isWhole && target.length <= MAX_PATH ? PATH.exec(target) : null;
   if (found === null) {
     return 'refused';
   }
@@ -51,4 +53,12 @@ function verify(r) {
   return [verdict, kept, found[7], subject, found[7] + '/' + found[8] + '.' + found[10]].join('|');
 }
 
-export default { verify };
+// Takes back a picture's headers from a 416: nginx sees that a range is none after it has added them, and adds its
+// refusal's beside them.
+function withdraw(r) {
+  if (r.status === 416) {
+    Object.keys(r.headersOut).filter((name) => !name.startsWith('Content-')).forEach((name) => delete r.headersOut[name]);
+  }
+}
+
+export default { verify, withdraw };

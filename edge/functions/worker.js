@@ -39,12 +39,15 @@ export async function verdict(target, now, keys, denied) {
 
 export default {
   async fetch(request, env) {
+    if (request.method !== 'GET' && request.method !== 'HEAD') {
+      return new Response('method-not-allowed\n', { status: 405, headers: { allow: 'GET, HEAD' } });
+    }
     // The text after the host, not `pathname`: "?" and "#" must count.
     const target = request.url.slice(new URL(request.url).origin.length);
     const keys = JSON.parse(env.KEYS);
     const told = await verdict(target, Math.floor(Date.now() / 1000), keys, JSON.parse(env.DENIED));
     if (told === 'good') {
-      return fetch(env.UPSTREAM + target, { headers: request.headers });
+      return fetch(env.UPSTREAM + target, { method: request.method, headers: request.headers });
     }
     const status = told === 'refused' ? 404 : 410;
     return new Response(`${told}\n`, { status, headers: { 'cache-control': 'max-age=60' } });

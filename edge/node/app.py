@@ -5,6 +5,7 @@ covers the bytes as they came.
 """
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable, Container, Sequence
@@ -14,18 +15,16 @@ from typing import Any, BinaryIO, Final
 import msgspec
 from prometheus_client import Counter
 
-from base import keys, telemetry
+from base import keys
 from base.errors import ServiceUnavailable
 from edge.node import headers as http
 from edge.node.answers import Reply, Scope, Send, count, lifespan, refusal, start
-from edge.node.cache import DiskCache, Entry
+from edge.node.cache import DiskCache, Entry, NotKept
 from edge.node.control import Control
 from edge.node.flights import SingleFlight
 from edge.node.headers import Headers
 from edge.node.sources import Found, Gone, Overloaded, Source
 from imagecore.signing import Lifetime, Ring, Verified
-
-log = telemetry.logger(__name__)
 
 PIECE: Final = 256 * 1024
 INSIDE: Final = b"/-/"
@@ -101,7 +100,7 @@ class EdgeNode:
         path = self._ring.verify(target, now)
         if path is None:
             return refusal(404, b"not-found", _REFUSED)
-        code = self._over(path)
+        code = self._over(path, now)
         if code:
             return refusal(410, code, _REFUSED)
         if path.lifetime is Lifetime.SHARE and not self._is_listed():
@@ -115,8 +114,7 @@ class EdgeNode:
         counter.inc()
 
     async def _later(self, method: str, target: bytes, headers: Headers) -> "Reply | FileReply":
-        now = int(self._clock())
-        path = self._judge(target, now)
+        path = self._judge(target, int(self._clock()))
         if isinstance(path, Reply):
             return path
         self._used(path)
@@ -130,14 +128,15 @@ class EdgeNode:
             return refusal(503, b"unavailable", [(b"retry-after", b"1")])
         if entry is None:
             return refusal(404, b"absent", [(b"cache-control", b"no-store")])
-        code = self._over(path)  # what was denied while the bytes were found
+        now = int(self._clock())
+        code = self._over(path, now)  # what ended or was denied while the bytes were found
         if code:
             return refusal(410, code, _REFUSED)
         return _content(method, headers, entry, path, status, now)
 
-    def _over(self, path: Verified) -> bytes:
+    def _over(self, path: Verified, now: int) -> bytes:
         """Why a good path is worth nothing any more, if so; decided from memory."""
-        if path.expired:
+        if path.expires is not None and path.expires <= now:
             return b"expired"
         if path.lifetime is Lifetime.SHARE and path.share in self._denied:
             return b"revoked"
@@ -156,8 +155,9 @@ class EdgeNode:
         found, collapsed = await self._flights.run(key, lambda: self._fetch(key, path, raw))
         if found is None:
             return None, "fwd=uri-miss"
-        entry = await self._cache.get(key) or await self._keep(key, path, found.data)
-        status = f"fwd=uri-miss; fwd-status=200; stored; detail={found.source}"
+        entry = await self._cache.get(key)
+        status = f"fwd=uri-miss; fwd-status=200{'; stored' if entry else ''}; detail={found.source}"
+        entry = entry or await asyncio.to_thread(Entry.unkept, found.data)
         return entry, status + ("; collapsed" if collapsed else "")
 
     async def _fetch(self, key: str, path: Verified, raw: str) -> Found | None:
@@ -165,19 +165,12 @@ class EdgeNode:
             data = await source.get(key, raw)
             if data is None:
                 continue
-            await self._keep(key, path, data)
+            if path.asset in self._denied:  # erased while it was fetched
+                raise Gone("erased")
+            with contextlib.suppress(NotKept):
+                await self._cache.put(key, data)
             return Found(data, source.name)
         return None
-
-    async def _keep(self, key: str, path: Verified, data: bytes) -> Entry:
-        """Store what was fetched, unless its asset was erased meanwhile."""
-        if path.asset in self._denied:
-            raise Gone("erased")
-        try:
-            return await self._cache.put(key, data)
-        except OSError as error:
-            log.error("cache_does_not_write", error=type(error).__name__)
-            raise ServiceUnavailable("the cache's disk does not take it") from error
 
 
 def _key(path: Verified) -> str:

@@ -14,13 +14,22 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from prometheus_client import Counter
 
+from base import telemetry
 from edge.node.flights import SingleFlight
+
+log = telemetry.logger(__name__)
 
 MEMORY: Final = 64 * 1024 * 1024
 SHARE_OF_MEMORY: Final = 16  # a file larger than this part of it stays on disk
 ASSET_DIGITS: Final = 16
 NAME_DIGITS: Final = 48
+UNKEPT: Final = Counter("tirage_edge_unkept_total", "Renditions that the cache's disk did not take")
+
+
+class NotKept(Exception):
+    """The disk does not take it: full, or broken."""
 
 
 class Entry(msgspec.Struct):
@@ -31,6 +40,11 @@ class Entry(msgspec.Struct):
     digest: str
     checked: bool
     data: bytes | None = None
+
+    @classmethod
+    def unkept(cls, data: bytes) -> "Entry":
+        """Bytes that are in hand, and in no file."""
+        return cls(Path(os.devnull), len(data), _digest(data), True, data)
 
 
 class DiskCache:
@@ -114,7 +128,7 @@ class DiskCache:
     async def put(self, key: str, data: bytes) -> Entry:
         """Keep the bytes of a key, or what stands or is being written for it already: that is never replaced.
 
-        A write goes on when who began it leaves: what is on the disk is always known here.
+        A write goes on when who began it leaves: what is on the disk is always known here. Raises `NotKept`.
         """
         name = _name(key)
         standing = self._entries.get(name)
@@ -124,7 +138,12 @@ class DiskCache:
         return entry
 
     async def _keep(self, name: str, data: bytes) -> Entry:
-        path = await asyncio.to_thread(_write, self._folder / name[:2], name, data)
+        try:
+            path = await asyncio.to_thread(_write, self._folder / name[:2], name, data)
+        except OSError as error:
+            UNKEPT.inc()
+            log.error("cache_does_not_write", error=type(error).__name__, errno=error.errno)
+            raise NotKept from error
         old = self._forget(name)
         if old is not None and old.path != path:
             old.path.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from base import keys, telemetry
 from base.edges import PURGE, RENDITIONS, Call, Purge, Purged, Receipt, is_authorised
 from base.settings import Keys
 from edge.node.answers import Scope, Send, answer, refuse
-from edge.node.cache import DiskCache
+from edge.node.cache import DiskCache, NotKept
 from edge.node.denied import Denied
 from imagecore import recipe as recipes
 
@@ -87,7 +87,10 @@ class Control:
         if asset in self._denied:
             raise _Refused(410, b"erased")
         if kept is None:
-            kept, status = await self._cache.put(key, body), 201
+            try:
+                kept, status = await self._cache.put(key, body), 201
+            except NotKept as error:
+                raise _Refused(503, b"disk") from error
         if kept.digest != hashlib.sha256(body).hexdigest():
             log.error("push_of_other_bytes", asset=asset, recipe=recipe)
             raise _Refused(409, b"immutable")

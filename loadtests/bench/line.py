@@ -43,45 +43,48 @@ def _photos() -> list[tuple[str, bytes]]:
 def run() -> dict[str, Any]:
     """Medians in milliseconds over `ROUNDS` rounds, photos interleaved; an idle stack of its own."""
     photos = _photos()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Jail.open() as jail:
         data = Path(folder) / "data"
         subprocess.run([TIRAGE, "up", "--detach", "--data", data], check=True, stdout=subprocess.DEVNULL)
         try:
             state = msgspec.json.decode(subprocess.check_output([TIRAGE, "status", "--json", "--data", data]))
-            walks = _walks(photos, state["parts"]["api"]["address"])
-            legs = _legs(walks, data)
+            rounds = _rounds(photos, state["parts"]["api"]["address"], jail)
+            legs = {name: _legs([walk for walk, _ in each], data) for name, each in rounds.items()}
         finally:
             subprocess.run([TIRAGE, "down", "--data", data], check=False, stdout=subprocess.DEVNULL)
-    jail = _jail(photos)
-    for name, found in legs.items():
-        found["beyond the engine's time until 400 px"] = round(found[WHOLE] - jail[name]["until_400_ms"], 1)
-    return {"legs_ms": legs, "jail": jail, "load_average": os.getloadavg()}
+    for name, each in rounds.items():
+        legs[name]["beyond the engine's time until 400 px"] = round(
+            statistics.median(_took(walk, WHOLE) - engine.until_400 for walk, engine in each), 1
+        )
+    return {
+        "legs_ms": legs,
+        "jail": {name: _told([engine for _, engine in each]) for name, each in rounds.items()},
+        "load_average": os.getloadavg(),
+    }
 
 
-def _walks(photos: list[tuple[str, bytes]], api: str) -> dict[str, list[Walk]]:
-    done: dict[str, list[Walk]] = {name: [] for name, _ in photos}
+def _rounds(photos: list[tuple[str, bytes]], api: str, jail: Jail) -> dict[str, list[tuple[Walk, "Engine"]]]:
+    """Each photo's walk, and right after it what the engine takes for the same photo by itself."""
+    done: dict[str, list[tuple[Walk, Engine]]] = {name: [] for name, _ in photos}
     for turn in range(ROUNDS + 1):
         for name, content in photos:
             walk = Walk(name, content, api, True, None)
             with contextlib.redirect_stdout(io.StringIO()):
                 walk.run()
             time.sleep(IDLE_S)
+            engine = _engine(jail, content)
             if turn:  # the first is a warm-up
-                done[name].append(walk)
+                done[name].append((walk, engine))
     return done
 
 
-def _legs(walks: dict[str, list[Walk]], data: Path) -> dict[str, dict[str, float]]:
+def _legs(walks: list[Walk], data: Path) -> dict[str, float]:
     """Medians, leg by leg; the spans of the last result are written a moment after it."""
-    time.sleep(2)
-    told: dict[str, dict[str, float]] = {}
-    for name, each in walks.items():
-        seen: dict[str, list[float]] = {}
-        for walk in each:
-            for leg, ms in (*_phone(walk), *_inside(walk, data)):
-                seen.setdefault(leg, []).append(ms)
-        told[name] = {leg: round(statistics.median(ms), 1) for leg, ms in seen.items()}
-    return told
+    seen: dict[str, list[float]] = {}
+    for walk in walks:
+        for leg, ms in (*_phone(walk), *_inside(walk, data)):
+            seen.setdefault(leg, []).append(ms)
+    return {leg: round(statistics.median(ms), 1) for leg, ms in seen.items()}
 
 
 def _phone(walk: Walk) -> Iterator[tuple[str, float]]:
@@ -117,31 +120,37 @@ def _inside(walk: Walk, data: Path) -> Iterator[tuple[str, float]]:
         yield leg, (end - start).total_seconds() * 1000
 
 
-def _jail(photos: list[tuple[str, bytes]]) -> dict[str, Any]:
-    """The whole ingest (decode, ancestor, ladder) in the jail against the same work in this process, interleaved."""
+def _took(walk: Walk, step: str) -> int:
+    return next(int(one["ms"]) for one in walk.steps if one["step"] == step)
+
+
+class Engine(msgspec.Struct):
+    """Milliseconds of a whole ingest (decode, ancestor, ladder): in the jail until 400 px, in all, and without it."""
+
+    until_400: float
+    jail: float
+    here: float
+
+
+def _engine(jail: Jail, content: bytes) -> Engine:
     params = msgspec.msgpack.encode({"recipes": [], "extension": None})
-    told: dict[str, Any] = {}
-    with Jail.open() as jail:
-        for name, content in photos:
-            pairs, until = [], []
-            for turn in range(ROUNDS + 1):
-                begun, shown, inside = time.perf_counter(), 0.0, []
-                for output in jail.run("ingest", params, [content], 60):
-                    inside.append(output.data)
-                    if output.name == "rendition" and max(map(msgspec.json.decode(output.facts).get, SIDES)) == 400:
-                        shown = time.perf_counter() - begun
-                middle = time.perf_counter()
-                with vips.threads(1):  # as everywhere in the product
-                    outside = [o.data for o in render.ingest(params, [content])]
-                ended = time.perf_counter()
-                assert inside == outside
-                if turn:
-                    pairs.append((middle - begun, ended - middle))
-                    until.append(shown)
-            told[name] = {
-                "until_400_ms": round(statistics.median(until) * 1000),
-                "jail_ms": round(statistics.median(a for a, _ in pairs) * 1000),
-                "in_process_ms": round(statistics.median(b for _, b in pairs) * 1000),
-                "ratio": round(statistics.median(a / b for a, b in pairs), 3),
-            }
-    return told
+    begun, shown, inside = time.perf_counter(), 0.0, []
+    for output in jail.run("ingest", params, [content], 60):
+        inside.append(output.data)
+        if output.name == "rendition" and max(map(msgspec.json.decode(output.facts).get, SIDES)) == 400:
+            shown = time.perf_counter()
+    middle = time.perf_counter()
+    with vips.threads(1):  # as everywhere in the product
+        outside = [o.data for o in render.ingest(params, [content])]
+    ended = time.perf_counter()
+    assert inside == outside
+    return Engine(*(1000 * seconds for seconds in (shown - begun, middle - begun, ended - middle)))
+
+
+def _told(engines: list[Engine]) -> dict[str, Any]:
+    return {
+        "until_400_ms": round(statistics.median(e.until_400 for e in engines)),
+        "jail_ms": round(statistics.median(e.jail for e in engines)),
+        "in_process_ms": round(statistics.median(e.here for e in engines)),
+        "ratio": round(statistics.median(e.jail / e.here for e in engines), 3),
+    }

@@ -6,6 +6,7 @@ import vm from 'node:vm';
 const [folder, vectorFile] = process.argv.slice(2);
 const { now, denied: list, keys, cases } = JSON.parse(readFileSync(vectorFile, 'utf8'));
 const denied = Object.fromEntries(list.map((id) => [id, 1]));
+const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
 const told = { 200: 'good', 404: 'refused', 410: 'gone' };
 
 class Then extends Date {
@@ -19,17 +20,20 @@ function cloudfront(config) {
   const deployed = source.replace(/^const CONFIG = .*; \/\/ deployed$/m, `const CONFIG = ${JSON.stringify(config)};`);
   const context = vm.createContext({ require: createRequire(import.meta.url), Buffer, Date: Then });
   vm.runInContext(deployed, context);
-  return (path) => {
+  return (path, method = 'GET') => {
     const [uri, ...rest] = path.split('?');
     const query = path.includes('?') ? rest.join('?') : undefined;
-    const answer = context.handler({ request: { method: 'GET', uri, rawQueryString: () => query } });
-    return told[answer.statusCode ?? 200];
+    return context.handler({ request: { method, uri, rawQueryString: () => query } });
   };
 }
 
 const worker = await import(`${folder}/worker.mjs`);
 globalThis.Date = Then;
-globalThis.fetch = async () => new Response('', { status: 200 });
+let asked = [];
+globalThis.fetch = async (url, { method }) => {
+  asked.push(method);
+  return new Response('', { status: 200 });
+};
 const env = { KEYS: JSON.stringify(keys), DENIED: JSON.stringify(denied), UPSTREAM: 'http://node' };
 
 // As the platform does it: the URL is parsed first, and what is no URL reaches nobody.
@@ -39,19 +43,37 @@ async function throughWorker(path) {
     return { status: 'refused', target: path };
   }
   const { href } = new URL(base + path);
-  const answer = await worker.default.fetch({ url: href, headers: {} }, env);
+  const answer = await worker.default.fetch({ url: href, method: 'GET', headers: {} }, env);
   return { status: told[answer.status], target: href.slice(base.length) };
 }
 
 const atCloudfront = cloudfront({ keys, denied });
 const unconfigured = cloudfront({ keys: {}, denied: {} });
 const results = [];
+const verdict = (answer) => told[answer.statusCode ?? 200];
 for (const { path } of cases) {
   results.push({
-    cloudfront: atCloudfront(path),
-    unconfigured: unconfigured(path),
+    cloudfront: verdict(atCloudfront(path)),
+    unconfigured: verdict(unconfigured(path)),
     verdict: await worker.verdict(path, now, keys, denied),
     worker: await throughWorker(path),
   });
 }
-console.log(JSON.stringify(results));
+
+// What becomes of each method for a path: status, the Allow field, and the method that is passed on.
+async function methods(path) {
+  const found = {};
+  for (const method of METHODS) {
+    const at = atCloudfront(path, method);
+    asked = [];
+    const worked = await worker.default.fetch({ url: `https://edge.example${path}`, method, headers: {} }, env);
+    found[method] = {
+      cloudfront: [at.statusCode ?? 200, at.headers?.allow?.value ?? null, at.method ?? null],
+      worker: [worked.status, worked.headers.get('allow'), asked.pop() ?? null],
+    };
+  }
+  return found;
+}
+
+const good = cases.find((one) => one.verdict === 'good').path;
+console.log(JSON.stringify({ cases: results, good: await methods(good), refused: await methods(`${good}?`) }));

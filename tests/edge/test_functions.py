@@ -27,6 +27,8 @@ CASES: list[dict[str, str]] = VECTORS["cases"]
 GONE = ("expired", "revoked", "withdrawn", "erased")
 TOLD = {"good": "good", "refused": "refused", **dict.fromkeys(GONE, "gone")}
 STATUS = {"good": 200, "refused": 404, **dict.fromkeys(GONE, 410)}
+READS = ("GET", "HEAD")
+OTHERS = ("POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 DATA = b"picture" * 6000
 VALID = "365d"
 
@@ -59,7 +61,7 @@ def verdict(ring: Ring, target: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     if shutil.which("node") is None:
         install("nodejs")
     folder = tmp_path_factory.mktemp("functions")
@@ -68,8 +70,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     runner = Path(__file__).with_name("functions_runner.mjs")
     command = ["node", runner, folder, FUNCTIONS / "vectors.json"]
     run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    found: list[dict[str, Any]] = json.loads(run.stdout)
-    assert len(found) == len(CASES)
+    found: dict[str, Any] = json.loads(run.stdout)
+    assert len(found["cases"]) == len(CASES)
+    return found
+
+
+@pytest.fixture
+def results(ran: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = ran["cases"]
     return found
 
 
@@ -91,18 +99,28 @@ class TestScripts:
     def test_worker_tells_all_apart(self, results: list[dict[str, Any]]) -> None:
         assert [result["verdict"] for result in results] == [case["verdict"] for case in CASES]
 
+    @pytest.mark.parametrize("script", ["cloudfront", "worker"])
+    def test_methods_are_the_node_s(self, ran: dict[str, Any], script: str) -> None:
+        """Two are passed on as they are; others are told so whatever they ask for."""
+        good = {method: told[script] for method, told in ran["good"].items()}
+        assert {method: good.pop(method) for method in READS} == {method: [200, None, method] for method in READS}
+        assert good == {method: [405, "GET, HEAD", None] for method in OTHERS}
+        refused = {method: told[script] for method, told in ran["refused"].items()}
+        assert {method: refused.pop(method) for method in READS} == {method: [404, None, None] for method in READS}
+        assert refused == good
+
     def test_without_keys_everything_is_refused(self, results: list[dict[str, Any]]) -> None:
         assert Counter(result["unconfigured"] for result in results) == {"refused": len(CASES)}
 
 
 class Upstream(ThreadingHTTPServer):
-    """Counts what it is asked; slow enough to be asked twice if nobody waits; can be told to fail."""
+    """Counts what it is asked; slow enough to be asked twice if nobody waits; can be told another status."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
-        self.is_failing = False
+        self.status = 200
         self.gate = threading.Event()
         self.gate.set()
         super().__init__(("127.0.0.1", 0), Answer)
@@ -116,7 +134,7 @@ class Answer(BaseHTTPRequestHandler):
         self.server.asked[self.path] += 1
         time.sleep(0.1)
         self.server.gate.wait(20)
-        self.send_response(503 if self.server.is_failing else 200)
+        self.send_response(self.server.status)
         for name, value in (
             ("Content-Type", "image/jpeg"),
             ("Content-Length", str(len(DATA))),
@@ -193,8 +211,9 @@ class Nginx:
             wire.sendall(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode())
             with wire.makefile("rb") as answer:
                 status = int(answer.readline().split()[1])
-                lines = iter(lambda: answer.readline().decode().rstrip(), "")
+                lines = list(iter(lambda: answer.readline().decode().rstrip(), ""))
                 found = dict(line.lower().split(": ", 1) for line in lines)
+                assert len(found) == len(lines), lines
                 # Not to the end: nginx closes only after what it fetches in the background.
                 has_body = method != "HEAD" and status != 304
                 return status, found, answer.read(int(found["content-length"])) if has_body else b""
@@ -296,25 +315,72 @@ class TestNginx:
         assert 0 < int(ephemeral.split("=")[1].split(",")[0]) <= 1600
         assert nginx.ask("/x")[1]["cache-control"] == "max-age=60"
 
+    @pytest.mark.parametrize(
+        ("line", "status"),
+        [("range: bytes=0-1", 206), ('if-none-match: "abc"', 304)],
+    )
+    def test_what_renews_or_is_a_part_is_kept_as_the_whole(self, nginx: Nginx, line: str, status: int) -> None:
+        whole = nginx.ask(self.good("d"))[1]["cache-control"]
+        found, headers, _ = nginx.ask(self.good("d"), line)
+        assert (found, headers["cache-control"]) == (status, whole)
+
+    @pytest.mark.parametrize(
+        ("line", "status"),
+        [('if-match: "zzz"', 412), ("range: bytes=99999999-", 416), ("content-length: x", 400)],
+    )
+    def test_what_nginx_refuses_of_a_good_path_is_not_kept(self, nginx: Nginx, line: str, status: int) -> None:
+        """Kept by a cache before this one, it would be what everybody gets of a public path."""
+        found, headers, _ = nginx.ask(self.good("d"), line)
+        assert (found, headers["cache-control"]) == (status, "no-store")
+
+    @pytest.mark.parametrize("status", [403, 404, 410, 500, 503])
+    def test_what_upstream_refuses_is_not_kept(self, nginx: Nginx, upstream: Upstream, status: int) -> None:
+        upstream.status = status
+        try:
+            found, headers, _ = nginx.ask(fresh_path(self.good("d")))
+        finally:
+            upstream.status = 200
+        assert (found, headers["cache-control"]) == (status, "no-store")
+
     def test_range_and_revalidation(self, nginx: Nginx) -> None:
         path = self.good("d")
         status, headers, body = nginx.ask(path, "range: bytes=7-13")
         assert (status, body) == (206, DATA[7:14])
         assert nginx.ask(path, 'if-none-match: "abc"')[0] == 304
         assert headers["cache-status"] == "tirage-nginx; detail=hit"
-        assert nginx.ask(path, method="DELETE")[0] == 403
+
+    @pytest.mark.parametrize("method", [*OTHERS, "TRACE"])
+    def test_other_methods_are_told_what_is_allowed(self, nginx: Nginx, upstream: Upstream, method: str) -> None:
+        path = fresh_path(self.good("d"))
+        for target in (path, "/x"):
+            status, headers, _ = nginx.ask(target, method=method)
+            assert (status, headers["allow"].upper(), headers["cache-control"]) == (405, "GET, HEAD", "no-store")
+        assert upstream.asked[path] == 0
+
+    def test_head_is_get_without_content(self, nginx: Nginx) -> None:
+        whole, head = nginx.ask(self.good("d"))[:2], nginx.ask(self.good("d"), method="HEAD")[:2]
+        assert head == whole
+        assert "allow" not in head[1]
+
+    @pytest.mark.parametrize("line", ["GET {}", "GET  {} HTTP/1.1", "GET {}  HTTP/1.1", "GET http://edge{} HTTP/1.1"])
+    def test_another_request_line_is_another_spelling(self, nginx: Nginx, line: str) -> None:
+        nginx.ask(self.good("d"))
+        with socket.create_connection(("127.0.0.1", nginx.port)) as wire:
+            wire.sendall(f"{line.format(self.good('d'))}\r\nhost: edge\r\nconnection: close\r\n\r\n".encode())
+            answer = wire.makefile("rb").read()
+        assert answer.endswith(b"not-found\n")
 
     def test_what_is_no_longer_fresh_is_served_while_it_is_fetched(self, ageing: Nginx, upstream: Upstream) -> None:
         """At once, while one request in the background asks for it, and while upstream fails."""
         path = fresh_path(self.good("d"))
         assert cached(ageing, path) == (200, "miss", True)
         time.sleep(2.1)  # no longer fresh
-        before, upstream.is_failing = upstream.asked[path], True
+        before, upstream.status = upstream.asked[path], 503
         try:
             assert {cached(ageing, path) for _ in range(5)} <= {(200, "stale", True), (200, "updating", True)}
             until(lambda: upstream.asked[path] > before)
         finally:
-            upstream.is_failing = False
+            upstream.status = 200
         time.sleep(2.1)  # no longer fresh
         upstream.gate.clear()
         before = upstream.asked[path]

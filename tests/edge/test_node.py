@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import errno
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from base import keys
 from base.edges import RENDITIONS, Call, authorise, repr_digest
@@ -174,6 +176,21 @@ class TestSpelling:
         source.gate.set()
         assert ((await answer).status, (await answer).body) == (410, code)
         assert source.begun.is_set() != is_on_disk
+
+    async def test_what_ends_while_it_is_fetched_is_gone(self, tmp_path: Path) -> None:
+        """At its last second it is served for no longer."""
+        now = [NOW]
+        told = {}
+        for end in (NOW + 99, NOW + 100):
+            source = Gated()
+            edge = EdgeNode(RING, DiskCache(tmp_path / str(end), 10**8), [source], clock=lambda: now[0])
+            now[0] = NOW
+            answer = asyncio.create_task(ask(edge, GOOD))
+            await source.begun.wait()
+            now[0] = end
+            source.gate.set()
+            told[end - NOW] = ((await answer).status, (await answer).headers["cache-control"])
+        assert told == {99: (200, "private, max-age=1, immutable"), 100: (410, "max-age=60")}
 
     async def test_other_methods_are_refused(self, tmp_path: Path) -> None:
         for method in ("POST", "PUT", "DELETE", "OPTIONS"):
@@ -354,6 +371,45 @@ class TestCache:
         cache = DiskCache(tmp_path, 1000)
         assert cache.size == 0
         assert list((tmp_path / "ab").iterdir()) == []
+
+
+class TestFullDisk:
+    """A write leaves nothing behind; what is in hand is sent all the same."""
+
+    @pytest.fixture(autouse=True)
+    def full(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def write(file: Path, data: bytes) -> None:
+            with file.open("wb") as opened:
+                opened.write(data[:1])
+            raise OSError(errno.ENOSPC, "full")
+
+        monkeypatch.setattr(Path, "write_bytes", write)
+
+    async def test_a_miss_is_answered_from_memory(self, tmp_path: Path) -> None:
+        source, before = Counting(delay_s=0.01), unkept()
+        edge = node(tmp_path, source)
+        answers = await asyncio.gather(*(ask(edge, GOOD) for _ in range(5)))
+        assert {(a.status, a.body == DATA, "stored" in a.headers["cache-status"]) for a in answers} == {
+            (200, True, False)
+        }
+        assert (source.asked, unkept() - before, files(tmp_path)) == (1, 1, [])
+        part = await ask(edge, GOOD, {"range": "bytes=7-9"})
+        assert (part.status, part.body) == (206, DATA[7:10])
+        head = await ask(edge, GOOD, method="HEAD")
+        assert (head.status, head.headers["content-length"], head.body) == (200, str(len(DATA)), b"")
+        assert (source.asked, unkept() - before) == (3, 3)
+
+    async def test_a_push_is_not_acknowledged(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        keyring, before = Keys([("p1", Secret(bytes(range(32))))]), unkept()
+        control = Control("here", keyring, keyring, DiskCache(tmp_path, 10**8), Denied(tmp_path / "denied"))
+        assert await push(control, keyring, DATA) == 503
+        assert (unkept() - before, files(tmp_path)) == (1, [])
+        monkeypatch.undo()
+        assert await push(control, keyring, DATA) == 201
+
+
+def unkept() -> float:
+    return REGISTRY.get_sample_value("tirage_edge_unkept_total") or 0
 
 
 class SlowDisk:

@@ -40,6 +40,12 @@ REFUSED: Final[dict[str, Callable[[vips.Image], vips.Image]]] = {
 }
 
 
+def flat(kind: str) -> vips.Image:
+    """The picture of this kind as it is on white paper."""
+    image = PRINTED[kind](picture(300, 200))
+    return image.flatten(background=[255] * (image.bands - 1)) if image.hasalpha() else image
+
+
 def tiff(kind: str) -> bytes:
     """The picture, 300 x 200, as a TIFF of this kind."""
     return bytes({**PRINTED, **REFUSED}[kind](picture(300, 200)).tiffsave_buffer())

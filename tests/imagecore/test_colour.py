@@ -1,6 +1,7 @@
 """Colour against a reference that libvips did not make, and against what is said about a picture's numbers."""
 
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from imagecore import colour, vips
+from imagecore import colour, inspect, vips
 from imagecore.colour import Origin, ProfileUnusable
 from imagecore.icc import Intent, Rendering, Space
 from imagecore.load import load
@@ -33,11 +36,11 @@ def tables(maker: ModuleType) -> list[NDArray[np.uint16]]:
     return found
 
 
-def pixels(values: NDArray[Any], interpretation: str) -> vips.Image:
-    """A column of colours, one a row."""
+def pixels(values: NDArray[Any], interpretation: str, width: int = 1) -> vips.Image:
+    """Colours, so many a row."""
     values = np.ascontiguousarray(values)
     wide = values.dtype == np.uint16
-    image = vips.from_pixels(values.data, 1, len(values), values.shape[1], wide=wide, owner=values)
+    image = vips.from_pixels(values.data, width, len(values) // width, values.shape[1], wide=wide, owner=values)
     return image.copy(interpretation=interpretation)
 
 
@@ -111,6 +114,25 @@ class TestAgainstLittleCms:
         assert found.max() <= 0.75
         assert ours.format == ("uchar" if bits == 8 else "ushort")
 
+    @pytest.mark.parametrize("bits", [8, 16])
+    @pytest.mark.parametrize("number", range(2))
+    def test_what_previews_show(
+        self, maker: ModuleType, tables: list[NDArray[np.uint16]], number: int, bits: int
+    ) -> None:
+        """Ingest converts while it scales, by another way through libvips than masters."""
+        origin = colour.named(NAMES[maker.TRANSFORMS[number].source])
+        grid = maker.grid() if bits == 8 else maker.grid().astype(np.uint16) * 257
+        source = pixels(grid, "srgb" if bits == 8 else "rgb16", 17)
+        raw = bytes(vips.with_profile(source, origin.data).pngsave_buffer(keep="icc"))
+        facts = inspect.inspect(raw).facts
+        assert facts.profile is not None
+        assert (facts.profile.origin, facts.bits) == ("embedded", bits)
+        ours = inspect.decode(raw, facts, 17, 289).image
+        theirs = vips.with_profile(pixels(tables[number], "rgb16", 17), colour.named("srgb").data)
+        found = differences(ours, theirs)
+        assert found.mean() <= BOUNDS["sRGB.icc", 8]
+        assert found.max() <= 0.75
+
     def test_reference_is_no_blank(self, tables: list[NDArray[np.uint16]]) -> None:
         assert [t.shape for t in tables] == [(4913, 3)] * 2 + [(4913, 4)] * 5
         assert min(len(np.unique(t)) for t in tables) > 2000
@@ -121,6 +143,20 @@ class TestAgainstLittleCms:
             subprocess.run(["apt-get", "install", "-y", "-qq", "liblcms2-utils"], check=True, capture_output=True)
         again = [maker.reckon(t) for t in maker.TRANSFORMS]
         assert [int(np.abs(a.astype(int) - t).max()) for a, t in zip(again, tables, strict=True)] == [0] * 7
+
+
+def with_tag(profile: bytes, name: bytes, data: bytes) -> bytes:
+    """The profile with one tag more, at its end."""
+    (count,) = struct.unpack_from(">I", profile, 128)
+    entries = [list(struct.unpack_from(">4sII", profile, 132 + 12 * i)) for i in range(count)]
+    for entry in entries:
+        entry[1] += 12
+    body = profile[132 + 12 * count :]
+    body += bytes(-len(body) % 4)
+    entries.append([name, 132 + 12 * (count + 1) + len(body), len(data)])
+    table = b"".join(struct.pack(">4sII", *entry) for entry in entries)
+    whole = profile[:128] + struct.pack(">I", count + 1) + table + body + data
+    return struct.pack(">I", len(whole)) + whole[4:]
 
 
 class TestReading:
@@ -137,6 +173,47 @@ class TestReading:
         reading = colour.reading_of(image)
         assert (reading.origin, reading.profile.name) == (Origin.BROKEN, "srgb")
         assert reading.fault == "a profile for cmyk on rgb pixels"
+
+    @pytest.mark.parametrize("table", [b"A2B0", b"A2B1", b"A2B2"])
+    @pytest.mark.parametrize("at", [0, 8, 48], ids=["type", "inputs", "entries"])
+    def test_inks_by_a_malformed_table(self, table: bytes, at: int) -> None:
+        """Each intent has its own; whichever cannot be read, the photo is read as if it had no profile."""
+        profile = bytearray(colour.named("fogra39").data)
+        (offset,) = struct.unpack_from(">I", profile, profile.index(table) + 4)
+        profile[offset + at : offset + at + 4] = b"\xff" * 4
+        image = vips.with_profile(one_colour(1, 2, 3, 4, interpretation="cmyk"), bytes(profile))
+        reading = colour.reading_of(image)
+        assert (reading.origin, reading.profile.name) == (Origin.BROKEN, "fogra39")
+
+    @pytest.mark.parametrize(
+        "table",
+        [b"mft2" + b"\xff" * 64, b"mAB " + bytes(4) + b"\xff" * 60, b"mft1" + bytes(4) + bytes([3, 3, 2]) + bytes(30)],
+    )
+    @pytest.mark.parametrize("name", [b"A2B0", b"A2B1"])
+    def test_a_malformed_table_beside_a_sound_matrix(self, name: bytes, table: bytes) -> None:
+        profile = with_tag(colour.named("adobe-rgb").data, name, table)
+        reading = colour.reading_of(vips.with_profile(one_colour(1, 2, 3), profile))
+        assert (reading.origin, reading.profile.name) == (Origin.BROKEN, "srgb")
+
+    @given(data=st.data(), name=st.sampled_from(["display-p3", "adobe-rgb", "fogra39"]))
+    @settings(max_examples=60, deadline=None)
+    def test_what_is_called_embedded_is_used(self, data: st.DataObject, name: str) -> None:
+        """Whatever is changed in a profile: either it is refused, or it alone decides what comes out."""
+        target = colour.named(name)
+        at = data.draw(st.one_of(st.integers(0, 400), st.integers(0, len(target.data) - 1)))
+        new = data.draw(st.binary(min_size=1, max_size=4))
+        profile = target.data[:at] + new + target.data[at + len(new) :]
+        numbers = (200, 40, 90, 10)[: target.bands]
+        kind = "cmyk" if target.bands == 4 else "srgb"
+        image = vips.with_profile(one_colour(*numbers, interpretation=kind), profile)
+        if colour.reading_of(image).origin is not Origin.EMBEDDED:
+            return
+        with vips.failures():
+            found = {
+                tuple(image.icc_transform("srgb", embedded=True, input_profile=other, intent="relative").getpoint(0, 0))
+                for other in colour._fallbacks(target.space)
+            }
+        assert len(found) == 1
 
     def test_embedded_profiles_of_real_photos(self, photos: Path, manifest: dict[str, dict[str, Any]]) -> None:
         """Every real JPEG: the corpus' word for its profile is our reading's."""

@@ -52,6 +52,8 @@ class TestRead:
             (SRGB.replace(b"para", b"????"), "rTRC missing or malformed"),
             (SRGB.replace(b"para\0\0\0\0\0\3", b"para\0\0\0\0\0\5"), "rTRC missing or malformed"),
             (FOGRA.replace(b"A2B0", b"A2Bx"), "no table from inks"),
+            (patched(8, b"\x05\x20"), "version 5"),
+            (SRGB.replace(b"gTRC", b"rTRC", 1), "a tag twice"),
         ],
     )
     def test_unusable(self, data: bytes, why: str) -> None:

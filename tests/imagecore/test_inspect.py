@@ -4,6 +4,7 @@ import contextlib
 import gc
 import math
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +300,50 @@ class TestFactsFile:
             profile = ask(pixel_jail, (photos / name).read_bytes()).facts.profile
             assert profile is not None
             assert profile.origin is origin
+
+    def test_a_profile_that_does_not_arrive_is_told(self, pixel_jail: Jail) -> None:
+        """Loaders leave out what they cannot read, and say nothing."""
+        tagged = vips.with_profile(picture(300, 200), vips.built_in_profile("p3"))
+        png, jpeg = (bytes(tagged.write_to_buffer(kind)) for kind in (".png[keep=icc]", ".jpg[keep=icc]"))
+        at = png.index(b"iCCP")
+        length = int.from_bytes(png[at - 4 : at], "big")
+        garbage = b"iCCP" + png[at + 4 : at + 20].ljust(length, b"?")
+        damaged = {
+            "png": png[:at] + garbage + struct.pack(">I", zlib.crc32(garbage)) + png[at + 8 + length :],
+            "jpeg": jpeg.replace(b"ICC_PROFILE\0\1\1", b"ICC_PROFILE\0\2\2"),
+            "jpeg, none of it": jpeg.replace(b"ICC_PROFILE\0\1\1", b"ICC_PROFILE\0\0\0"),
+        }
+        for raw in damaged.values():
+            report = ask(pixel_jail, raw)
+            assert report.facts.profile is not None
+            assert (report.verdict, report.facts.profile.origin, report.facts.icc) == (
+                "accept",
+                Origin.BROKEN,
+                "unreadable",
+            )
+            assert Note.ASSUME_SRGB in report.notes
+
+    def test_one_transparent_colour_is_alpha(self, pixel_jail: Jail) -> None:
+        for kind, space in (("rgb", "rgb+alpha"), ("gray", "gray+alpha")):
+            image = picture(300, 200) if kind == "rgb" else picture(300, 200)[0]
+            raw = bytes(image.pngsave_buffer(keep="none"))
+            chunk = b"tRNS" + bytes(2 * image.bands)
+            raw = raw[:33] + struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + raw[33:]
+            report = ask(pixel_jail, raw)
+            assert (report.verdict, report.facts.alpha, report.facts.colour_space) == ("accept", True, space)
+
+    @pytest.mark.parametrize("is_packed", [False, True])
+    def test_a_place_in_a_text_is_a_place(self, pixel_jail: Jail, photos: Path, is_packed: bool) -> None:
+        """As ImageMagick writes EXIF into a PNG."""
+        exif_ = vips.blob(vips.open_buffer((photos / "large-02-pixel-path.jpg").read_bytes()), "exif-data")
+        assert exif_ is not None
+        text = b"\nexif\n%8d\n" % len(exif_) + exif_.hex().encode()
+        body = b"Raw profile type exif\0" + (b"\0" + zlib.compress(text) if is_packed else text)
+        chunk = (b"zTXt" if is_packed else b"tEXt") + body
+        raw = bytes(picture(300, 200).pngsave_buffer(keep="none"))
+        told = raw[:33] + struct.pack(">I", len(body)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + raw[33:]
+        assert ask(pixel_jail, told).facts.has_gps
+        assert not ask(pixel_jail, raw).facts.has_gps
 
     def test_p3_by_code_points_is_converted(self, pixel_jail: Jail) -> None:
         raw = bytes(picture(300, 200).write_to_buffer(".png"))

@@ -1,6 +1,7 @@
 """The floor everything else stands on: which libvips, which loaders, and full pixels of every format."""
 
 import gc
+import io
 import subprocess
 import sys
 from collections import Counter
@@ -9,10 +10,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from imagecore import containers, engine, heif, inspect, vips
-from imagecore.errors import PixelFailure, Reason, Rejected
+from imagecore.errors import EngineUnfit, PixelFailure, Reason, Rejected
 from imagecore.geometry import Box
 from imagecore.load import load, load_part
 from loadtests.bench.hostile import with_cicp
@@ -57,6 +59,13 @@ class TestEngine:
         named = {name for part in engine.parts() for name in part.split() if ".so" in name}
         assert len(named) >= 3
         assert named <= loaded
+
+    @pytest.mark.parametrize(("name", "other"), [("version", lambda _: "8.14.1"), ("API_mode", False)])
+    def test_a_systems_libvips_is_refused(self, monkeypatch: pytest.MonkeyPatch, name: str, other: Any) -> None:
+        """It decodes and scales to other bytes."""
+        monkeypatch.setattr("importlib.metadata.version" if name == "version" else "pyvips.API_mode", other)
+        with pytest.raises(EngineUnfit):
+            vips._start()
 
     def test_it_needs_no_pixel_library(self) -> None:
         code = "import sys; from imagecore import engine; print(engine.revision(), 'pyvips' in sys.modules)"
@@ -160,8 +169,8 @@ class TestLoad:
     def test_premultiplied_alpha_is_undone(self, monkeypatch: pytest.MonkeyPatch, wide: bool) -> None:
         """pi-heif names it by a small `a`; no encoder at hand makes such a file, so the decoder is a stand-in."""
         kind, scale = (np.uint16, 257) if wide else (np.uint8, 1)
-        pixels = (np.array([[[64, 32, 0, 128], [200, 100, 50, 255], [0, 0, 0, 0]]]) * scale).astype(kind)
-        primary = SimpleNamespace(
+        pixels = (np.array([[[64, 32, 0, 128], [200, 100, 50, 255], [0, 0, 0, 0], [9, 9, 9, 9]]]) * scale).astype(kind)
+        primary = SimpleNamespace(  # rows are longer than the picture is wide
             data=memoryview(pixels).cast("B"), mode="RGBa;16" if wide else "RGBa", size=(3, 1), stride=pixels.nbytes,
             info={},
         )  # fmt: skip
@@ -169,6 +178,34 @@ class TestLoad:
         found = heif.decode(b"").numpy().astype(int)[0]
         expected = np.array([[127, 64, 0, 128], [200, 100, 50, 255], [0, 0, 0, 0]]) * scale
         assert np.abs(found - expected).max() <= scale
+
+    @pytest.mark.parametrize("premultiplied", [False, True])
+    def test_an_avif_of_either_alpha_is_the_same_picture(self, premultiplied: bool) -> None:
+        """libvips reads colours that hold their alpha as if they did not."""
+        alpha = (vips.pyvips.Image.xyz(64, 48)[0] * 4).cast("uchar")
+        clear = picture().bandjoin(alpha)
+        file = io.BytesIO()
+        PIL.Image.fromarray(clear.numpy()).save(
+            file, "AVIF", quality=100, subsampling="4:4:4", alpha_premultiplied=premultiplied
+        )
+        raw = file.getvalue()
+        assert (b"prem" in raw) is premultiplied
+        wanted = clear.flatten(background=[255] * 3).numpy().astype(int)
+        whole, part = load(raw), load_part(raw, Box(8, 8, 40, 30), fail_on="error")
+        assert np.abs(whole.flatten(background=[255] * 3).numpy() - wanted).mean() < 3
+        assert np.abs(part.flatten(background=[255] * 3).numpy() - wanted[8:38, 8:48]).mean() < 3
+        shown = inspect.decode(raw, inspect.inspect(raw).facts, 64, 48).image
+        assert np.abs(shown.flatten(background=[255] * 3).numpy() - wanted).mean() < 3
+
+    def test_of_an_image_sequence_the_first(self) -> None:
+        first, second = (PIL.Image.fromarray(image.numpy()) for image in (picture(), picture().invert()))
+        file = io.BytesIO()
+        first.save(file, "AVIF", save_all=True, append_images=[second], quality=95)
+        raw = file.getvalue()
+        told = inspect.inspect(raw)
+        assert raw[8:12] == b"avis"
+        assert (told.verdict, told.facts.pages, inspect.Note.FIRST_FRAME in told.notes) == ("accept", 2, True)
+        assert abs(load(raw).avg() - picture().avg()) < 3
 
     def test_heif_pixels_outlive_their_file(self, photos: Path) -> None:
         """libvips reads the decoder's own buffer, which dies with its file object unless somebody holds it."""

@@ -21,6 +21,7 @@ from imagecore.jail import Jail
 from imagecore.load import load
 from imagecore.masters import Master
 from imagecore.verify import Verdict
+from loadtests.bench.hostile import picture, with_cicp
 from tests.imagecore import kinds
 
 GOLDEN = Path(__file__).with_name("masters.golden.json")
@@ -86,25 +87,33 @@ class TestGolden:
 PROGRAM = """
 import sys
 from imagecore import classes, colour, masters
-raw = sys.stdin.buffer.read()
-for name, profile in (("matte", "adobe-rgb"), ("poster", "fogra39")):
-    target = colour.named(profile)
-    recipe = masters.plan(classes.named(name), (300, 200), (60_000, 40_000), profile=target)
-    print(masters.make(raw, recipe, target).manifest.output.sha256)
+from imagecore.load import load
+for file in sys.argv[1:]:
+    raw = open(file, "rb").read()
+    original = load(raw)
+    for name, profile in (("matte", "adobe-rgb"), ("poster", "fogra39")):
+        target = colour.named(profile)
+        sides = original.width, original.height
+        recipe = masters.plan(classes.named(name), sides, (60_000, 40_000), profile=target)
+        print(masters.make(raw, recipe, target).manifest.output.sha256)
 """
+SMALL_PHOTOS = ("heic-two-images.heic", "cmyk-swop-adobe-inverted.jpg", "png-16bit.png", "orient-png-6.png")
 
 
 class TestSameBytes:
-    def test_in_every_process_thread_count_and_vector_setting(self) -> None:
+    def test_in_every_process_thread_count_and_vector_setting(self, photos: Path, tmp_path: Path) -> None:
+        """Of a drawn picture, HEIC, CMYK, 16 bit, and one that is turned."""
+        (tmp_path / "drawn.png").write_bytes(scene())
+        files = [tmp_path / "drawn.png", *(photos / name for name in SMALL_PHOTOS)]
         settings = [{"VIPS_CONCURRENCY": "1"}, {"VIPS_CONCURRENCY": "2"}, {"VIPS_NOVECTOR": "1"}]
         found = {
             subprocess.run(
-                [sys.executable, "-c", PROGRAM], input=scene(), env={**os.environ, **s}, capture_output=True, check=True
+                [sys.executable, "-c", PROGRAM, *files], env={**os.environ, **s}, capture_output=True, check=True
             ).stdout
             for s in settings
         }
         assert len(found) == 1
-        assert found.pop().count(b"\n") == 2
+        assert len(set(found.pop().split())) == 2 * len(files)
 
     def test_in_the_jail(self) -> None:
         raw, target = scene(), colour.named("srgb")
@@ -225,6 +234,20 @@ class TestColour:
         _, ancestor = render.ancestor(raw)
         means = [colour.to_lab(load(data)).numpy().mean(axis=(0, 1)) for data in (ancestor, make(raw).data)]
         assert np.abs(means[0] - means[1]).max() < 2
+        wanted = colour.convert(kinds.flat(kind), colour.named("srgb"))
+        assert np.abs(means[0] - colour.to_lab(wanted).numpy().mean(axis=(0, 1))).max() < 2
+
+    def test_the_manifest_says_where_colour_came_from(self) -> None:
+        """As the facts do."""
+        plain = bytes(picture(300, 200).pngsave_buffer(keep="none"))
+        tagged = vips.with_profile(picture(300, 200), colour.named("display-p3").data)
+        told = {
+            "assumed": plain,
+            "cicp": with_cicp(plain, 12, 13),
+            "embedded": bytes(tagged.pngsave_buffer(keep="icc")),
+            "broken": bytes(tagged.jpegsave_buffer(keep="icc")).replace(b"ICC_PROFILE\0\1\1", b"ICC_PROFILE\0\2\2"),
+        }
+        assert {name: make(raw).manifest.source.profile_origin for name, raw in told.items()} == {n: n for n in told}
 
     @pytest.mark.parametrize("class_", ["standard", "poster", "square"])
     def test_srgb_numbers_stay(self, class_: str) -> None:
@@ -369,3 +392,9 @@ class TestVerify:
         assert report.verdict is Verdict.OTHER_ENGINE
         assert report.largest is not None
         assert report.largest > 500
+
+    def test_another_engine_with_another_size(self, master: Master) -> None:
+        recipe = make(scene(), trim=(20_000, 20_000)).manifest.recipe
+        report = self.verify(master, recipe=recipe, engine="older-m1")
+        assert (report.verdict, report.largest) == (Verdict.OTHER_ENGINE, None)
+        assert "another size" in report.reason

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from imagecore import analyse, faces, models, text
+from imagecore import analyse, faces, models, text, vips
 from imagecore.findings import Box, is_text
 from imagecore.jail import Jail
 from imagecore.likeness import Fingerprint
@@ -105,6 +105,13 @@ class TestText:
 
 
 class TestInTheJail:
+    @pytest.mark.parametrize("size", [(2560, 1), (1, 2560)])
+    def test_a_line_of_pixels(self, size: tuple[int, int]) -> None:
+        """The ancestor of the longest photo that is accepted."""
+        image = vips.pyvips.Image.xyz(*size)[0].cast("uchar").bandjoin([0, 0]).copy(interpretation="srgb")
+        found = analyse.analyse(bytes(image.jpegsave_buffer()))
+        assert (found.faces, found.text) == ((), ())
+
     def test_analyse(self, photos: Path) -> None:
         raw = (photos / "icc-adobe-rgb-face.jpg").read_bytes()
         with Jail.open(analyse.LIMITS, preload=("analyse",)) as jail:

@@ -31,8 +31,10 @@ RING = Ring.of_masters([NEW, OLD], "home")
 
 
 def mutations(path: str, random_: random.Random, count: int) -> list[str]:
-    """Other spellings and other paths: percent-encoding, case, dots, slashes, queries, slack, and single bytes."""
+    """Other spellings and paths: absolute form, percent-encoding, case, dots, slashes, queries, slack, single bytes."""
     made = [
+        "http://edge.example" + path,
+        "https://edge.example:443" + path,
         path + "?",
         path + "?a=1",
         path + "#x",

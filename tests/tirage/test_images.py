@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from PIL import Image
 
 from imagecore import containers, engine
@@ -33,6 +33,11 @@ MANIFEST_KEYS = (
 
 def tirage(*args: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([TIRAGE, *args], capture_output=True, text=True, check=False, timeout=600)
+
+
+def inside(*args: str | Path) -> Result:
+    """The same in this process."""
+    return CliRunner().invoke(main, [str(arg) for arg in args])
 
 
 def test_inspect_says_what_the_manifest_says(photos: Path) -> None:
@@ -87,6 +92,35 @@ def test_a_jail_that_fails_is_no_verdict(photos: Path, monkeypatch: pytest.Monke
     assert (ran.exit_code, "two children died" in ran.output, "verdict" in ran.output) == (1, True, False)
 
 
+def test_what_cannot_be_read_is_told_among_the_others(photos: Path, tmp_path: Path) -> None:
+    folder, good, bad = tmp_path / "folder.jpg", photos / "orient-land-6.jpg", photos / "bad-truncated.png"
+    folder.mkdir()
+    ran = inside("inspect", "--json", tmp_path / "lost.jpg", good, folder, bad)
+    told = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert [(one["file"], one["verdict"], one["reason"] == "unreadable") for one in told] == [
+        ("lost.jpg", "reject", True),
+        (good.name, "accept", False),
+        ("folder.jpg", "reject", True),
+        (bad.name, "reject", False),
+    ]
+    assert (ran.exit_code, ran.stderr) == (2, "")
+    assert {tuple(one) for one in told} == {tuple(told[0])}
+    assert [told[0][key] for key in ("sha256", "bytes", "format", "width", "notes")] == [None, None, None, None, []]
+    plain = inside("inspect", tmp_path / "lost.jpg")
+    assert (plain.exit_code, plain.stdout.split()) == (2, ["reject", "-", "-", "lost.jpg", "unreadable"])
+
+
+def test_a_name_that_is_no_utf_8(photos: Path, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9.jp\xff")
+    odd.write_bytes((photos / "orient-land-6.jpg").read_bytes())
+    for flags in (["--json"], []):
+        ran = inside("inspect", *flags, odd, photos / "orient-land-1.jpg")
+        assert (ran.exit_code, ran.stderr) == (0, "")
+        first, second = ran.stdout.splitlines()
+        assert "caf\N{REPLACEMENT CHARACTER}.jp\N{REPLACEMENT CHARACTER}" in first
+        assert "orient-land-1.jpg" in second
+
+
 def test_too_many_bytes_are_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     huge = tmp_path / "huge.jpg"
     huge.write_bytes(b"\xff\xd8\xff\xe0")
@@ -110,6 +144,36 @@ def test_no_result_takes_the_place_of_its_original(photos: Path, tmp_path: Path)
         assert (ran.returncode, "overwritten" in ran.stderr) == (2, True)
     assert file.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link.jpg", "photo.jpg"]
+
+
+@pytest.mark.parametrize("folder", ["nosuch", "file", "/proc"])
+def test_a_folder_that_takes_no_file_is_seen_before_the_work(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    (tmp_path / "file").touch()
+    photo, out = photos / "orient-land-6.jpg", tmp_path / folder / "out.jpg"
+    monkeypatch.setattr(Jail, "open", lambda *_, **__: pytest.fail("the work was begun"))
+    text = recipes.text(recipes.rung(200, engine.revision()))
+    render = inside("render", photo, "--recipe", text, "-o", out)
+    master = inside("master", photo, "--class", "standard", "--size", "60x40mm", "-o", out)
+    assert [(ran.exit_code, "nothing can be written into" in ran.stderr) for ran in (render, master)] == [
+        (2, True),
+        (3, True),
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_disk_that_is_full_afterwards_is_told(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    photo, out = photos / "orient-land-6.jpg", tmp_path / "out.jpg"
+    monkeypatch.setattr(Path, "write_bytes", full)
+    text = recipes.text(recipes.rung(200, engine.revision()))
+    render = inside("render", photo, "--recipe", text, "-o", out)
+    master = inside("master", photo, "--class", "standard", "--size", "60x40mm", "-o", out)
+    assert [(ran.exit_code, "full" in ran.stderr) for ran in (render, master)] == [(2, True), (3, True)]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_result_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

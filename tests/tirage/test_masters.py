@@ -1,6 +1,7 @@
 """`tirage master` and `tirage verify`, as somebody at a shell uses them."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def test_verify_same(made: Path) -> None:
     assert (done.exit_code, "byte for byte" in done.output) == (0, True)
 
 
-def copied(made: Path, folder: Path, photos: Path) -> tuple[Path, dict[str, object]]:
+def copied(made: Path, folder: Path, photos: Path) -> tuple[Path, dict[str, Any]]:
     """The master elsewhere, with its manifest's content to change."""
     told = json.loads((made.parent / "print.jpg.json").read_text())
     told["files"]["original"] = str(photos / "large-03-iphone-xs-p3-rotated.jpg")
@@ -64,6 +65,10 @@ def test_verify_another_engine(made: Path, tmp_path: Path, photos: Path) -> None
     (tmp_path / "print.jpg.json").write_text(json.dumps({**told, "engine": "older-m1"}))
     done = tirage("verify", copy)
     assert (done.exit_code, "largest ΔE2000 0.00" in done.output) == (2, True)
+    smaller = {**told["recipe"], "width": 100, "height": 100}
+    (tmp_path / "print.jpg.json").write_text(json.dumps({**told, "engine": "older-m1", "recipe": smaller}))
+    done = tirage("verify", copy)
+    assert (done.exit_code, "another size" in done.output, "ΔE" in done.output) == (2, True, False)
 
 
 def test_verify_without_the_original(made: Path, tmp_path: Path, photos: Path) -> None:
@@ -74,12 +79,35 @@ def test_verify_without_the_original(made: Path, tmp_path: Path, photos: Path) -
 
 
 @pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["nosuch.jpg"], "cannot be verified"),
+        (["."], "cannot be verified"),
+        (["print.jpg", "--original", "nosuch.jpg"], "cannot be verified"),
+        (["print.jpg", "--profile", "nosuch.icc"], "cannot be verified"),
+        (["print.jpg", "--profile", "print.jpg"], "cannot be verified"),
+        (["print.jpg", "--nosuch"], "No such option"),
+        (["print.jpg", "print.jpg"], "unexpected extra argument"),
+        ([], "Missing argument"),
+    ],
+)
+def test_verify_of_what_is_not_there(
+    made: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], says: str
+) -> None:
+    """Never 2, which would be another engine's."""
+    monkeypatch.chdir(made.parent)
+    done = tirage("verify", *args)
+    assert (done.exit_code, says in done.output) == (3, True)
+
+
+@pytest.mark.parametrize(
     "change",
     [
         lambda told: [told],
         lambda told: {**told, "files": []},
         lambda told: {**told, "files": {"original": 7}},
         lambda told: {**told, "files": {**told["files"], "profile": 7}},
+        lambda told: {**told, "files": {**told["files"], "profile": "a\0b"}},
         lambda told: {**told, "recipe": {}},
         lambda told: {key: value for key, value in told.items() if key != "files"},
     ],
@@ -126,3 +154,14 @@ def test_what_cannot_be_printed(photos: Path, tmp_path: Path, name: str, says: s
 def test_sizes_that_are_none(photos: Path, tmp_path: Path, size: str) -> None:
     done = tirage("master", photos / "large-07-book-text.jpg", "--class", "matte", "--size", size, "-o", tmp_path / "o")
     assert done.exit_code == 2
+
+
+def test_names_that_are_no_utf_8(made: Path, tmp_path: Path, photos: Path) -> None:
+    """The manifest is read all the same, and the original found by the option."""
+    photo, output = tmp_path / os.fsdecode(b"caf\xe9.jpg"), tmp_path / os.fsdecode(b"print\xff.jpg")
+    photo.write_bytes((photos / "orient-land-6.jpg").read_bytes())
+    done = tirage("master", photo, "--class", "standard", "--size", "60x40mm", "-o", output)
+    assert (done.exit_code, done.output.startswith(str(tmp_path))) == (0, True)
+    lost = tirage("verify", output)
+    assert (lost.exit_code, "cannot be verified" in lost.output) == (3, True)
+    assert tirage("verify", output, "--original", photo).exit_code == 0
