@@ -325,7 +325,8 @@ async def finish(tx: Transaction, job_id: UUID, outcome: Outcome = Outcome.OK, r
 async def apply(tx: Transaction, key: bytes, result: Result, appliers: Mapping[str, Applier]) -> Applied:
     """Apply one result exactly once, with everything it changes, in the caller's transaction.
 
-    `EARLY` means a step before it is not applied yet: offer it again a little later.
+    `EARLY` means a step before it is not applied yet, or that this process is older than the kind: offer it again a
+    little later.
     """
     row = await lock(tx, result.job_id)
     if row is None or row.kind != result.kind:
@@ -335,7 +336,9 @@ async def apply(tx: Transaction, key: bytes, result: Result, appliers: Mapping[s
         return Applied.FORGED
     if row.state in (JobState.DONE, JobState.CANCELLED):
         return Applied.LATE
-    if result.outcome is Outcome.OK and await tx.value(STEPS_BEFORE, row.id) < result.index:
+    if row.kind not in appliers or (
+        result.outcome is Outcome.OK and await tx.value(STEPS_BEFORE, row.id) < result.index
+    ):
         return Applied.EARLY if _may_end_attempt(row, result) else Applied.LATE
     if result.outcome in (Outcome.FAILED, Outcome.LOST) and not _may_end_attempt(row, result):
         return Applied.LATE

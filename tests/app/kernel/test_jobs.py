@@ -190,6 +190,7 @@ class Answers:
     def __init__(self, db: Database, job: UUID) -> None:
         self.db, self.job = db, job
         self.applied: list[tuple[str, Outcome]] = []
+        self.appliers: dict[str, jobs.Applier] = {KIND.name: self._apply}
 
     @classmethod
     async def to_a_new_job(cls, db: Database) -> "Answers":
@@ -221,7 +222,7 @@ class Answers:
         )
         nonce = (await self.row()).nonce
         async with self.db.transaction() as tx:
-            return await jobs.apply(tx, self.KEY, signed(self.KEY, nonce, result), {KIND.name: self._apply})
+            return await jobs.apply(tx, self.KEY, signed(self.KEY, nonce, result), self.appliers)
 
     async def _apply(self, tx: Transaction, job: JobRow, result: Result) -> None:
         self.applied.append((result.step, result.outcome))
@@ -286,3 +287,10 @@ class TestApply:
             await jobs.failed(tx, answers.job, 2, "test", final=True)
         assert await answers.give(Outcome.OK, "two", attempt=2) is Applied.LATE
         assert answers.applied == []
+
+    async def test_a_kind_that_is_newer_than_the_process_waits_for_one_that_knows_it(self, db: Database) -> None:
+        answers = await Answers.to_a_new_job(db)
+        known, answers.appliers = answers.appliers, {}
+        assert await answers.give(Outcome.OK) is Applied.EARLY
+        answers.appliers = known
+        assert await answers.give(Outcome.OK) is Applied.APPLIED
