@@ -40,6 +40,7 @@ from devstack.s3_faults import Kind
 from tasks.dispatcher import Dispatcher
 from tasks.queue import Queue, jobs_stream
 from tests.app.uploads.conftest import Bench, Make, Phone, Relay
+from tests.tasks.test_faults import region_of
 
 MIB = 1024 * 1024
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -203,8 +204,7 @@ async def test_08_and_09_complete_again_and_at_once(row: Bench, photo: Make) -> 
     assert {(a.status_code, a.content) for a in answers} == {(202, answers[0].content)}
     assert answers[0].json()["assetId"] == upload["assetId"]
     await row.work()
-    async with row.services.db.transaction() as tx:
-        assert await tx.value("SELECT count(*) FROM events WHERE type = 'asset.created'") == 1
+    assert await value(row, "SELECT count(*) FROM events WHERE type = 'asset.created'") == 1
 
 
 @pytest.mark.soak
@@ -278,13 +278,39 @@ async def test_12_api_killed_at_a_commit_point(row: Bench, photo: Make, operatio
 @pytest.mark.soak
 @pytest.mark.parametrize("step", ["validate", "previews"])
 async def test_13_worker_killed(row: Bench, photo: Make, step: str) -> None:
-    """Its work is done and its answer is lost; kill -9 itself is in tests/line."""
+    """Its work is done and its answer is lost."""
     phone, data = await row.phone(), photo()
     upload = await phone.send(data)
     await phone.complete(upload["id"])
     await row.work(stop_after=step)
     await row.work(attempt=2)
     assert (await phone.call("GET", f"/v1/assets/{upload['assetId']}")).json()["state"] == "ready"
+
+
+@pytest.mark.soak
+async def test_13_worker_process_dies_again_and_again(row: Bench, photo: Make, env: dict[str, str]) -> None:
+    """Real processes: two die with the work done and the answer unsent, the next one ends it; one asset comes of it."""
+    phone, data, db = await row.phone(), photo(), row.services.db
+    async with region_of(env, db, row.services.settings.region) as region:
+        for kind in ("dispatcher", "record-worker"):
+            region.start(kind)
+        upload = await phone.send(data)
+        await phone.complete(upload["id"])
+        for _ in range(2):
+            await region.dies(region.start("pixel-worker", "worked-not-answered"))
+        region.start("pixel-worker")
+        unfinished = "SELECT count(*) FROM jobs WHERE state IN ('queued', 'published') AND not_before <= now()"
+        async with asyncio.timeout(200):
+            while await value(row, unfinished):
+                await asyncio.sleep(0.2)
+    assert (await phone.call("GET", f"/v1/assets/{upload['assetId']}")).json()["state"] == "ready"
+    assert await value(row, "SELECT count(*) FROM assets") == 1
+    assert await value(row, "SELECT count(*) FROM events WHERE type = 'asset.created'") == 1
+
+
+async def value(row: Bench, sql: str) -> Any:
+    async with row.services.db.reading() as db:
+        return await db.value(sql)
 
 
 async def test_14_postgres_away(row: Bench, photo: Make) -> None:
@@ -339,6 +365,9 @@ async def test_14_postgres_goes_away_within_complete(row: Bench, photo: Make) ->
     assert (answer.status_code, answer.json()["assetId"]) == (202, upload["assetId"])
 
 
+INGEST = "SELECT state FROM jobs WHERE kind = 'asset.ingest'"
+
+
 async def test_15_queue_away(row: Bench, photo: Make, stack_env: dict[str, str]) -> None:
     """Completion commits while the dispatcher has no queue; once there is one, what waited is published."""
     url = urlsplit(stack_env["TIRAGE_NATS_URL"])
@@ -353,10 +382,10 @@ async def test_15_queue_away(row: Bench, photo: Make, stack_env: dict[str, str])
     upload = await phone.send(data)
     answer = await phone.complete(upload["id"])
     assert (answer.status_code, answer.json()["state"]) == (202, "verifying")
-    assert await ingest_state(row) == "queued"
+    assert await value(row, INGEST) == "queued"
     await cable.join()
     async with asyncio.timeout(60):
-        while await ingest_state(row) != "published":
+        while await value(row, INGEST) != "published":
             await asyncio.sleep(0.05)
     assert (await queue.js.stream_info(jobs_stream(queue.region))).state.messages == 1
     stop.set()
@@ -366,11 +395,6 @@ async def test_15_queue_away(row: Bench, photo: Make, stack_env: dict[str, str])
     cable.cut()
     async with services.db.transaction() as tx:  # no worker is on that queue: the bench's does it
         await jobs.requeue_lost(tx, queue.region, KINDS[KIND].lane, services.clock.now())
-
-
-async def ingest_state(row: Bench) -> str:
-    async with row.services.db.reading() as db:
-        return str(await db.value("SELECT state FROM jobs WHERE kind = $1", KIND))
 
 
 @pytest.mark.soak
