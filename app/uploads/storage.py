@@ -8,7 +8,7 @@ Complete is not idempotent is good enough: an upload that is gone is looked for 
 import asyncio
 import tempfile
 from datetime import datetime
-from typing import Final
+from typing import IO, Final
 
 import msgspec
 
@@ -177,7 +177,7 @@ class UploadStorage:
                 break
         return found
 
-    async def append(self, upload: Upload, offset: int, data: bytes | bytearray) -> bool:
+    async def append(self, upload: Upload, offset: int, data: bytes | bytearray | IO[bytes]) -> bool:
         """Keep a block at `offset`, durably; False when somebody else kept one there first."""
         site = self._site(upload)
         try:
