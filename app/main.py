@@ -26,6 +26,7 @@ from app.stream.service import StreamService
 from app.uploads.capability import Capabilities
 from app.uploads.receive import Receiver
 from app.uploads.routes import ContentController, UploadController
+from app.uploads.traffic import Traffic
 from app.uploads.tus import TusController, TusWire
 from app.web import openapi, problems
 from app.web.dispatch import Dispatch
@@ -70,7 +71,7 @@ def create_app(settings: ApiSettings, clock: Clock | None = None) -> Api:
     hub = Hub(services.db, web.limits.streams, web.limits.all_streams)
     stream = StreamService(services.db, hub, services.clock, web.heartbeat_s)
     readiness = Readiness(services.db, services.store, settings.app.buckets.originals)
-    receiver = Receiver(services.db, services.uploads)
+    receiver = Receiver(services.db, services.uploads, Traffic())
     app = Api(
         route_handlers=[
             *_controllers(services, identity, stream, readiness),

@@ -78,7 +78,9 @@ class Services:
         self.pictures = Pictures(self.db, self.spine, self.assets, self.denials, minter)
         self.catalog = Catalog(self.db)
         self.care = AssetCare(self.db, self.spine, self.sites, self.assets, self.clock, moderator)
-        self.uploads = Uploads(self.db, self.spine, self.persons, self.sites, self.assets, self.clock, settings.policy)
+        self.uploads = Uploads(
+            *(self.db, self.spine, self.persons, self.sites, self.assets, self.clock, settings.policy, settings.uploads)
+        )
         self.sweeper = Sweeper(self.db, self.spine, self.sites, self.assets, self.uploads, self.clock)
         self.checker = Checker(self.db, self.assets)
         self.retention = Retention(self.db, self.clock)

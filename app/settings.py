@@ -9,6 +9,7 @@ from app.fulfilment.settings import FulfilmentSettings, read_fulfilment
 from app.kernel.db import DatabaseSettings, read_database
 from app.payments.gateway import StripeSettings, read_stripe
 from app.reconcile.settings import ReconcileSettings, read_reconcile
+from app.uploads.settings import UploadLimits, read_uploads
 from app.web.settings import WebSettings, read_web
 from app.webhooks.settings import WebhookSettings, read_webhooks
 from base.objects import Buckets, ObjectStoreSettings, SiteSettings, read_buckets, read_site, read_store
@@ -31,6 +32,7 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
     stripe: StripeSettings
     fulfilment: FulfilmentSettings
     reconcile: ReconcileSettings
+    uploads: UploadLimits
 
 
 def read_app(read: Reader, role: str) -> AppSettings:
@@ -49,6 +51,7 @@ def read_app(read: Reader, role: str) -> AppSettings:
         stripe=read_stripe(read),
         fulfilment=read_fulfilment(read, role),
         reconcile=read_reconcile(read),
+        uploads=read_uploads(read),
     )
 
 

@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import functools
 import hashlib
+import os
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, Final, ParamSpec, TypeVar
+from typing import IO, Any, BinaryIO, Final, ParamSpec, TypeVar
 
 import boto3
 import msgspec
@@ -203,8 +204,8 @@ class ObjectStore:
         """Store an object whose bytes are a function of its key; storing it again is harmless."""
         await self._run(self._put, bucket, key, data, content_type, {})
 
-    async def put_new(self, bucket: str, key: str, data: bytes | bytearray, content_type: str) -> None:
-        """Store an object only if the key is free (`If-None-Match: *`); raises `ObjectExists`."""
+    async def put_new(self, bucket: str, key: str, data: bytes | bytearray | IO[bytes], content_type: str) -> None:
+        """Store bytes, or a file, only if the key is free (`If-None-Match: *`); raises `ObjectExists`."""
         await self._run(self._put, bucket, key, data, content_type, {"IfNoneMatch": "*"})
 
     async def put_version(self, bucket: str, key: str, data: bytes, content_type: str) -> str:
@@ -212,8 +213,16 @@ class ObjectStore:
         version: str = await self._run(self._put, bucket, key, data, content_type, {})
         return version
 
-    def _put(self, bucket: str, key: str, data: bytes | bytearray, content_type: str, extra: Mapping[str, str]) -> str:
-        digest = b64encode(hashlib.sha256(data).digest()).decode()
+    def _put(
+        self,
+        bucket: str,
+        key: str,
+        data: bytes | bytearray | IO[bytes],
+        content_type: str,
+        extra: Mapping[str, str],
+    ) -> str:
+        found = hashlib.sha256(data) if isinstance(data, bytes | bytearray) else _sha256_of(data)
+        digest = b64encode(found.digest()).decode()
         answer = self._client.put_object(
             Bucket=bucket, Key=key, Body=data, ContentType=content_type, ChecksumSHA256=digest, **extra
         )
@@ -301,13 +310,8 @@ class ObjectStore:
         return await self._run(self._put_part, bucket, key, upload, number, source)
 
     def _put_part(self, bucket: str, key: str, upload: str, number: int, source: BinaryIO) -> StoredPart:
-        source.seek(0)
-        found = hashlib.sha256()
-        while piece := source.read(PIECE):
-            found.update(piece)
-        digest = b64encode(found.digest()).decode()
-        size = source.tell()
-        source.seek(0)
+        size = source.seek(0, os.SEEK_END)
+        digest = b64encode(_sha256_of(source).digest()).decode()
         answer = self._client.upload_part(
             Bucket=bucket, Key=key, UploadId=upload, PartNumber=number, Body=source, ChecksumSHA256=digest
         )
@@ -461,6 +465,16 @@ class Sites:
         """Close every store that was opened."""
         for site in self._open.values():
             site.store.close()
+
+
+def _sha256_of(source: IO[bytes]) -> "hashlib._Hash":
+    """The hash of a file, read in pieces; it stands at its beginning then."""
+    found = hashlib.sha256()
+    source.seek(0)
+    while piece := source.read(PIECE):
+        found.update(piece)
+    source.seek(0)
+    return found
 
 
 def _hex(checksum: str) -> str:

@@ -15,14 +15,13 @@ from app.assets.domain import (
     AssetCleared,
     AssetFlagged,
     AssetRestored,
-    AssetState,
     AssetTrashed,
     HoldKind,
     Provenance,
 )
 from app.assets.errors import AssetNotFound, AssetNotProcessable, AssetNotReady, OriginalGone, PrintImpossible
 from app.assets.moderation import Moderator
-from app.assets.service import LIVING, Assets, flagged
+from app.assets.service import LIVING, Assets, existing, flagged
 from app.kernel import jobs
 from app.kernel.db import Database, Transaction
 from app.kernel.events import Event, Origin, Recorded
@@ -81,7 +80,7 @@ class AssetCare:
     async def trash(self, owner_id: OwnerId, asset_id: UUID) -> None:
         """Put an asset into the trash, for `TRASH_LIFETIME`; there already, it stays. Raises `AssetNotFound`."""
         async with self._db.transaction() as tx:
-            asset = await self._owned(tx, owner_id, asset_id)
+            asset = existing(await store.lock_own(tx, asset_id, owner_id))
             until = self._clock.now() + TRASH_LIFETIME
             if await store.hold(tx, asset.id, HoldKind.TRASH, "asked", until):
                 await self._tell(tx, asset, AssetTrashed(asset_id=asset.id, until=until), OWNER)
@@ -89,19 +88,23 @@ class AssetCare:
     async def restore(self, owner_id: OwnerId, asset_id: UUID) -> Asset:
         """Take an asset out of the trash; outside, it stays. Raises `AssetNotFound`."""
         async with self._db.transaction() as tx:
-            asset = await self._owned(tx, owner_id, asset_id)
+            asset = existing(await store.lock_own(tx, asset_id, owner_id))
             if await store.release(tx, asset.id, HoldKind.TRASH):
                 await self._tell(tx, asset, AssetRestored(asset_id=asset.id), OWNER)
             return asset
 
     async def empty_trash(self, tx: Transaction, limit: int = 200) -> int:
-        """Erase what has been in the trash long enough."""
-        overdue = await store.overdue_trash(tx, self._clock.now(), limit)
-        for asset_id in overdue:
+        """Erase what has been in the trash long enough; how many.
+
+        An asset is locked before its hold, here as by its owner, and looked at again under the lock.
+        """
+        now, erased = self._clock.now(), 0
+        for asset_id in await store.overdue_trash(tx, now, limit):
             asset = await store.lock(tx, asset_id)
-            if asset is not None and asset.state is not AssetState.ERASED:
+            if asset is not None and asset.trashed_until is not None and asset.trashed_until <= now:
                 await self._assets.erase(tx, asset, SYSTEM)
-        return len(overdue)
+                erased += 1
+        return erased
 
     async def original_link(self, owner_id: OwnerId, asset_id: UUID) -> Link:
         """A short way to an owner's original; raises `AssetNotFound`, `OriginalGone`."""
@@ -122,7 +125,7 @@ class AssetCare:
 
         Raises `AssetNotFound`, `AssetNotProcessable` for one that can never be used.
         """
-        asset = await self._owned(tx, owner_id, asset_id)
+        asset = existing(await store.lock_own(tx, asset_id, owner_id))
         if asset.state not in LIVING:
             raise AssetNotProcessable()
         name = ids.encode("asset", asset.id)
@@ -216,32 +219,20 @@ class AssetCare:
     async def flag(self, asset_id: UUID, reason: str, origin: Origin = OPERATOR) -> None:
         """Let nothing be made of an asset until it is cleared; raises `AssetNotFound`."""
         async with self._db.transaction() as tx:
-            asset = await self._any(tx, asset_id)
+            asset = existing(await store.lock(tx, asset_id))
             if await store.hold(tx, asset.id, HoldKind.FLAGGED, reason, None):
                 await self._tell(tx, asset, AssetFlagged(asset_id=asset.id, reason=reason), origin)
 
     async def clear(self, asset_id: UUID) -> None:
         """Take an operator's or moderator's flag away; raises `AssetNotFound`."""
         async with self._db.transaction() as tx:
-            asset = await self._any(tx, asset_id)
+            asset = existing(await store.lock(tx, asset_id))
             if await store.release(tx, asset.id, HoldKind.FLAGGED):
                 await self._tell(tx, asset, AssetCleared(asset_id=asset.id), OPERATOR)
 
     async def is_flagged(self, tx: Transaction, asset_ids: Sequence[UUID]) -> bool:
         """Whether any of these assets must wait for a person before it is made."""
         return bool(await flagged(tx, asset_ids))
-
-    async def _owned(self, tx: Transaction, owner_id: OwnerId, asset_id: UUID) -> Asset:
-        asset = await self._any(tx, asset_id)
-        if asset.owner_id != owner_id:
-            raise AssetNotFound()
-        return asset
-
-    async def _any(self, tx: Transaction, asset_id: UUID) -> Asset:
-        asset = await store.lock(tx, asset_id)
-        if asset is None or asset.state is AssetState.ERASED:
-            raise AssetNotFound()
-        return asset
 
     async def _tell(self, tx: Transaction, asset: Asset, told: Event, origin: Origin) -> None:
         await self._spine.record(tx, told, aggregate_id=asset.id, owner_id=asset.owner_id, origin=origin)

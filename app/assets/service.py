@@ -143,10 +143,7 @@ class Assets:
 
     async def anyones(self, db: Readable, asset_id: UUID) -> Asset:
         """Any owner's asset, for operators; raises `AssetNotFound`."""
-        found = await store.peek(db, asset_id)
-        if found is None or found.state is AssetState.ERASED:
-            raise AssetNotFound()
-        return found
+        return existing(await store.peek(db, asset_id))
 
     async def stored_rungs(self, db: Readable, asset: Asset) -> list[Rung]:
         """Which rungs of the JPEG ladder are stored at the engine of the asset's ancestor, lightest first."""
@@ -247,10 +244,15 @@ class Assets:
     async def delete(self, owner_id: OwnerId, asset_id: UUID) -> None:
         """The owner erases one asset; raises `AssetNotFound`."""
         async with self._db.transaction() as tx:
-            asset = await store.lock(tx, asset_id)
-            if asset is None or asset.owner_id != owner_id or asset.state is AssetState.ERASED:
-                raise AssetNotFound()
+            asset = existing(await store.lock_own(tx, asset_id, owner_id))
             await self.erase(tx, asset, Origin(actor="owner"))
+
+
+def existing(asset: Asset | None) -> Asset:
+    """The asset, if it is there and not erased; raises `AssetNotFound`."""
+    if asset is None or asset.state is AssetState.ERASED:
+        raise AssetNotFound()
+    return asset
 
 
 def told_otherwise(declared_type: str, format_: str) -> tuple[str, ...]:

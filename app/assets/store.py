@@ -44,6 +44,7 @@ SELECT {_FIELDS}, {NTH} FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS w
 JOIN assets ON id = wanted.asset AND owner_id = wanted.owner AND state <> 'erased'
 """  # noqa: S608
 LOCK: Final = f"SELECT {_FIELDS} FROM assets WHERE id = $1 FOR UPDATE"  # noqa: S608
+LOCK_OWN: Final = f"SELECT {_FIELDS} FROM assets WHERE id = $1 AND owner_id = $2 FOR UPDATE"  # noqa: S608
 PEEK: Final = f"SELECT {_FIELDS} FROM assets WHERE id = $1"  # noqa: S608
 REGIONS: Final = "SELECT id, region FROM assets WHERE id = ANY($1::uuid[])"
 STATE: Final = "SELECT state FROM assets WHERE id = $1"
@@ -100,7 +101,8 @@ SELECT asset_id, kind, reason, since, until FROM asset_holds WHERE asset_id = AN
 ORDER BY asset_id
 """
 OVERDUE: Final = """
-SELECT asset_id FROM asset_holds WHERE kind = 'trash' AND until <= $1 ORDER BY until LIMIT $2 FOR UPDATE SKIP LOCKED
+SELECT a.id FROM asset_holds h JOIN assets a ON a.id = h.asset_id
+WHERE h.kind = 'trash' AND h.until <= $1 ORDER BY h.until LIMIT $2 FOR UPDATE OF a SKIP LOCKED
 """
 ANALYSIS: Final = "SELECT analysis::text FROM assets WHERE id = $1"
 ANALYSED: Final = """
@@ -167,6 +169,12 @@ def reader(db: Database) -> Gathered[Asset | None]:
 async def lock(tx: Transaction, asset_id: UUID) -> Asset | None:
     """An asset, locked until the transaction ends."""
     row = await tx.one(LOCK, asset_id)
+    return None if row is None else _asset(row)
+
+
+async def lock_own(tx: Transaction, asset_id: UUID, owner_id: UUID) -> Asset | None:
+    """An owner's asset, locked until the transaction ends; somebody else's is not waited for."""
+    row = await tx.one(LOCK_OWN, asset_id, owner_id)
     return None if row is None else _asset(row)
 
 
@@ -270,8 +278,8 @@ async def holds(db: Readable, asset_ids: Sequence[UUID], kind: HoldKind) -> list
 
 
 async def overdue_trash(tx: Transaction, now: datetime, limit: int) -> list[UUID]:
-    """Assets whose time in the trash is over."""
-    return [row["asset_id"] for row in await tx.fetch(OVERDUE, now, limit)]
+    """Assets whose time in the trash was over a moment ago, locked; those that somebody works on are left out."""
+    return [row["id"] for row in await tx.fetch(OVERDUE, now, limit)]
 
 
 async def analysis(tx: Transaction, asset_id: UUID) -> Analysis | None:

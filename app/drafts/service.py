@@ -106,7 +106,7 @@ class Drafts:
         Raises `DraftNotFound`, `VersionMissing`, `VersionMoved`, `DraftClosed` and what `create` raises.
         """
         async with self._db.transaction() as tx:
-            draft = _changeable(_owned(await store.lock(tx, draft_id), owner_id))
+            draft = _changeable(_owned(await store.lock_own(tx, draft_id, owner_id), owner_id))
             if version is None:
                 raise VersionMissing()
             if draft.version != version:
@@ -122,7 +122,7 @@ class Drafts:
     async def abandon(self, owner_id: OwnerId, draft_id: UUID) -> None:
         """Give a draft up; raises `DraftNotFound`, `DraftClosed`."""
         async with self._db.transaction() as tx:
-            draft = _changeable(_owned(await store.lock(tx, draft_id), owner_id))
+            draft = _changeable(_owned(await store.lock_own(tx, draft_id, owner_id), owner_id))
             await self._abandon(tx, draft, OWNER)
 
     async def looked(self, owner_id: OwnerId, draft_id: UUID) -> tuple[Draft, list[Looked]]:
@@ -155,7 +155,7 @@ class Drafts:
         `version` is one that the caller has seen, in a quote. Raises `DraftNotFound`, `QuoteStale` for another version,
         `DraftClosed`, `DraftNotReady`.
         """
-        draft = _changeable(_owned(await store.lock_seen(tx, draft_id), owner_id))
+        draft = _changeable(_owned(await store.lock_seen(tx, draft_id, owner_id), owner_id))
         if draft.version != version:
             raise QuoteStale(f"the draft is version {draft.version} now, the price is for {version}")
         seen = await self._seen(tx, draft, held=True)

@@ -18,7 +18,8 @@ FROM drafts d LEFT JOIN draft_items i ON i.draft_id = d.id
 """
 GET: Final = f"{_ROWS} WHERE d.id = $1 ORDER BY i.number"
 LOCK: Final = "SELECT id FROM drafts WHERE id = $1 FOR UPDATE"
-LOCK_SEEN: Final = f"{GET} FOR UPDATE OF d"
+LOCK_OWN: Final = "SELECT id FROM drafts WHERE id = $1 AND owner_id = $2 FOR UPDATE"
+LOCK_SEEN: Final = f"{_ROWS} WHERE d.id = $1 AND d.owner_id = $2 ORDER BY i.number FOR UPDATE OF d"
 INSERT: Final = "INSERT INTO drafts (id, owner_id, state) VALUES ($1, $2, 'editing')"
 INSERT_ITEMS: Final = """
 INSERT INTO draft_items (id, draft_id, number, asset_id, sku, copies, paper, orientation, fit, crop, focal, border_um,
@@ -99,11 +100,16 @@ async def lock(tx: Transaction, draft_id: UUID) -> Draft | None:
     return await get(tx, draft_id)
 
 
-async def lock_seen(tx: Transaction, draft_id: UUID) -> Draft | None:
+async def lock_own(tx: Transaction, draft_id: UUID, owner_id: UUID) -> Draft | None:
+    """The same of an owner's draft; somebody else's is not waited for."""
+    return None if await tx.value(LOCK_OWN, draft_id, owner_id) is None else await get(tx, draft_id)
+
+
+async def lock_seen(tx: Transaction, draft_id: UUID, owner_id: UUID) -> Draft | None:
     """The same in one statement, for one who knows a version that was committed before: the items are those of the
     draft as it was when the statement began, so they are its own where the version is still that one, and only there.
     """
-    rows = await tx.fetch(LOCK_SEEN, draft_id)
+    rows = await tx.fetch(LOCK_SEEN, draft_id, owner_id)
     return None if not rows else _draft(rows)
 
 

@@ -309,6 +309,7 @@ class Applied(StrEnum):
     EARLY = "early"
     UNKNOWN = "unknown"
     FORGED = "forged"
+    FAILED = "failed"
 
 
 async def lock(tx: Transaction, job_id: UUID) -> JobRow | None:
@@ -325,7 +326,8 @@ async def finish(tx: Transaction, job_id: UUID, outcome: Outcome = Outcome.OK, r
 async def apply(tx: Transaction, key: bytes, result: Result, appliers: Mapping[str, Applier]) -> Applied:
     """Apply one result exactly once, with everything it changes, in the caller's transaction.
 
-    `EARLY` means a step before it is not applied yet: offer it again a little later.
+    `EARLY` means a step before it is not applied yet, or that this process is older than the kind: offer it again a
+    little later.
     """
     row = await lock(tx, result.job_id)
     if row is None or row.kind != result.kind:
@@ -335,9 +337,11 @@ async def apply(tx: Transaction, key: bytes, result: Result, appliers: Mapping[s
         return Applied.FORGED
     if row.state in (JobState.DONE, JobState.CANCELLED):
         return Applied.LATE
-    if result.outcome is Outcome.OK and await tx.value(STEPS_BEFORE, row.id) < result.index:
-        return Applied.EARLY
-    if result.outcome in (Outcome.FAILED, Outcome.LOST) and not _ends_attempt(row, result):
+    if row.kind not in appliers or (
+        result.outcome is Outcome.OK and await tx.value(STEPS_BEFORE, row.id) < result.index
+    ):
+        return Applied.EARLY if _may_end_attempt(row, result) else Applied.LATE
+    if result.outcome in (Outcome.FAILED, Outcome.LOST) and not _may_end_attempt(row, result):
         return Applied.LATE
     if await _record_step(tx, result) is None and result.outcome is Outcome.OK:
         return await _repeated(tx, row, result)
@@ -349,8 +353,8 @@ async def apply(tx: Transaction, key: bytes, result: Result, appliers: Mapping[s
     return Applied.APPLIED
 
 
-def _ends_attempt(row: JobRow, result: Result) -> bool:
-    """Whether the row still waits for this attempt: an older one's failure must not end the newer."""
+def _may_end_attempt(row: JobRow, result: Result) -> bool:
+    """Whether the row still waits for this attempt: an older one must not end the newer, nor be waited for."""
     return result.attempt == row.attempt and row.state is not JobState.PARKED
 
 
@@ -389,7 +393,7 @@ def _delay(attempt: int) -> int:
 
 
 async def failed(tx: Transaction, job_id: UUID, attempt: int, reason: str, *, final: bool) -> None:
-    """A record job's attempt ended with an error: try again later, or park it when `final` or out of attempts."""
+    """A job's attempt ended with an error of ours: try again later, or park it when `final` or out of attempts."""
     row = await lock(tx, job_id)
     if row is None or row.attempt != attempt or row.state not in (JobState.QUEUED, JobState.PUBLISHED):
         return

@@ -70,11 +70,22 @@ class UploadsAtOnce(DomainError):
     retry_after_s = 5
 
 
-class UploadsHeld(DomainError):
-    """This process holds as many bytes of appends as it may."""
+class UploadsUnfinished(DomainError):
+    """The owner's open sessions declared as many bytes as they may at once."""
 
-    code, title, kind = "uploads-held", "Too many bytes are on their way", Kind.UNAVAILABLE
-    next_step = "Read the upload's offset (HEAD) and go on from there, in smaller requests."
+    code, title, kind = "uploads-unfinished", "Too many bytes are promised and not sent", Kind.LIMITED
+    next_step = "Complete or abort sessions that are open, then send the same request again; sessions end after a week."
+    retry_after_s = 60
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"open uploads may have at most {limit} bytes together")
+
+
+class UploadsHeld(DomainError):
+    """This process takes as many bodies at once as it can, in all or from one address; nothing of this one was read."""
+
+    code, title, kind = "uploads-held", "Too many uploads are on their way", Kind.UNAVAILABLE
+    next_step = "Send the same request again after Retry-After seconds."
     retry_after_s = 5
 
 

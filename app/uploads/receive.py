@@ -9,10 +9,10 @@ import base64
 import binascii
 import contextlib
 import hashlib
+import tempfile
 import time
-from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from typing import Final
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import IO, Final
 from uuid import UUID
 
 import httpx
@@ -30,12 +30,11 @@ from app.uploads.errors import (
     UploadNotOpen,
     UploadOffsetMismatch,
     UploadPastEnd,
-    UploadsAtOnce,
-    UploadsHeld,
     UploadTooSlow,
 )
 from app.uploads.plan import Held, most_blocks
 from app.uploads.service import Uploads, opened
+from app.uploads.traffic import Traffic
 from app.web.bodies import BodyCut, BodySlow
 from base.errors import ServiceUnavailable
 from base.ids import OwnerId
@@ -43,15 +42,14 @@ from base.objects import ObjectAbsent
 
 BLOCK: Final = 256 * 1024
 CHECKED_MAX: Final = 8 * 1024 * 1024
-HELD_MAX: Final = 64 * 1024 * 1024
-"""How many bytes of appends one process holds at once, over all owners."""
-AT_ONCE: Final = 8
 ALGORITHMS: Final = ("sha1", "sha256", "md5")
 MEASURABLE: Final = 64 * 1024
 SETTLE_LOOKS: Final = 100
 SETTLE_S: Final = 0.05
 
 Body = AsyncGenerator[bytes, None]
+Block = bytes | bytearray | IO[bytes]
+"""Bytes, or a file that was written to its end."""
 
 
 class Checksum(msgspec.Struct, frozen=True):
@@ -75,71 +73,20 @@ def checksum_of(header: str | None) -> Checksum | None:
     return Checksum(algorithm, digest)
 
 
-class Budget:
-    """How many bytes of bodies may be held at once; `most` is what was held at most."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._held, self.most = limit, 0, 0
-
-    @contextlib.contextmanager
-    def share(self) -> Iterator["Share"]:
-        """What one body takes of it, given back when the body has ended."""
-        made = Share(self)
-        try:
-            yield made
-        finally:
-            made.give(made.held)
-
-    def move(self, count: int) -> None:
-        """Take bytes, or give them back (negative); raises `UploadsHeld` when there is no room."""
-        if count > 0 and self._held + count > self._limit:
-            raise UploadsHeld()
-        self._held += count
-        self.most = max(self.most, self._held)
-
-
-class Share:
-    """One body's part of a budget."""
-
-    def __init__(self, budget: Budget) -> None:
-        self._budget, self.held = budget, 0
-
-    def take(self, count: int) -> None:
-        """Hold more bytes; raises `UploadsHeld`."""
-        self._budget.move(count)
-        self.held += count
-
-    def give(self, count: int) -> None:
-        """Hold fewer."""
-        self._budget.move(-count)
-        self.held -= count
-
-
 class Receiver:
     """The use cases of bodies. `close` when done."""
 
-    def __init__(self, db: Database, uploads: Uploads, held_max: int = HELD_MAX) -> None:
-        self._db, self._uploads, self._storage = db, uploads, uploads.storage
-        self.budget = Budget(held_max)
-        self._running: Counter[UUID] = Counter()
-        self._client = httpx.AsyncClient(timeout=httpx.Timeout(60, connect=5), trust_env=False)
+    def __init__(self, db: Database, uploads: Uploads, traffic: Traffic) -> None:
+        self._db, self._uploads, self._storage, self.traffic = db, uploads, uploads.storage, traffic
+        self._client = httpx.AsyncClient(
+            timeout=httpx.Timeout(60, connect=5),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),  # `traffic` is the bound
+            trust_env=False,
+        )
 
     async def close(self) -> None:
         """Close connections to the store."""
         await self._client.aclose()
-
-    @contextlib.contextmanager
-    def _turn(self, owner_id: UUID) -> Iterator[None]:
-        """Bound how many bodies of one owner this process takes at once."""
-        if self._running[owner_id] >= AT_ONCE:
-            raise UploadsAtOnce()
-        self._running[owner_id] += 1
-        try:
-            yield
-        finally:
-            self._running[owner_id] -= 1
-            if not self._running[owner_id]:
-                del self._running[owner_id]
 
     async def offset(self, owner_id: OwnerId, upload_id: UUID) -> tuple[Upload, int]:
         """A session and where an append goes on; a session with all its bytes is completed on the way.
@@ -174,6 +121,7 @@ class Receiver:
         body: Body,
         checksum: Checksum | None,
         length: int | None = None,
+        address: str = "",
     ) -> tuple[Upload, int]:
         """Keep what comes from `offset` on; the session and its offset, all of it durable. The last byte completes it.
 
@@ -182,7 +130,7 @@ class Receiver:
         Raises `UploadOffsetMismatch`, `UploadPastEnd`, `UploadDigestMismatch`, `UploadTooSlow`, `UploadsAtOnce`,
         `UploadsHeld`, and what `_going_on` raises.
         """
-        with self._turn(owner_id), self.budget.share() as share:
+        with self.traffic.place(owner_id, address):
             upload, at = await self._going_on(owner_id, upload_id)
             if at != offset:
                 raise UploadOffsetMismatch(at)
@@ -194,7 +142,7 @@ class Receiver:
             async with self._db.transaction() as tx:
                 await store.mark_appended(tx, upload.id)
             began, within = time.monotonic(), _within(body, room)
-            blocks = _blocks(within, share) if checksum is None else _checked(within, share, checksum)
+            blocks = _blocks(within) if checksum is None else _checked(within, checksum)
             try:
                 async for block in blocks:
                     at = await self._keep(upload, at, block)
@@ -202,16 +150,17 @@ class Receiver:
                 await self._measure(upload, at - offset, time.monotonic() - began)
             return (await self._uploads.finish(owner_id, upload_id) if at == upload.bytes else upload), at
 
-    async def _keep(self, upload: Upload, at: int, block: bytes | bytearray) -> int:
-        if at + len(block) == upload.bytes:
+    async def _keep(self, upload: Upload, at: int, block: Block) -> int:
+        end = at + (len(block) if isinstance(block, bytes | bytearray) else block.tell())
+        if end == upload.bytes:
             async with self._db.transaction() as tx:
                 await store.journal(tx, upload)
         if not await self._storage.append(upload, at, block):
             raise UploadOffsetMismatch(await self._now_at(upload))
         current = await self._look_again(upload)
-        if current.state in HAS_BYTES and at + len(block) < upload.bytes:  # another has completed it
+        if current.state in HAS_BYTES and end < upload.bytes:  # another has completed it
             raise UploadOffsetMismatch(upload.bytes)
-        return at + len(block)
+        return end
 
     async def _look_again(self, upload: Upload) -> Upload:
         """The session after bytes of it were stored; where it was ended meanwhile, their removal is planned.
@@ -234,11 +183,11 @@ class Receiver:
             async with self._db.transaction() as tx:
                 await store.save_rate(tx, upload.id, int(came / max(seconds, 0.001)))
 
-    async def content(self, upload_id: UUID, length: int | None, body: Body) -> Upload:
+    async def content(self, upload_id: UUID, length: int | None, body: Body, address: str = "") -> Upload:
         """Take a whole file in one request and complete its session; the same bytes again change nothing.
 
         The caller has checked the capability. Raises `UploadNotFound`, `UploadBytesDiffer`, `UploadDigestMismatch`,
-        `UploadNotOpen`, `UploadTooSlow`, `UploadsAtOnce`, `ServiceUnavailable`.
+        `UploadNotOpen`, `UploadTooSlow`, `UploadsAtOnce`, `UploadsHeld`, `ServiceUnavailable`.
         """
         async with self._db.reading() as db:
             upload = await store.get_any(db, upload_id)
@@ -248,7 +197,7 @@ class Receiver:
             raise UploadBytesDiffer()
         if upload.state is UploadState.EXPIRED:
             upload = await self._uploads.revive(upload.owner_id, upload_id)
-        with self._turn(upload.owner_id):
+        with self.traffic.place(upload.owner_id, address):
             if upload.state is UploadState.OPEN and not await self._storage.is_committed(upload):
                 return await self._stream(upload, body)
             return await self._compare(upload, await _hashed(body))
@@ -365,38 +314,35 @@ async def _within(body: Body, room: int) -> Body:
         yield piece
 
 
-async def _blocks(body: Body, share: Share) -> AsyncIterator[bytes | bytearray]:
+async def _blocks(body: Body) -> AsyncIterator[Block]:
     """A body in blocks of `BLOCK` bytes; what came before it ended early is the last block."""
     held = bytearray()
     ended: Exception | None = None
     try:
         async for piece in body:
-            share.take(len(piece))
             held += piece
             while len(held) >= BLOCK:
                 yield bytes(held[:BLOCK])
                 del held[:BLOCK]
-                share.give(BLOCK)
     except (BodyCut, BodySlow):
         ended = UploadTooSlow()
-    except UploadsHeld as full:
-        ended = full
     if held:
         yield held
     if ended is not None:
         raise ended
 
 
-async def _checked(body: Body, share: Share, wanted: Checksum) -> AsyncIterator[bytes | bytearray]:
-    """A whole body as one block, if it hashes to what was said."""
-    held = bytearray()
-    try:
-        async for piece in body:
-            share.take(len(piece))
-            held += piece
-    except (BodyCut, BodySlow) as cut:
-        raise UploadTooSlow() from cut
-    if hashlib.new(wanted.algorithm, held, usedforsecurity=False).digest() != wanted.digest:
-        raise UploadDigestMismatch()
-    if held:
-        yield held
+async def _checked(body: Body, wanted: Checksum) -> AsyncIterator[Block]:
+    """A whole body as one block, if it hashes to what was said; till then in a file, what is beyond `BLOCK`."""
+    found = hashlib.new(wanted.algorithm, usedforsecurity=False)
+    with tempfile.SpooledTemporaryFile(max_size=BLOCK) as kept:
+        try:
+            async for piece in body:
+                found.update(piece)
+                await asyncio.to_thread(kept.write, piece)
+        except (BodyCut, BodySlow) as cut:
+            raise UploadTooSlow() from cut
+        if found.digest() != wanted.digest:
+            raise UploadDigestMismatch()
+        if kept.tell():
+            yield kept

@@ -20,7 +20,9 @@ from app.uploads.errors import (
     UploadNotOpen,
     UploadReferenceReused,
     UploadsAtOnce,
+    UploadsHeld,
     UploadStorageLost,
+    UploadsUnfinished,
     UploadTooLarge,
     UploadTooSlow,
 )
@@ -62,10 +64,13 @@ class UploadController(CustomerController):
         operation_id="CreateUpload",
         summary="Begin an upload",
         status_code=201,
-        responses=fails(*KEY_ERRORS, UploadTooLarge, UploadReferenceReused, QuotaExceeded),
+        responses=fails(*KEY_ERRORS, UploadTooLarge, UploadReferenceReused, QuotaExceeded, UploadsUnfinished),
     )
     async def create(self, data: JSONBody[CreateUpload], request: Request[Any, Any, Any]) -> Response[UploadOut]:
-        """Open a session for one photo. Ask `…/parts` for where to send the bytes, then `…/complete`."""
+        """Open a session for one photo. Ask `…/parts` for where to send the bytes, then `…/complete`.
+
+        Sessions and declared bytes are counted by the day, and the bytes of open sessions have a ceiling.
+        """
         call = await keyed(request)
         given = await self.idempotency.once(
             call, lambda tx: self.uploads.open(tx, call.owner_id, data.declared()), as_json(201, UploadOut.of)
@@ -190,6 +195,7 @@ class ContentController(PublicController):
             UploadExpiredGone,
             UploadTooSlow,
             UploadsAtOnce,
+            UploadsHeld,
         ),
     )
     async def send(
@@ -201,7 +207,9 @@ class ContentController(PublicController):
         """
         wanted = ids.decode("upload", upload_id)
         self.capabilities.require(wanted, capability)
-        call_of(request.scope).run_long()
+        call = call_of(request.scope)
+        call.run_long()
         length = request.headers.get("content-length", "")
         size = int(length) if length.isdigit() else None
-        return UploadOut.of(await self.receiver.content(wanted, size, pieces(request.receive)))
+        body = pieces(request.receive, self.receiver.traffic.least_rate)
+        return UploadOut.of(await self.receiver.content(wanted, size, body, call.address))

@@ -15,7 +15,6 @@ from app.kernel.db import Database, Transaction
 from app.kernel.events import Origin
 from app.kernel.jobs import JobRow
 from app.kernel.persons import PersonErased, PersonKeys
-from app.kernel.quotas import Quota
 from app.kernel.spine import Spine
 from app.uploads import plan, store
 from app.uploads.domain import (
@@ -42,9 +41,11 @@ from app.uploads.errors import (
     UploadNotOpen,
     UploadReferenceReused,
     UploadStorageLost,
+    UploadsUnfinished,
     UploadTooLarge,
 )
 from app.uploads.planning import Clean, cleaning
+from app.uploads.settings import UploadLimits
 from app.uploads.storage import PartAddress, Seen, UploadStorage
 from base import ids, ingest
 from base.clock import Clock
@@ -61,7 +62,6 @@ LOOKS: Final = 3
 PATIENCE: Final = 20
 PAUSE_S: Final = 0.1
 PARTS_AT_ONCE: Final = 16
-A_DAY: Final = Quota("uploads", 20_000)
 OWNER: Final = Origin(actor="owner")
 VALIDATE: Final = "validate"
 
@@ -78,27 +78,27 @@ class Uploads:
         assets: Assets,
         clock: Clock,
         policy: Policy,
-        quota: Quota = A_DAY,
+        limits: UploadLimits,
     ) -> None:
         self._persons = persons
         self._db, self._spine, self._sites, self._policy = db, spine, sites, policy
-        self._assets, self._clock, self._quota = assets, clock, quota
+        self._assets, self._clock, self._limits = assets, clock, limits
         self.storage = UploadStorage(sites)
 
     async def open(self, tx: Transaction, owner_id: OwnerId, declared: Declared) -> Upload:
         """Open a session in the caller's transaction; the same client reference gives the living session again.
 
-        Raises `UploadTooLarge`, `UploadReferenceReused`, `QuotaExceeded`.
+        Raises `UploadTooLarge`, `UploadReferenceReused`, `QuotaExceeded`, `UploadsUnfinished`.
         """
         if declared.bytes > MAX_BYTES:
             raise UploadTooLarge(MAX_BYTES)
-        await quotas.spend(tx, owner_id, self._quota)
         upload_id, asset_id = UploadId(ids.new_id()), AssetId(ids.new_id())
         expires_at = self._clock.now() + LIFETIME
         rate = await store.latest_rate(tx, owner_id) or declared.bytes_per_second
         cut, region = plan.part_size(rate), self._policy.near(declared.country, self._spine.region)
         if not await store.insert(tx, upload_id, owner_id, asset_id, declared, cut, rate, expires_at, region):
             return await self._twin(tx, owner_id, declared)
+        await self._spend(tx, owner_id, declared.bytes)
         await self._spine.record(
             tx,
             UploadOpened(upload_id=upload_id, asset_id=asset_id, bytes=declared.bytes),
@@ -109,6 +109,14 @@ class Uploads:
         made = await store.get(tx, upload_id, owner_id)
         assert made is not None
         return made
+
+    async def _spend(self, tx: Transaction, owner_id: OwnerId, size: int) -> None:
+        """Count a session that was written; of two at once the second waits, so that both are seen."""
+        sessions, size_a_day = self._limits.quotas
+        await quotas.spend(tx, owner_id, sessions)
+        await quotas.spend(tx, owner_id, size_a_day, size)
+        if await store.open_bytes(tx, owner_id) > self._limits.bytes_open:
+            raise UploadsUnfinished(self._limits.bytes_open)
 
     async def create(self, owner_id: OwnerId, declared: Declared) -> Upload:
         """`open` in a transaction of its own, for the face that has no idempotency keys; raises `PersonErased`."""

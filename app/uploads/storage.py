@@ -9,7 +9,7 @@ import asyncio
 import tempfile
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Final
+from typing import IO, Final
 
 import msgspec
 
@@ -181,7 +181,7 @@ class UploadStorage:
                 break
         return found
 
-    async def append(self, upload: Upload, offset: int, data: bytes | bytearray) -> bool:
+    async def append(self, upload: Upload, offset: int, data: bytes | bytearray | IO[bytes]) -> bool:
         """Keep a block at `offset`, durably; False when somebody else kept one there first."""
         site = self._site(upload)
         try:

@@ -74,6 +74,7 @@ WHERE owner_id = $1 AND ((sha256 = ANY($2::text[]) AND state IN ('open', 'verify
                          OR (source_id = ANY($3::text[]) AND state IN ('open', 'verifying', 'completed', 'rejected')))
 ORDER BY state <> 'rejected', id
 """
+OPEN_BYTES: Final = "SELECT coalesce(sum(bytes), 0)::bigint FROM uploads WHERE owner_id = $1 AND state = 'open'"
 OPEN_OF_OWNER: Final = f"SELECT {_FIELDS} FROM uploads WHERE owner_id = $1 AND state = 'open' FOR UPDATE"  # noqa: S608
 FORGET: Final = """
 UPDATE uploads SET client_reference = NULL, sha256 = NULL, received_sha256 = NULL, source_id = NULL,
@@ -249,6 +250,11 @@ async def sent(tx: Transaction, owner_id: UUID, digests: list[str], sources: lis
 async def overdue(tx: Transaction, now: datetime, limit: int) -> list[Upload]:
     """Open sessions whose time is over, locked."""
     return [u for r in await tx.fetch(OVERDUE, now, limit) if (u := _upload(r)) is not None]
+
+
+async def open_bytes(tx: Transaction, owner_id: UUID) -> int:
+    """How many bytes an owner's open sessions declared."""
+    return int(await tx.value(OPEN_BYTES, owner_id))
 
 
 async def open_of_owner(tx: Transaction, owner_id: UUID) -> list[Upload]:

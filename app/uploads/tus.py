@@ -127,11 +127,12 @@ class TusController(PublicController):
         who = customer()
         _speaks(request)
         offset, checksum = _offset_in(request), checksum_of(request.headers.get("upload-checksum"))
-        call_of(request.scope).run_long()
+        call = call_of(request.scope)
+        call.run_long()
         wanted = ids.decode("upload", upload_id)
-        body = pieces(request.receive)
+        body = pieces(request.receive, self.receiver.traffic.least_rate)
         length = _whole(request, "content-length") if "content-length" in request.headers else None
-        upload, at = await self.receiver.append(who.owner_id, wanted, offset, body, checksum, length)
+        upload, at = await self.receiver.append(who.owner_id, wanted, offset, body, checksum, length, call.address)
         return Response(None, status_code=204, headers=_state(upload, at))
 
     @delete("/{upload_id:str}", status_code=204)

@@ -15,14 +15,17 @@ class BodyCut(Exception):
 
 
 class BodySlow(Exception):
-    """The body stands still, or has come at less than `MIN_RATE` bytes a second of late."""
+    """The body stands still, or has come at less than its least rate of late."""
 
 
-async def pieces(receive: Any, now: Callable[[], float] = time.monotonic) -> AsyncGenerator[bytes, None]:
+async def pieces(
+    receive: Any, least_rate: Callable[[], int] = lambda: MIN_RATE, now: Callable[[], float] = time.monotonic
+) -> AsyncGenerator[bytes, None]:
     """A request body from ASGI's `receive`; raises `BodyCut` and `BodySlow`.
 
     A body may take as long as it keeps its pace, so the caller lifts the request's time limit. The pace is that of each
-    `WINDOW_S` seconds of waiting for it: what came before a window, and the time the caller takes, do not count.
+    `WINDOW_S` seconds of waiting for it, in bytes a second: what came before a window, and the time the caller takes,
+    do not count.
     """
     waited, taken = 0.0, 0
     more = True
@@ -41,6 +44,6 @@ async def pieces(receive: Any, now: Callable[[], float] = time.monotonic) -> Asy
         if body:
             yield body
         if more and waited > WINDOW_S:
-            if taken < MIN_RATE * waited:
+            if taken < least_rate() * waited:
                 raise BodySlow()
             waited, taken = 0.0, 0

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
@@ -85,8 +86,11 @@ class RecordWorker:
             raise
         except Exception as error:
             log.exception("record_job_failed", job=str(job.id), kind=job.kind)
-            async with self._services.db.transaction() as tx:
-                await jobs.failed(tx, job.id, job.attempt, policy.reason(error), final=policy.is_final(error))
+            await self._fail(job.id, job.attempt, error)
+
+    async def _fail(self, job_id: UUID, attempt: int, error: Exception) -> None:
+        async with self._services.db.transaction() as tx:
+            await jobs.failed(tx, job_id, attempt, policy.reason(error), final=policy.is_final(error))
 
     async def _apply_results(self, queue: Queue, stop: asyncio.Event) -> None:
         subscription: Any = None
@@ -119,24 +123,33 @@ class RecordWorker:
         except ServiceUnavailable:
             await message.nak(delay=1)
             raise
-        except Exception:
-            log.exception("result_failed", job=str(result.job_id), kind=result.kind, step=result.step)
-            await message.nak(delay=min(60, 2**message.metadata.num_delivered))
-            return
         if applied is Applied.EARLY:
             await message.nak(delay=EARLY_DELAY_S)
         else:
             await message.ack_sync(timeout=FETCH_S)
 
     async def apply(self, result: Result) -> Applied:
-        """Apply one result in one transaction."""
+        """Apply one result in one transaction; one that cannot be applied ends its attempt, as a failed one does.
+
+        Raises `ServiceUnavailable`: offer it again.
+        """
         with tracing.span(f"result {result.kind}", "consumer", job=str(result.job_id), step=result.step) as span:
-            async with self._services.db.transaction() as tx:
-                applied = await jobs.apply(tx, self._key, result, self._appliers)
+            applied = await self._applied_or_failed(result)
             span.attributes["applied"] = applied.value
         if applied is not Applied.APPLIED:
             log.info("result_not_applied", job=str(result.job_id), step=result.step, why=applied.value)
         return applied
+
+    async def _applied_or_failed(self, result: Result) -> Applied:
+        try:
+            async with self._services.db.transaction() as tx:
+                return await jobs.apply(tx, self._key, result, self._appliers)
+        except ServiceUnavailable:
+            raise
+        except Exception as error:
+            log.exception("result_failed", job=str(result.job_id), kind=result.kind, step=result.step)
+            await self._fail(result.job_id, result.attempt, error)
+            return Applied.FAILED
 
 
 async def _fetch(subscription: Any, stop: asyncio.Event) -> list[Any]:

@@ -23,6 +23,7 @@ from app.main import Api, create_app
 from app.services import Services
 from app.settings import load, load_api
 from app.uploads.receive import Receiver
+from app.uploads.traffic import Traffic
 from app.webhooks.service import Intake
 from base.ids import OrderId, OwnerId, UploadId
 from devstack.stripe.delivery import sign
@@ -123,13 +124,13 @@ async def complete(services: Services, owner: str, upload: str) -> None:
 
 async def append(services: Services, owner: str, upload: str, file: str, offset: str) -> None:
     """What is missing of a file, as one append."""
-    receiver = Receiver(services.db, services.uploads)
+    receiver = Receiver(services.db, services.uploads, Traffic())
     await receiver.append(OwnerId(UUID(owner)), UUID(upload), int(offset), body_of(file, int(offset)), None)
 
 
 async def content(services: Services, upload: str, file: str) -> None:
     """A whole file, as a background PUT."""
-    await Receiver(services.db, services.uploads).content(UUID(upload), None, body_of(file))
+    await Receiver(services.db, services.uploads, Traffic()).content(UUID(upload), None, body_of(file))
 
 
 async def reconcile(services: Services, upload: str) -> None:

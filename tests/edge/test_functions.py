@@ -370,14 +370,6 @@ class TestNginx:
             answer = wire.makefile("rb").read()
         assert answer.endswith(b"not-found\n")
 
-    def test_what_it_has_it_serves_while_upstream_fails(self, nginx: Nginx, upstream: Upstream) -> None:
-        assert nginx.ask(self.good("d"))[0] == 200
-        upstream.status = 503
-        try:
-            assert nginx.ask(self.good("d"))[2] == DATA
-        finally:
-            upstream.status = 200
-
     def test_what_is_no_longer_fresh_is_served_while_it_is_fetched(self, ageing: Nginx, upstream: Upstream) -> None:
         """At once, while one request in the background asks for it, and while upstream fails."""
         path = fresh_path(self.good("d"))

@@ -37,8 +37,8 @@ class Nothing(msgspec.Struct, frozen=True):
 class Region:
     """Processes of one region of its own, started and killed by a test."""
 
-    def __init__(self, env: dict[str, str], db: Database) -> None:
-        self.name, self._db = f"f{uuid4().hex[:10]}", db
+    def __init__(self, env: dict[str, str], db: Database, name: str | None = None) -> None:
+        self.name, self._db = name or f"f{uuid4().hex[:10]}", db
         self.env = {**env, "TIRAGE_REGION": self.name}
         self.running: list[subprocess.Popen[bytes]] = []
 
@@ -84,9 +84,9 @@ class Region:
 
 
 @contextlib.asynccontextmanager
-async def region_of(env: dict[str, str], db: Database) -> AsyncIterator[Region]:
-    """A region; its processes and streams end with it."""
-    made = Region(env, db)
+async def region_of(env: dict[str, str], db: Database, name: str | None = None) -> AsyncIterator[Region]:
+    """A region, named or one of its own; its processes and streams end with it."""
+    made = Region(env, db, name)
     yield made
     for process in made.running:
         with contextlib.suppress(ProcessLookupError):

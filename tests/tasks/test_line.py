@@ -51,6 +51,7 @@ class Line:
         self.pixel_kinds = {"t.pixel": PixelKind(("one", "two"), self._pixel)}
         self.handlers = {"t.record": self._record}
         self.behave: Callable[[str, int, int], Awaitable[None]] = _nothing
+        self.applying: Callable[[str, int], Awaitable[None]] = _fine
         self._tasks: list[asyncio.Task[None]] = []
         self._queues: list[Queue] = []
 
@@ -73,6 +74,12 @@ class Line:
 
     async def _apply(self, tx: Transaction, job: JobRow, result: Result) -> None:
         self.applied.append((job.id, result.step))
+        await self.applying(result.step, result.attempt)
+
+    async def answers_left(self) -> int:
+        """How many answers the queue has still."""
+        state = (await self._queues[0].js.stream_info(f"RESULTS-{self.region}")).state
+        return int(state.messages)
 
     async def start(self, *, dispatch: bool = True, slots: int = 4) -> None:
         preview, record = QUICK["preview"], QUICK["record"]
@@ -120,6 +127,10 @@ class Line:
 
 
 async def _nothing(step: str, number: int, attempt: int) -> None:
+    return None
+
+
+async def _fine(step: str, attempt: int) -> None:
     return None
 
 
@@ -200,6 +211,36 @@ class TestPixelJob:
         await line.ends(last)
         before = [number for step, number, _ in line.ran[: line.ran.index(("one", 999, 1))] if step == "one"]
         assert len(before) <= 2 * QUICK["preview"].per_owner
+
+    @pytest.mark.parametrize(("error", "attempts"), [(Bad(), 5), (RuntimeError("not foreseen"), 1)])
+    async def test_answer_that_cannot_be_applied_is_parked_and_comes_no_more(
+        self, line: Line, db: Database, error: Exception, attempts: int
+    ) -> None:
+        async def applying(step: str, attempt: int) -> None:
+            raise error
+
+        line.applying = applying
+        await line.start()
+        job = await line.plan("preview", 7, attempts=attempts)
+        await line.ends(job, JobState.PARKED)
+        async with asyncio.timeout(20):
+            while await line.answers_left():
+                await asyncio.sleep(0.05)
+        assert set(line.applied) == {(job, "one")}
+        async with db.transaction() as tx:
+            raised = await alerts.open_alerts(tx)
+            assert await tx.value("SELECT count(*) FROM step_runs WHERE job_id = $1", job) == 0
+        assert [(a.rule, a.subject) for a in raised] == [("job-parked", f"t.pixel:{job}")]
+
+    async def test_answer_that_could_not_be_applied_once_is_made_again(self, line: Line) -> None:
+        async def applying(step: str, attempt: int) -> None:
+            if attempt == 1:
+                raise RuntimeError("not foreseen")
+
+        line.applying = applying
+        await line.start()
+        job = await line.plan("preview", 8)
+        assert (await line.ends(job)).attempt == 2
 
     async def test_answer_with_a_wrong_mac_changes_nothing(self, line: Line, db: Database) -> None:
         job = await line.plan("preview", 6)

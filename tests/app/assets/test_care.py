@@ -15,6 +15,7 @@ import httpx
 import msgspec
 import pytest
 
+from app.assets import store
 from app.assets.care import AssetCare
 from app.assets.domain import AssetState, HoldKind
 from app.assets.moderation import Looked
@@ -28,6 +29,7 @@ from base.ids import AssetId
 from base.jobs import Outcome, Result, signed
 from imagecore import recipe as recipes
 from imagecore.findings import Analysis, Box
+from tests.app.locks import WAITING, beside, until_waiting, without_waiting
 
 Guest = Callable[[], Awaitable[dict[str, Any]]]
 RECIPE = recipes.text(recipes.rung(200, "engine1"))
@@ -77,7 +79,9 @@ async def upload(client: httpx.AsyncClient, auth: dict[str, str], data: bytes) -
     return made
 
 
-async def answer(services: Services, kind: str, asset: str, steps: list[tuple[str, msgspec.Struct]]) -> None:
+async def answer(
+    services: Services, kind: str, asset: str, steps: list[tuple[str, msgspec.Struct]], refused: str | None = None
+) -> None:
     """Answer the latest job of a kind as a pixel worker would."""
     async with services.db.transaction() as tx:
         sql = "SELECT id FROM jobs WHERE kind = $1 AND payload->>'asset' = $2 ORDER BY position DESC LIMIT 1"
@@ -92,8 +96,8 @@ async def answer(services: Services, kind: str, asset: str, steps: list[tuple[st
             step=step,
             index=index,
             last=index == len(steps) - 1,
-            outcome=Outcome.OK,
-            reason=None,
+            outcome=Outcome.OK if refused is None else Outcome.REFUSED,
+            reason=refused,
             ms=7,
             engine="engine1",
             body=msgspec.json.encode(body),
@@ -131,6 +135,14 @@ async def told(services: Services, asset: str) -> list[str]:
     async with services.db.transaction(readonly=True) as tx:
         sql = "SELECT type FROM events WHERE aggregate_id = $1 ORDER BY seq"
         return [row["type"] for row in await tx.fetch(sql, ids.decode("asset", asset))]
+
+
+async def trashed(services: Services, client: httpx.AsyncClient, auth: dict[str, str]) -> tuple[str, AssetCare]:
+    """A photo whose time in the trash is over by the clock of whoever takes care of it."""
+    asset = await ready(services, client, auth)
+    assert (await client.delete(f"/v1/assets/{asset}", headers=auth)).status_code == 204
+    clock = Later(services.clock.now() + timedelta(days=31))
+    return asset, AssetCare(services.db, services.spine, services.sites, services.assets, clock)
 
 
 class TestTrash:
@@ -173,6 +185,39 @@ class TestTrash:
         assert (await client.delete(f"/v1/assets/{asset}?permanently=true", headers=auth)).status_code == 204
         assert (await client.delete(f"/v1/assets/{asset}", headers=auth)).status_code == 404
         assert (await client.post(f"/v1/assets/{asset}/restore", headers=auth)).status_code == 404
+
+    async def test_restored_just_before_it_is_emptied(
+        self, client: httpx.AsyncClient, guest: Guest, services: Services
+    ) -> None:
+        auth = (await guest())["auth"]
+        asset, care = await trashed(services, client, auth)
+
+        async def empty() -> int:
+            async with services.db.transaction() as tx:
+                return await care.empty_trash(tx)
+
+        async with services.db.transaction() as held:
+            await store.lock(held, ids.decode("asset", asset))
+            restoring = beside(client.post(f"/v1/assets/{asset}/restore", headers=auth))
+            await until_waiting(held)
+            emptying = beside(empty())
+            while not emptying.done() and await held.value(WAITING) < 2:
+                await asyncio.sleep(0.01)
+        assert (await restoring).status_code == 200
+        assert await emptying == 0
+        assert (await client.get(f"/v1/assets/{asset}", headers=auth)).json()["trashedUntil"] is None
+
+    async def test_restored_just_after_it_is_emptied(
+        self, client: httpx.AsyncClient, guest: Guest, services: Services
+    ) -> None:
+        auth = (await guest())["auth"]
+        asset, care = await trashed(services, client, auth)
+        async with services.db.transaction() as tx:
+            assert await care.empty_trash(tx) == 1
+            restoring = beside(client.post(f"/v1/assets/{asset}/restore", headers=auth))
+            await until_waiting(tx)
+        answer_ = await restoring
+        assert (answer_.status_code, answer_.json()["code"]) == (404, "asset-not-found")
 
 
 class TestOriginal:
@@ -227,6 +272,32 @@ class TestAgain:
         )
         shown = (await client.get(f"/v1/assets/{asset}", headers=auth)).json()
         assert (shown["state"], shown["width"]) == ("ready", 3001)
+
+    async def test_a_refusal_leaves_a_ready_photo_as_it_is(
+        self, client: httpx.AsyncClient, guest: Guest, services: Services
+    ) -> None:
+        auth = (await guest())["auth"]
+        asset = await ready(services, client, auth)
+        before = (await client.get(f"/v1/assets/{asset}", headers=auth)).json()
+        headers = {**auth, "Idempotency-Key": uuid4().hex}
+        await client.post(f"/v1/assets/{asset}/processing", headers=headers)
+        await answer(
+            services,
+            ingest.KIND,
+            asset,
+            [("validate", ingest.Refused(sha256=None, bytes=2000))],
+            refused="needs-too-much-time",
+        )
+        async with services.db.transaction(readonly=True) as tx:
+            job = await tx.one(
+                "SELECT state, outcome, last_reason FROM jobs WHERE kind = $1 AND attempt = 1 "
+                "ORDER BY position DESC LIMIT 1",
+                ingest.KIND,
+            )
+        assert job is not None
+        assert tuple(job) == ("done", "refused", "needs-too-much-time")
+        assert (await client.get(f"/v1/assets/{asset}", headers=auth)).json() == before
+        assert (await told(services, asset))[-1] == "asset.ready"
 
     async def test_a_duplicate_is_refused(self, client: httpx.AsyncClient, guest: Guest, services: Services) -> None:
         auth = (await guest())["auth"]
@@ -462,6 +533,7 @@ async def test_provenance(client: httpx.AsyncClient, guest: Guest, services: Ser
         ("POST", "/processing"),
         ("GET", "/readiness?class=standard&widthUm=150000&heightUm=100000"),
         ("GET", "/alike"),
+        ("DELETE", "?permanently=true"),
         ("GET", "/prints"),
         ("GET", "/provenance"),
     ],
@@ -471,9 +543,10 @@ async def test_somebody_elses_photo_is_not_there(
 ) -> None:
     mine, other = (await guest())["auth"], (await guest())["auth"]
     asset = await ready(services, client, mine)
-    answer_ = await client.request(
-        method, f"/v1/assets/{asset}{tail}", headers={**other, "Idempotency-Key": uuid4().hex}
-    )
+    headers = {**other, "Idempotency-Key": uuid4().hex}
+    async with services.db.transaction() as tx:  # as while its owner, or a worker's answer, does something to it
+        await store.lock(tx, ids.decode("asset", asset))
+        answer_ = await without_waiting(tx, client.request(method, f"/v1/assets/{asset}{tail}", headers=headers))
     assert (answer_.status_code, answer_.json()["code"]) == (404, "asset-not-found")
 
 

@@ -34,6 +34,7 @@ from imagecore import engine
 from imagecore.findings import Analysis, Box
 from imagecore.recipe import parse
 from tests.app.conftest import Guest
+from tests.app.locks import without_waiting
 
 SYSTEM = Origin(actor="system")
 SKU = "photo-10x15-standard"
@@ -193,7 +194,7 @@ class TestVersions:
         foreign = {"items": [item(photo, id=other["items"][0]["id"])]}
         assert (await shop.call("POST", "/v1/drafts", 404, foreign))["code"] == "item-unknown"
 
-    async def test_others_see_nothing(self, shop: Shop, client: httpx.AsyncClient, guest: Guest) -> None:
+    async def test_others_see_nothing(self, shop: Shop, client: httpx.AsyncClient, guest: Guest, db: Database) -> None:
         photo = await shop.ready()
         draft = await shop.draft(item(photo))
         other = Shop(client, shop.services, await guest())
@@ -205,7 +206,10 @@ class TestVersions:
             ("DELETE", path, None),
             ("PATCH", path, {"items": []}),
         ):
-            assert (await other.call(method, at, 404, body))["code"] == "draft-not-found"
+            async with db.transaction() as tx:
+                await draft_store.lock(tx, ids.decode("draft", draft["id"]))
+                answer = await without_waiting(tx, other.call(method, at, 404, body))
+            assert answer["code"] == "draft-not-found"
         assert (await other.call("POST", "/v1/drafts", 404, {"items": [item(photo)]}))["code"] == "asset-not-found"
 
     async def test_given_up_it_is_gone(self, shop: Shop) -> None:

@@ -53,6 +53,7 @@ async def one_of_each(client: httpx.AsyncClient, guest: Guest, services: Service
     async with db.transaction() as tx:
         await tx.execute("UPDATE sessions SET revoked_at = $1, expires_at = $2", begun, begun + 9 * DAY)
         await tx.execute("UPDATE idempotency_keys SET created_at = $1", begun)
+        await tx.execute("DELETE FROM quotas WHERE name <> 'uploads'")
         await tx.execute("UPDATE quotas SET day = ($1 AT TIME ZONE 'UTC')::date - 1", begun)
         await tx.execute("UPDATE jobs SET finished_at = $1 WHERE id = $2", begun, job)
         await tx.execute("UPDATE alerts SET closed_at = $1", begun)

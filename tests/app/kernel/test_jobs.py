@@ -190,6 +190,7 @@ class Answers:
     def __init__(self, db: Database, job: UUID) -> None:
         self.db, self.job = db, job
         self.applied: list[tuple[str, Outcome]] = []
+        self.appliers: dict[str, jobs.Applier] = {KIND.name: self._apply}
 
     @classmethod
     async def to_a_new_job(cls, db: Database) -> "Answers":
@@ -221,7 +222,7 @@ class Answers:
         )
         nonce = (await self.row()).nonce
         async with self.db.transaction() as tx:
-            return await jobs.apply(tx, self.KEY, signed(self.KEY, nonce, result), {KIND.name: self._apply})
+            return await jobs.apply(tx, self.KEY, signed(self.KEY, nonce, result), self.appliers)
 
     async def _apply(self, tx: Transaction, job: JobRow, result: Result) -> None:
         self.applied.append((result.step, result.outcome))
@@ -273,3 +274,23 @@ class TestApply:
         assert await answers.give(Outcome.LOST) is Applied.LATE
         async with db.transaction() as tx:
             assert [a.count for a in await alerts.open_alerts(tx)] == [1]
+
+    async def test_a_step_is_not_waited_for_once_its_attempt_is_over(self, db: Database) -> None:
+        """The step before it could not be applied: this answer would come for ever."""
+        answers = await Answers.to_a_new_job(db)
+        assert await answers.give(Outcome.OK, "two") is Applied.EARLY
+        async with db.transaction() as tx:
+            await jobs.failed(tx, answers.job, 1, "test", final=False)
+        assert await answers.give(Outcome.OK, "two") is Applied.LATE
+        assert await answers.give(Outcome.OK, "two", attempt=2) is Applied.EARLY
+        async with db.transaction() as tx:
+            await jobs.failed(tx, answers.job, 2, "test", final=True)
+        assert await answers.give(Outcome.OK, "two", attempt=2) is Applied.LATE
+        assert answers.applied == []
+
+    async def test_a_kind_that_is_newer_than_the_process_waits_for_one_that_knows_it(self, db: Database) -> None:
+        answers = await Answers.to_a_new_job(db)
+        known, answers.appliers = answers.appliers, {}
+        assert await answers.give(Outcome.OK) is Applied.EARLY
+        answers.appliers = known
+        assert await answers.give(Outcome.OK) is Applied.APPLIED

@@ -193,7 +193,7 @@ class Relay:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    async def cut(self) -> None:
+    def cut(self) -> None:
         assert self._server is not None
         self._server.close()
         for writer in list(self._writers):
@@ -271,10 +271,10 @@ class Bench:
         self.phones.append(Phone(self, grant))
         return self.phones[-1]
 
-    def socket_to(self, api: int, head: str, body: bytes) -> socket.socket:
-        """A connection that has sent this and stays open."""
+    def socket_to(self, api: int, head: str, body: bytes, address: str = "127.0.0.1") -> socket.socket:
+        """A connection from an address of this machine that has sent this and stays open."""
         parts = urlsplit(self.apis[api].base)
-        made = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=10)
+        made = socket.create_connection((parts.hostname or "", parts.port or 0), 10, (address, 0))
         made.sendall(head.encode() + body)
         return made
 
@@ -405,7 +405,7 @@ async def session_bench(env: dict[str, str], tmp_path_factory: pytest.TempPathFa
             await made.close()
         for api in apis:
             await asyncio.to_thread(api.stop)
-    await database.cut()
+    database.cut()
     await services.stop()
 
 

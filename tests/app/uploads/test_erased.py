@@ -139,7 +139,9 @@ def interrupted(bench: Bench, store: Any) -> Sweeper:
     """A record worker on this store."""
     own = bench.services
     sites = Sites(own.settings.region, Site(store, own.settings.buckets))
-    uploads = Uploads(own.db, own.spine, own.persons, sites, own.assets, own.clock, own.settings.policy)
+    uploads = Uploads(
+        own.db, own.spine, own.persons, sites, own.assets, own.clock, own.settings.policy, own.settings.uploads
+    )
     return Sweeper(own.db, own.spine, sites, own.assets, uploads, own.clock)
 
 

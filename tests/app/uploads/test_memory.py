@@ -15,10 +15,11 @@ import httpx
 import pytest
 
 from app.services import Services
-from app.uploads.errors import UploadPastEnd, UploadsHeld
+from app.uploads.errors import UploadPastEnd
 from app.uploads.plan import most_blocks
 from app.uploads.planning import Assemble
 from app.uploads.receive import Checksum, Receiver
+from app.uploads.traffic import Traffic
 from base import ids, keys
 from base.ids import OwnerId, UploadId
 from base.objects import Buckets, ObjectStore
@@ -32,8 +33,7 @@ PIECE = 64 * 1024
 
 @pytest.fixture
 async def receiver(services: Services) -> AsyncIterator[Receiver]:
-    """One that may hold a mebibyte."""
-    made = Receiver(services.db, services.uploads, held_max=MIB)
+    made = Receiver(services.db, services.uploads, Traffic())
     yield made
     await made.close()
 
@@ -92,7 +92,7 @@ async def test_a_body_for_a_small_session_is_refused_unread(
     sending = Sending(bytes(8 * MIB))
     with pytest.raises(UploadPastEnd):
         await receiver.append(owner, upload, 0, sending.body(), checksum, length)
-    assert (sending.asked, receiver.budget.most) == (asked, 0)
+    assert sending.asked == asked
 
 
 async def test_the_api_refuses_by_the_length_it_is_told(client: httpx.AsyncClient, guest: Guest) -> None:
@@ -103,23 +103,12 @@ async def test_the_api_refuses_by_the_length_it_is_told(client: httpx.AsyncClien
     assert (answer.status_code, answer.json()["detail"]) == (413, f"at most {len(BYTES)} bytes")
 
 
-async def test_owners_share_what_may_be_held(client: httpx.AsyncClient, guest: Guest, receiver: Receiver) -> None:
-    """One holds most of it and stands still; who finds no room is told, and gets it when the first has ended."""
-    data = LARGE[: 16 * PIECE]
-    first, second = await session(client, guest, data), await session(client, guest, data)
-    slow = Sending(data, stop_after=15)
-    running = asyncio.create_task(receiver.append(*first[:2], 0, slow.body(), sha1(data)))
-    await slow.stopped.wait()
-    with pytest.raises(UploadsHeld):
-        await receiver.append(*second[:2], 0, Sending(data).body(), sha1(data))
-    with pytest.raises(UploadsHeld):  # without a checksum what was held is kept
-        await receiver.append(*second[:2], 0, Sending(data).body(), None)
-    _, at = await receiver.offset(*second[:2])
-    assert at >= PIECE
-    slow.goes_on.set()
-    assert (await running)[1] == len(data)
-    assert (await receiver.append(*second[:2], at, Sending(data[at:]).body(), sha1(data[at:])))[1] == len(data)
-    assert receiver.budget.most <= MIB
+async def test_a_checked_append_is_not_held(client: httpx.AsyncClient, guest: Guest, receiver: Receiver) -> None:
+    data = LARGE[: 8 * MIB]
+    owner, upload, _ = await session(client, guest, data)
+    with allocated_at_most(4 * MIB):
+        _, at = await receiver.append(owner, upload, 0, Sending(data).body(), sha1(data))
+    assert at == len(data)
 
 
 async def test_a_session_comes_in_so_many_pieces_and_not_in_more(

@@ -164,7 +164,8 @@ class TestReconcile:
             others = {"west": SiteSettings(store=west, buckets=services.settings.buckets)}
             sites = Sites("home", here, others)
             uploads = Uploads(
-                db, services.spine, services.persons, sites, services.assets, services.clock, services.settings.policy
+                *(db, services.spine, services.persons, sites, services.assets, services.clock),
+                *(services.settings.policy, services.settings.uploads),
             )
             worker = Sweeper(db, services.spine, sites, services.assets, uploads, services.clock)
             await worker.reconcile(limit=2)

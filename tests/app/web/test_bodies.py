@@ -24,10 +24,10 @@ class Sender:
         return {"type": "http.request", "body": bytes(count), "more_body": count > 0}
 
 
-async def came(sender: Sender, pause_s: float = 0) -> int:
+async def came(sender: Sender, pause_s: float = 0, least_rate: int = bodies.MIN_RATE) -> int:
     """How many bytes came, of a caller that takes so long for each piece; `BodySlow` ends it."""
     count = 0
-    async for piece in bodies.pieces(sender.receive, sender.now):
+    async for piece in bodies.pieces(sender.receive, lambda: least_rate, sender.now):
         count += len(piece)
         sender.clock += pause_s
     return count
@@ -44,3 +44,10 @@ async def test_a_pause_within_a_window_is_no_slowness() -> None:
 
 async def test_the_time_the_caller_takes_is_not_the_clients() -> None:
     assert await came(Sender(*[(0.01, 10)] * 20, (0, 0)), pause_s=60) == 200
+
+
+async def test_the_pace_that_is_enough_is_asked_for_as_it_goes() -> None:
+    sent = [(9, 16_000)] * 4
+    assert await came(Sender(*sent, (0, 0)), least_rate=1_700) == 64_000
+    with pytest.raises(bodies.BodySlow):
+        await came(Sender(*sent, (0, 0)), least_rate=1_800)

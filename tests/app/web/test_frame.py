@@ -15,7 +15,7 @@ from litestar import get
 from app.kernel.db import Database
 from app.kernel.quotas import Quota, QuotaExceeded, spend
 from app.main import Api, create_app
-from app.uploads.service import A_DAY
+from app.uploads.settings import UploadLimits
 from app.web.proxies import client_address
 from app.web.rates import Bucket
 from base import ids
@@ -142,9 +142,9 @@ class TestRates:
     async def test_a_used_up_day_is_told_with_its_wait(
         self, client: httpx.AsyncClient, guest: Guest, db: Database
     ) -> None:
-        me = await guest()
+        me, (sessions, _) = await guest(), UploadLimits().quotas
         async with db.transaction() as tx:
-            await spend(tx, ids.decode("owner", me["ownerId"]), A_DAY, A_DAY.limit - 1)
+            await spend(tx, ids.decode("owner", me["ownerId"]), sessions, sessions.limit - 1)
         answers = []
         for number in range(3):
             headers = {**me["auth"], "Idempotency-Key": f"key-number-{number}"}

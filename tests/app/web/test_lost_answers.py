@@ -70,7 +70,7 @@ class Phone:
 EFFECTS = """
 SELECT (SELECT count(*) FROM uploads WHERE owner_id = $1) AS uploads,
        (SELECT count(*) FROM events WHERE owner_id = $1 AND type = 'upload.opened') AS opened,
-       (SELECT coalesce(sum(used), 0) FROM quotas WHERE owner_id = $1) AS counted,
+       (SELECT coalesce(sum(used), 0) FROM quotas WHERE owner_id = $1 AND name = 'uploads') AS counted,
        (SELECT count(*) FROM assets WHERE owner_id = $1) AS assets,
        (SELECT count(*) FROM jobs WHERE owner_id = $1 AND kind = 'asset.ingest') AS jobs
 """
