@@ -13,6 +13,7 @@ from app.services import Services
 from app.uploads import store
 from app.uploads.domain import Upload, UploadState
 from app.uploads.receive import Receiver
+from app.uploads.traffic import Traffic
 from base import ids
 from base.errors import DomainError
 from tests.app.uploads.conftest import Bench, Make, Phone
@@ -216,7 +217,7 @@ async def test_reconciliation_beside_the_last_append(
     reconciling = asyncio.create_task(services.sweeper.reconcile())
     await saw_gap.wait()
     monkeypatch.setattr(services.uploads, "complete", late_complete)
-    receiver = Receiver(services.db, services.uploads)
+    receiver = Receiver(services.db, services.uploads, Traffic())
 
     async def rest() -> Any:
         yield data[300_000:]

@@ -21,6 +21,7 @@ from app.settings import load
 from app.uploads import store
 from app.uploads.domain import UploadState
 from app.uploads.receive import Receiver
+from app.uploads.traffic import Traffic
 from base import ids
 from base.errors import DomainError
 from tests.app.uploads.conftest import Bench, Make, Phone
@@ -74,7 +75,7 @@ class World:
     def __init__(self, bench: Bench, services: Services, phone: Phone) -> None:
         self.bench, self.services, self.phone = bench, services, phone
         self.turns = Turns(0)
-        self.receiver = Receiver(services.db, services.uploads)
+        self.receiver = Receiver(services.db, services.uploads, Traffic())
 
     async def session(self, data: bytes) -> "Session":
         """One whose first block is there, whose note is old, and whose addresses were asked for."""
