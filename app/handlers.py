@@ -24,7 +24,7 @@ from app.services import Services
 from app.uploads.planning import Assemble, Clean
 from app.webhooks.writing import Process
 from base.ingest import Analyse
-from base.jobs import Result
+from base.jobs import Outcome, Result
 
 
 class Attempt:
@@ -225,9 +225,9 @@ async def apply_master(services: Services, tx: Transaction, job: JobRow, result:
     await services.masters.apply(tx, job, result)
 
 
-async def apply_ingest(services: Services, tx: Transaction, job: JobRow, result: Result) -> None:
+async def apply_ingest(services: Services, tx: Transaction, job: JobRow, result: Result) -> Outcome | None:
     """One answer of ingest."""
-    await services.uploads.apply_ingest(tx, job, result)
+    return await services.uploads.apply_ingest(tx, job, result)
 
 
 async def apply_analysis(services: Services, tx: Transaction, job: JobRow, result: Result) -> None:
@@ -276,7 +276,7 @@ HANDLERS: Final[dict[str, Handler]] = {
     "quotes.expire": expire_quotes,
 }
 
-ServiceApplier = Callable[[Services, Transaction, JobRow, Result], Awaitable[None]]
+ServiceApplier = Callable[[Services, Transaction, JobRow, Result], Awaitable[Outcome | None]]
 
 APPLIERS: Final[dict[str, ServiceApplier]] = {
     "asset.analyse": apply_analysis,

@@ -27,7 +27,7 @@ from app.uploads.capability import Capabilities
 from app.uploads.receive import Receiver
 from app.uploads.routes import ContentController, UploadController
 from app.uploads.traffic import Traffic
-from app.uploads.tus import TusController
+from app.uploads.tus import TusController, TusWire
 from app.web import openapi, problems
 from app.web.dispatch import Dispatch
 from app.web.frame import Frame
@@ -44,7 +44,7 @@ from base.clock import Clock
 class Api(Litestar):
     """Litestar's registry of handlers; our frame answers the requests."""
 
-    frame: Frame
+    frame: TusWire
     readiness: Readiness
     services: Services
     hub: Hub
@@ -89,7 +89,7 @@ def create_app(settings: ApiSettings, clock: Clock | None = None) -> Api:
         logging_config=None,
         debug=False,
     )
-    app.frame = Frame(_crossing(web, Dispatch(app, Gate(access, web.limits))), web)
+    app.frame = TusWire(Frame(_crossing(web, Dispatch(app, Gate(access, web.limits))), web))
     app.readiness, app.services, app.hub = readiness, services, hub
     return app
 
@@ -150,11 +150,13 @@ def _crossing(web: WebSettings, app: Any) -> Any:
         allow_headers=[
             *("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID", "traceparent"),
             *("Tus-Resumable", "Upload-Length", "Upload-Offset", "Upload-Metadata", "Upload-Checksum"),
+            "X-HTTP-Method-Override",
         ],
         expose_headers=[
             *("Idempotency-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id", "X-Trace-Id"),
             *("Deprecation", "Sunset"),
             *("ETag", "Location", "Tus-Resumable", "Upload-Offset", "Upload-Length", "Upload-Expires"),
+            "Upload-Metadata",
         ],
         max_age=600,
     )

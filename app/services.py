@@ -36,7 +36,8 @@ from app.settings import AppSettings
 from app.shares.pictures import Pictures
 from app.shares.service import Shares
 from app.uploads.check import Checker
-from app.uploads.service import Uploads, end_erased
+from app.uploads.ending import end_erased
+from app.uploads.service import Uploads
 from app.uploads.sweep import Sweeper
 from app.webhooks.domain import STRIPE, Listener
 from app.webhooks.service import Inbox

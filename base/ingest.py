@@ -4,6 +4,8 @@ from typing import Final
 
 import msgspec
 
+from base.jobs import Result
+
 KIND: Final = "asset.ingest"
 ANALYSE: Final = "asset.analyse"
 
@@ -58,6 +60,15 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
 
     sha256: str | None
     bytes: int
+
+
+def digest_in(result: Result) -> str | None:
+    """The SHA-256 (hex) of the original, where this answer has it."""
+    return None if not result.body else msgspec.json.decode(result.body, type=_Digested).sha256
+
+
+class _Digested(msgspec.Struct, frozen=True):
+    sha256: str | None = None
 
 
 class Analyse(msgspec.Struct, frozen=True, kw_only=True):

@@ -329,8 +329,10 @@ class ObjectStore:
             for part in page.get("Parts", [])
         ]
 
-    async def end_multipart(self, bucket: str, key: str, upload: str, parts: Sequence[StoredPart]) -> None:
-        """Put the parts together, if the key is free.
+    async def end_multipart(
+        self, bucket: str, key: str, upload: str, parts: Sequence[StoredPart], *, over: bool = False
+    ) -> None:
+        """Put the parts together, if the key is free; `over`: whatever is there.
 
         Raises `ObjectAbsent` (no such upload: perhaps it was ended before), `ObjectExists`, `PartsRefused`, and
         `ServiceUnavailable` when it is not known how it ended; look at the object then.
@@ -342,7 +344,7 @@ class ObjectStore:
             Key=key,
             UploadId=upload,
             MultipartUpload={"Parts": named},
-            IfNoneMatch="*",
+            **({} if over else {"IfNoneMatch": "*"}),
         )
 
     async def abort_multipart(self, bucket: str, key: str, upload: str) -> None:

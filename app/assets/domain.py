@@ -167,7 +167,6 @@ MACHINE: Final[Machine[AssetState]] = Machine(
         (_S.PREVIEW_READY, _S.READY): AssetReady.type,
         (_S.PROCESSING, _S.DUPLICATE): AssetDuplicateFound.type,
         (_S.PROCESSING, _S.REJECTED): AssetRejected.type,
-        (_S.PREVIEW_READY, _S.REJECTED): AssetRejected.type,
         **{(state, _S.ERASED): AssetErased.type for state in _S if state is not _S.ERASED},
     },
 )
@@ -230,12 +229,13 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """A living asset as somebody about to send a photo needs to know of it."""
+    """A living asset as somebody about to send a photo needs to know of it, with those asked for that are its twins."""
 
     id: AssetId
     sha256: str | None
     bytes: int
     in_trash: bool
+    duplicates: tuple[AssetId, ...]
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):

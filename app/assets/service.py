@@ -160,7 +160,7 @@ class Assets:
     async def known(
         self, tx: Readable, owner_id: OwnerId, digests: Sequence[str], asset_ids: Sequence[UUID], sizes: Sequence[int]
     ) -> list[Known]:
-        """An owner's living assets with one of these digests, ids or sizes."""
+        """An owner's living assets with one of these digests, ids (or a duplicate's of these) or sizes."""
         return await store.known(tx, owner_id, digests, asset_ids, sizes)
 
     async def apply_step(self, tx: Transaction, asset_id: UUID, job: JobRow, result: Result) -> Asset:
@@ -169,8 +169,8 @@ class Assets:
         asset = await _locked(tx, asset_id)
         if asset.state not in LIVING or result.outcome is Outcome.LOST:
             return asset
-        if result.outcome is Outcome.REFUSED and asset.state is AssetState.READY:
-            return asset  # processed again, and today's engine will not: what was made of it stands
+        if result.outcome is Outcome.REFUSED and asset.sha256 is not None:
+            return asset  # it is a photo, and what was made of it stands
         if result.outcome is Outcome.REFUSED:
             await self._reject(tx, asset, result.reason or "unusable", origin)
         elif result.step == "validate":

@@ -71,10 +71,12 @@ VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING
 """
 KNOWN: Final = """
 SELECT id, sha256, bytes,
-    EXISTS (SELECT FROM asset_holds h WHERE h.asset_id = assets.id AND h.kind = 'trash') AS in_trash
+    EXISTS (SELECT FROM asset_holds h WHERE h.asset_id = assets.id AND h.kind = 'trash') AS in_trash,
+    ARRAY(SELECT d.id FROM assets d WHERE d.id = ANY($3::uuid[]) AND d.duplicate_of = assets.id) AS duplicates
 FROM assets
 WHERE owner_id = $1 AND state IN ('processing', 'preview_ready', 'ready')
-  AND (sha256 = ANY($2::text[]) OR id = ANY($3::uuid[]) OR bytes = ANY($4::bigint[]))
+  AND (sha256 = ANY($2::text[]) OR bytes = ANY($4::bigint[]) OR id = ANY(
+       $3::uuid[] || ARRAY(SELECT d.duplicate_of FROM assets d WHERE d.id = ANY($3::uuid[]) AND d.owner_id = $1)))
 """
 SEEN: Final = f"""
 SELECT {_FIELDS}, analysis::text AS analysis,
@@ -132,9 +134,9 @@ SERIALISE: Final = "SELECT pg_advisory_xact_lock(hashtextextended($1::uuid::text
 async def known(
     tx: Readable, owner_id: UUID, digests: Sequence[str], asset_ids: Sequence[UUID], sizes: Sequence[int]
 ) -> list[Known]:
-    """An owner's living assets with one of these digests, ids or sizes."""
+    """An owner's living assets with one of these digests, ids (or a duplicate's of these) or sizes."""
     rows = await tx.fetch(KNOWN, owner_id, list(digests), list(asset_ids), list(sizes))
-    return [Known(**dict(row)) for row in rows]
+    return [Known(**{**dict(row), "duplicates": tuple(row["duplicates"])}) for row in rows]
 
 
 async def insert(tx: Transaction, asset_id: AssetId, owner_id: OwnerId, brought: Brought) -> None:

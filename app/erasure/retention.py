@@ -53,7 +53,9 @@ _GIVEN_UP: Final = "(SELECT updated_at FROM drafts d WHERE d.id = draft_items.dr
 _EMPTY_DRAFT: Final = """CASE WHEN state = 'abandoned'
     AND NOT EXISTS (SELECT FROM draft_items i WHERE i.draft_id = drafts.id)
     AND NOT EXISTS (SELECT FROM quotes q WHERE q.draft_id = drafts.id) THEN updated_at END"""
-_UPLOAD: Final = "client_reference, sha256, received_sha256, source_id, source_modified_at, pixel_width, pixel_height"
+_UPLOAD: Final = (
+    "client_reference, sha256, received_sha256, source_id, source_modified_at, pixel_width, pixel_height, metadata"
+)
 _UPLOAD_ENDED: Final = "CASE WHEN state IN ('rejected', 'aborted', 'expired') THEN expires_at END"
 _FINISHED: Final = "CASE WHEN state IN ('done', 'cancelled') THEN finished_at END"
 

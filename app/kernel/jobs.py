@@ -98,8 +98,9 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None
 
 
-# Called for ok, refused and lost answers, never for failed ones; a lost one has no body.
-Applier = Callable[[Transaction, JobRow, Result], Awaitable[None]]
+# Called for ok, refused and lost answers, never for failed ones; a lost one has no body. Tells by which outcome the job
+# is to be closed, if not by the answer's own.
+Applier = Callable[[Transaction, JobRow, Result], Awaitable[Outcome | None]]
 
 _FIELDS: Final = """id, kind, region, lane, owner_id, payload::text AS payload, state, attempt, max_attempts,
     time_limit_s, nonce, cause, deadline, traceparent"""
@@ -347,8 +348,8 @@ async def apply(tx: Transaction, key: bytes, result: Result, appliers: Mapping[s
     if result.outcome is Outcome.FAILED:
         await _again_or_park(tx, row, result.reason or "failed", _delay(row.attempt))
         return Applied.APPLIED
-    await appliers[row.kind](tx, row, result)
-    await _close(tx, row, result)
+    outcome = await appliers[row.kind](tx, row, result)
+    await _close(tx, row, result, outcome or result.outcome)
     return Applied.APPLIED
 
 
@@ -380,11 +381,11 @@ async def _repeated(tx: Transaction, row: JobRow, result: Result) -> Applied:
     return Applied.REPEATED
 
 
-async def _close(tx: Transaction, row: JobRow, result: Result) -> None:
-    if result.outcome is Outcome.LOST:
+async def _close(tx: Transaction, row: JobRow, result: Result, outcome: Outcome) -> None:
+    if outcome is Outcome.LOST:
         await park(tx, row, result.reason or "worker-lost")
-    elif result.last or result.outcome is Outcome.REFUSED:
-        await finish(tx, row.id, result.outcome, result.reason)
+    elif result.last or outcome is Outcome.REFUSED:
+        await finish(tx, row.id, outcome, result.reason)
 
 
 def _delay(attempt: int) -> int:

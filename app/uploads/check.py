@@ -28,6 +28,7 @@ class Reason(StrEnum):
     UPLOADING_NOW = "uploading_now"
     IN_TRASH = "in_trash"
     CLIENT_HASH_STALE = "client_hash_stale"
+    REJECTED = "rejected"
 
 
 class Do(StrEnum):
@@ -80,7 +81,7 @@ class _Memory:
 
     def __init__(self, sent: Sequence[Sent], known: Sequence[Known]) -> None:
         self._by_digest = {one.sha256: one for one in known if one.sha256 is not None}
-        self._by_id = {one.id: one for one in known}
+        self._by_id = {name: one for one in known for name in (one.id, *one.duplicates)}
         self._sizes = {one.bytes for one in known}
         self._running = {one.sha256: one for one in sent if one.sha256 is not None and one.state in _RUNNING}
         self._sources = {(one.source_id, one.source_modified_at): one for one in sent if one.source_id is not None}
@@ -104,18 +105,26 @@ class _Memory:
         known = self._by_id.get(source.asset_id)
         if known is None:
             stale = one.sha256 is not None and source.sha256 not in (None, one.sha256)
-            return _of_running(source) if source.state in _RUNNING and not stale else None
+            return None if stale else _of_session(source)
         if one.sha256 is None or known.sha256 is None:
             return _of_known(known, Reason.SAME_SOURCE)
         return Verdict(do=Do.HASH, reason=Reason.CLIENT_HASH_STALE, asset_id=known.id, sha256=known.sha256)
 
 
 _RUNNING: Final = frozenset({UploadState.OPEN, UploadState.VERIFYING})
+ON_THE_WAY: Final = frozenset({"file-digest-mismatch", "size-mismatch", "original-gone"})
+"""Reasons that lie in how the bytes came, not in the photo: sent again it may be accepted."""
 
 
 def _of_known(known: Known, reason: Reason) -> Verdict:
     told = Reason.IN_TRASH if known.in_trash else reason
     return Verdict(do=Do.SKIP, reason=told, asset_id=known.id, sha256=known.sha256)
+
+
+def _of_session(sent: Sent) -> Verdict | None:
+    if sent.state is UploadState.REJECTED and sent.reason not in ON_THE_WAY:
+        return Verdict(do=Do.SKIP, reason=Reason.REJECTED, upload_id=sent.id)
+    return _of_running(sent) if sent.state in _RUNNING else None
 
 
 def _of_running(sent: Sent) -> Verdict:

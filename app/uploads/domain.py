@@ -108,12 +108,12 @@ GRACE: Final = timedelta(days=7)
 
 
 class Upload(msgspec.Struct, frozen=True, kw_only=True):
-    """A session. `bytes`, `content_type`, `sha256`, `source_*` and `pixel_*` are what the client declared.
+    """A session. `bytes`, `content_type`, `sha256`, `source_*`, `pixel_*` and `metadata` are what the client declared.
 
     `token` marks its object, `storage_id` is its multipart upload in the store, `part_bytes` how it is cut. `appended`:
-    there are blocks. `completing_at` is the journal: somebody began to put the bytes together. `assemble`: a record
-    worker has to do it. `received_sha256` is the hash of bytes that came through us. `rate`: observed bytes a second.
-    `region` keeps its bytes.
+    there are blocks. `completing_at` is the journal: somebody began to put the bytes together. `assemble`: the blocks
+    alone are the file, of which a record worker makes the object. `received_sha256` is the hash of its bytes, where
+    they came through us or a worker has read them. `rate`: observed bytes a second. `region` keeps its bytes.
     """
 
     id: UploadId
@@ -129,6 +129,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     source_modified_at: datetime | None
     pixel_width: int | None
     pixel_height: int | None
+    metadata: str | None
     reason: str | None
     warning: str | None
     token: UUID
@@ -146,7 +147,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
 
 class Declared(msgspec.Struct, frozen=True, kw_only=True):
     """What a phone says of a photo before sending it, of its network (bytes a second it expects to send), and of where
-    it is: `country` is ISO 3166-1 alpha-2."""
+    it is: `country` is ISO 3166-1 alpha-2. `metadata` is all of it as a tus client wrote it."""
 
     bytes: int
     content_type: str
@@ -158,6 +159,7 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
     pixel_height: int | None = None
     bytes_per_second: int | None = None
     country: str | None = None
+    metadata: str | None = None
 
     def agrees(self, upload: Upload) -> bool:
         """Whether a session was declared the same."""
@@ -186,6 +188,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 HAS_BYTES: Final = frozenset({UploadState.VERIFYING, UploadState.COMPLETED, UploadState.REJECTED})
+ENDED: Final = frozenset({UploadState.COMPLETED, UploadState.REJECTED, UploadState.ABORTED})
 NOTHING: Final = Advice(path=Path.NONE, part_bytes=0, parallel=0)
 
 
@@ -215,6 +218,7 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
     id: UploadId
     asset_id: AssetId
     state: UploadState
+    reason: str | None
     sha256: str | None
     source_id: str | None
     source_modified_at: datetime | None

@@ -103,6 +103,13 @@ class UploadNotOpen(DomainError):
     next_step = "Read the upload: a completed one names its asset; for any other create a new session."
 
 
+class UploadGivenUp(UploadNotOpen):
+    """The session was given up by its owner, or ended with its erased photo."""
+
+    code, title, kind = "upload-given-up", "This upload was given up", Kind.GONE
+    next_step = "Create a new upload session if the photo is to be sent after all."
+
+
 class UploadExpiredGone(DomainError):
     """The session's time is over."""
 
@@ -142,6 +149,13 @@ class UploadChecksumMalformed(DomainError):
 
     code, title, kind = "upload-checksum-malformed", "The Upload-Checksum is not one we can check", Kind.MALFORMED
     next_step = "Send `sha1`, `sha256` or `md5`, a space, and the digest in base64."
+
+
+class TusMediaType(DomainError):
+    """The body of an append is not declared as one."""
+
+    code, title, kind = "tus-media-type", "This is not the media type of an append", Kind.INVALID
+    next_step = "Send `Content-Type: application/offset+octet-stream`."
 
 
 class TusVersion(DomainError):

@@ -54,6 +54,13 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     parallel: int
 
 
+class WantedPart(msgspec.Struct, frozen=True, kw_only=True):
+    """A part whose address is asked for; with its SHA-256 (hex) storage refuses other bytes."""
+
+    number: int
+    sha256: str | None
+
+
 def part_size(rate: int | None) -> int:
     """The part size for a network of `rate` bytes a second (None: not known yet)."""
     if rate is None:
@@ -116,6 +123,23 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
         parts = [part_range(number, self.part_bytes, self.size) for number in self.parts if self.has_part(number)]
         blocks = [Range(first, min(self.size, first + size)) for first, size in self.blocks.items()]
         return joined([*parts, *blocks])
+
+    @property
+    def line(self) -> dict[int, int]:
+        """The blocks that follow each other from the beginning: nothing between them, none over another.
+
+        Once it is the file it stays the file: a place that is taken takes no other block.
+        """
+        found, at = {}, 0
+        while size := self.blocks.get(at, 0):
+            found[at] = size
+            at += size
+        return found
+
+    @property
+    def is_line(self) -> bool:
+        """Whether such blocks alone are the file."""
+        return sum(self.line.values()) == self.size
 
     @property
     def bytes(self) -> int:

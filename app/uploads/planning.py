@@ -1,5 +1,6 @@
 """What an upload's events cause: the jobs' payloads and the planners that `app/reactions.py` names."""
 
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -27,7 +28,7 @@ class Assemble(msgspec.Struct, frozen=True, kw_only=True):
 async def planned_ingest(tx: Transaction, happened: Recorded) -> Plan | None:
     """The ingest job of an asset that was just created."""
     upload = await store.lock_by_asset(tx, happened.aggregate_id)
-    return None if upload is None or upload.assemble else ingest_of(upload)
+    return None if upload is None or upload.appended else ingest_of(upload)
 
 
 def ingest_of(upload: Upload) -> Plan:
@@ -43,9 +44,9 @@ def ingest_of(upload: Upload) -> Plan:
 
 
 async def planned_assembly(tx: Transaction, happened: Recorded) -> Plan | None:
-    """The assembly of an asset whose bytes came as blocks."""
+    """The assembly of an asset whose session has blocks."""
     upload = await store.lock_by_asset(tx, happened.aggregate_id)
-    if upload is None or not upload.assemble:
+    if upload is None or not upload.appended:
         return None
     return Plan(
         kind="upload.assemble",
@@ -61,10 +62,14 @@ async def planned_cleaning(tx: Transaction, happened: Recorded) -> Plan | None:
     if upload is None:
         return None
     not_before = upload.expires_at + GRACE if upload.state is UploadState.EXPIRED else None
-    return Plan(
-        kind="asset.clean",
-        payload=Clean(asset_id=upload.asset_id),
-        owner_id=upload.owner_id,
-        not_before=not_before,
-        dedupe=f"asset.clean:{upload.asset_id}",
-    )
+    due = "" if not_before is None else f":{not_before.isoformat()}"
+    dedupe = f"asset.clean:{upload.asset_id}{due}"  # one that is due later does not stand for one that is due now
+    return cleaning(upload.asset_id, upload.owner_id, dedupe, not_before)
+
+
+def cleaning(
+    asset_id: UUID, owner_id: UUID | None, dedupe: str | None = None, not_before: datetime | None = None
+) -> Plan:
+    """The removal of whatever a dead asset has; one that runs already may have looked before, so by default anew."""
+    payload = Clean(asset_id=asset_id)
+    return Plan(kind="asset.clean", payload=payload, owner_id=owner_id, not_before=not_before, dedupe=dedupe)

@@ -20,7 +20,7 @@ import msgspec
 
 from app.kernel.db import Database
 from app.uploads import store
-from app.uploads.domain import HAS_BYTES, Upload, UploadState
+from app.uploads.domain import ENDED, HAS_BYTES, Upload, UploadState
 from app.uploads.errors import (
     UploadBytesDiffer,
     UploadChecksumMalformed,
@@ -154,10 +154,25 @@ class Receiver:
         end = at + (len(block) if isinstance(block, bytes | bytearray) else block.tell())
         if end == upload.bytes:
             async with self._db.transaction() as tx:
-                await store.journal(tx, upload, True, None)
+                await store.journal(tx, upload)
         if not await self._storage.append(upload, at, block):
             raise UploadOffsetMismatch(await self._now_at(upload))
+        current = await self._look_again(upload)
+        if current.state in HAS_BYTES and end < upload.bytes:  # another has completed it
+            raise UploadOffsetMismatch(upload.bytes)
         return end
+
+    async def _look_again(self, upload: Upload) -> Upload:
+        """The session after bytes of it were stored; where it was ended meanwhile, their removal is planned.
+
+        Raises `UploadNotOpen`, `UploadExpiredGone`, `PersonErased`.
+        """
+        async with self._db.reading() as db:
+            current = await store.get_any(db, upload.id)
+        if current is not None and current.state in ENDED:
+            await self._uploads.clean_later(upload)
+        current = await self._uploads.owned(upload.owner_id, upload.id)
+        return current if current.state in HAS_BYTES else opened(current)
 
     async def _now_at(self, upload: Upload) -> int:
         seen = await self._storage.see(msgspec.structs.replace(upload, appended=True))
@@ -200,45 +215,54 @@ class Receiver:
             raise UploadDigestMismatch()
         if answer.status_code in (409, 412):  # somebody stored them first, or is about to
             digest = await passing.rest()
-            await self._settled(upload)
-            return await self._compare(upload, digest)
+            return await self._compare(await self._settled(upload), digest)
         if answer.status_code != 200:
             raise ServiceUnavailable(f"the object store answered {answer.status_code}")
+        await self._look_again(upload)
         async with self._db.transaction() as tx:
             rate = int(upload.bytes / max(time.monotonic() - began, 0.001))
             await store.save_received(tx, upload.id, passing.digest, rate)
         if upload.storage_id is not None:
             await self._storage.abandon(upload, upload.storage_id)
-        return await self._uploads.finish(upload.owner_id, upload.id)
+        done = await self._uploads.finish(upload.owner_id, upload.id)
+        return done if done.received_sha256 == passing.digest else await self._compare(done, passing.digest)
 
-    async def _settled(self, upload: Upload) -> None:
+    async def _settled(self, upload: Upload) -> Upload:
         """Wait for the bytes another request is storing: the store refuses a second write before the first is seen.
 
         Raises `ServiceUnavailable` if they do not come, for the other may have failed and a repetition is safe.
         """
         for _ in range(SETTLE_LOOKS):
-            if await self._storage.is_committed(upload):
-                return
             async with self._db.reading() as db:
                 current = await store.get_any(db, upload.id)
-            if current is None or current.state is not UploadState.OPEN:
-                return
+            if current is None:
+                raise UploadNotFound()
+            if current.state is not UploadState.OPEN or await self._storage.is_committed(current):
+                return current
             await asyncio.sleep(SETTLE_S)
         raise ServiceUnavailable("another request is storing this upload")
 
     async def _compare(self, upload: Upload, digest: str) -> Upload:
-        """The session, completed, if its bytes have this digest; raises `UploadBytesDiffer`."""
-        if upload.state not in HAS_BYTES and upload.state is not UploadState.OPEN:
-            raise UploadNotOpen()
-        known = upload.received_sha256 or upload.sha256
-        if known is None:
-            with contextlib.suppress(ObjectAbsent):  # a rejected file is removed; what it was nobody can say
-                known = await self._storage.digest(upload)
-        if known is not None and known != digest:
+        """The session, completed, if its bytes have this digest.
+
+        Raises `UploadBytesDiffer`, `UploadNotOpen` when nobody can say any more, `ServiceUnavailable` when not yet.
+        """
+        if upload.state not in HAS_BYTES:
+            opened(upload)
+        if (upload.received_sha256 or await self._digest(upload)) != digest:
             raise UploadBytesDiffer()
         if upload.state is UploadState.OPEN:
             return await self._uploads.finish(upload.owner_id, upload.id)
         return upload
+
+    async def _digest(self, upload: Upload) -> str:
+        """What the stored bytes of a session hash to."""
+        if await self._storage.is_committed(upload):
+            with contextlib.suppress(ObjectAbsent):
+                return await self._storage.digest(upload)
+        if upload.state in (UploadState.OPEN, UploadState.VERIFYING):
+            raise ServiceUnavailable("what came for this upload is being looked at")
+        raise UploadNotOpen()
 
 
 class _Passing:

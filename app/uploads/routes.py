@@ -14,6 +14,7 @@ from app.uploads.errors import (
     UploadBytesDiffer,
     UploadDigestMismatch,
     UploadExpiredGone,
+    UploadGivenUp,
     UploadIncomplete,
     UploadNotFound,
     UploadNotOpen,
@@ -99,7 +100,7 @@ class UploadController(CustomerController):
         operation_id="AddressParts",
         summary="Where to send the bytes",
         status_code=200,
-        responses=fails(UploadNotFound, UploadExpiredGone, UploadNotOpen),
+        responses=fails(UploadNotFound, UploadExpiredGone, UploadGivenUp, UploadNotOpen),
     )
     async def parts(self, upload_id: FromPath[str], data: JSONBody[WantedParts | None] = None) -> PartsOut:
         """Short-lived addresses for the parts named, or without a body for the first that are missing.
@@ -125,7 +126,13 @@ class UploadController(CustomerController):
         summary="All bytes are sent",
         status_code=202,
         responses=fails(
-            *KEY_ERRORS, UploadNotFound, UploadExpiredGone, UploadNotOpen, UploadIncomplete, UploadStorageLost
+            *KEY_ERRORS,
+            UploadNotFound,
+            UploadExpiredGone,
+            UploadGivenUp,
+            UploadNotOpen,
+            UploadIncomplete,
+            UploadStorageLost,
         ),
     )
     async def complete(self, upload_id: FromPath[str], request: Request[Any, Any, Any]) -> Response[UploadOut]:
@@ -184,6 +191,7 @@ class ContentController(PublicController):
             UploadBytesDiffer,
             UploadDigestMismatch,
             UploadNotOpen,
+            UploadGivenUp,
             UploadExpiredGone,
             UploadTooSlow,
             UploadsAtOnce,

@@ -7,8 +7,8 @@ from msgspec import Meta
 
 from app.uploads.check import LIMIT, Asked, Verdict
 from app.uploads.domain import Declared, Progress, Upload, progress_of
-from app.uploads.plan import Advice
-from app.uploads.service import MAX_BYTES, WantedPart
+from app.uploads.plan import Advice, WantedPart
+from app.uploads.service import MAX_BYTES
 from app.uploads.storage import PartAddress
 from app.web.wire import WireIn, WireOut
 from base import ids
@@ -277,11 +277,12 @@ class VerdictOut(WireOut, frozen=True, kw_only=True):
         Meta(
             description="`exact`: the same bytes are here. `same_source`: this very photo is. `uploading_now`: a "
             "session is sending it. `in_trash`: it is in the trash. `client_hash_stale`: its source is known with "
-            "another hash; compute it anew, and if it stays the same send the photo. Null: not known."
+            "another hash; compute it anew, and if it stays the same send the photo. `rejected`: this very photo was "
+            "sent and cannot be used; its session's `reason` says why. Null: not known."
         ),
     ]
     asset_id: Annotated[str | None, Meta(description="The photo that is here.")]
-    upload_id: Annotated[str | None, Meta(description="The session that is sending it.")]
+    upload_id: Annotated[str | None, Meta(description="The session that is sending it, or that was rejected.")]
     sha256: Annotated[str | None, Meta(description="The hash of the photo that is here.")]
 
     @classmethod

@@ -8,12 +8,12 @@ from uuid import UUID
 
 import msgspec
 
-from app.assets.domain import Asset, AssetState, Brought
+from app.assets.domain import AssetState, Brought
 from app.assets.service import Assets
 from app.kernel import jobs, quotas
 from app.kernel.db import Database, Transaction
 from app.kernel.events import Origin
-from app.kernel.jobs import JobRow, Plan
+from app.kernel.jobs import JobRow
 from app.kernel.persons import PersonErased, PersonKeys
 from app.kernel.spine import Spine
 from app.uploads import plan, store
@@ -24,19 +24,18 @@ from app.uploads.domain import (
     Progress,
     Upload,
     UploadAborted,
-    UploadCompleted,
     UploadExpired,
     UploadOpened,
-    UploadRejected,
     UploadRevived,
     UploadState,
     UploadVerifying,
     needs_bytes,
     progress_of,
-    warning_of,
 )
+from app.uploads.ending import SYSTEM, settle
 from app.uploads.errors import (
     UploadExpiredGone,
+    UploadGivenUp,
     UploadIncomplete,
     UploadNotFound,
     UploadNotOpen,
@@ -45,14 +44,14 @@ from app.uploads.errors import (
     UploadsUnfinished,
     UploadTooLarge,
 )
-from app.uploads.planning import Clean
+from app.uploads.planning import Clean, cleaning
 from app.uploads.settings import UploadLimits
 from app.uploads.storage import PartAddress, Seen, UploadStorage
 from base import ids, ingest
 from base.clock import Clock
 from base.errors import InvalidInput, ServiceUnavailable
 from base.ids import AssetId, OwnerId, UploadId
-from base.jobs import Result
+from base.jobs import Outcome, Result
 from base.objects import Sites
 from base.regions import Policy
 
@@ -65,14 +64,6 @@ PAUSE_S: Final = 0.1
 PARTS_AT_ONCE: Final = 16
 OWNER: Final = Origin(actor="owner")
 VALIDATE: Final = "validate"
-SYSTEM: Final = Origin(actor="system")
-
-
-class WantedPart(msgspec.Struct, frozen=True, kw_only=True):
-    """A part whose address is asked for; with its SHA-256 (hex) storage refuses other bytes."""
-
-    number: int
-    sha256: str | None
 
 
 class Uploads:
@@ -155,7 +146,7 @@ class Uploads:
         """
         for _ in range(PATIENCE):
             seen = await self.storage.see(upload)
-            if not seen.lost:
+            if not seen.lost or not seen.held.gaps:
                 return upload, seen
             upload = await self.owned(upload.owner_id, upload.id)
             if upload.state is not UploadState.OPEN:
@@ -165,12 +156,16 @@ class Uploads:
             await asyncio.sleep(PAUSE_S)
         else:
             raise ServiceUnavailable("storage does not say yet whether the parts were put together")
+        return await self.forget_storage(upload), seen
+
+    async def forget_storage(self, upload: Upload) -> Upload:
+        """The session without its multipart upload."""
         async with self._db.transaction() as tx:
-            await store.claim_storage(tx, upload.id, None, upload.storage_id)
-        return msgspec.structs.replace(upload, storage_id=None), seen
+            await store.claim_storage(tx, upload, None)
+        return msgspec.structs.replace(upload, storage_id=None)
 
     async def parts(
-        self, owner_id: OwnerId, upload_id: UUID, wanted: Sequence[WantedPart] = ()
+        self, owner_id: OwnerId, upload_id: UUID, wanted: Sequence[plan.WantedPart] = ()
     ) -> tuple[Progress, list[PartAddress]]:
         """Addresses for the wanted parts, or for the first that are missing; none once all is there.
 
@@ -185,10 +180,10 @@ class Uploads:
             upload, seen = await self.see(upload)
         progress = progress_of(opened(upload), seen.held)
         missing = seen.held.missing_parts[:PARTS_AT_ONCE]
-        chosen = wanted or [WantedPart(number=number, sha256=None) for number in missing]
+        chosen = wanted or [plan.WantedPart(number=number, sha256=None) for number in missing]
         if seen.held.whole or not chosen:
             return progress, []
-        upload = await self.with_storage(upload)
+        upload = opened(await self.with_storage(upload))
         assert upload.storage_id is not None
         found = [self.storage.address(upload, upload.storage_id, part.number, part.sha256) for part in chosen]
         return progress, found
@@ -199,7 +194,7 @@ class Uploads:
             return upload
         made = await self.storage.begin(upload)
         async with self._db.transaction() as tx:
-            claimed = await store.claim_storage(tx, upload.id, made, None)
+            claimed = await store.claim_storage(tx, upload, made)
             found = await store.get_any(tx, upload.id)
         if not claimed:
             await self.storage.abandon(upload, made)
@@ -220,16 +215,32 @@ class Uploads:
             upload, seen = await self.see(opened(upload))
             if upload.state in HAS_BYTES:
                 return
-            if seen.lost:
+            if seen.lost and seen.held.gaps:
                 raise UploadStorageLost()
             if seen.held.gaps:
                 raise UploadIncomplete([(gap.first, gap.end - 1) for gap in seen.held.gaps])
-            assemble = bool(seen.held.unsent_parts)
+            by_blocks = bool(seen.held.unsent_parts) and seen.held.is_line
             async with self._db.transaction() as tx:
-                await store.journal(tx, upload, assemble, seen.latest)
-            if assemble or await self.storage.commit(upload, seen):
+                await store.journal(tx, upload, by_blocks, seen.latest)
+            if by_blocks:
+                await self._close_addresses(upload)
+                return
+            if await self._as_one(upload, seen):
                 return
         raise UploadIncomplete()
+
+    async def _as_one(self, upload: Upload, seen: Seen) -> bool:
+        """Make one object of parts, and of blocks that fill the gaps between them; False: look again."""
+        if not seen.held.unsent_parts:
+            return await self.storage.commit(upload, seen)
+        upload = await self.forget_storage(upload) if seen.lost else upload
+        return await self.storage.assemble(await self.with_storage(upload))
+
+    async def _close_addresses(self, upload: Upload) -> None:
+        """Let no address be good for anything: the blocks are the file."""
+        if upload.storage_id is not None:
+            await self.forget_storage(upload)
+            await self.storage.abandon(upload, upload.storage_id)
 
     async def finish(self, owner_id: OwnerId, upload_id: UUID) -> Upload:
         """`arrived` and `complete` in one, for faces that have no call of their own for it; raises `PersonErased`."""
@@ -241,6 +252,7 @@ class Uploads:
     async def complete(self, tx: Transaction, owner_id: OwnerId, upload_id: UUID) -> Upload:
         """Turn a session whose bytes have `arrived` into an asset; asked again, the same answer.
 
+        They are its blocks if those alone are the file, else its object: what comes later changes neither (ADR 0018).
         Raises `UploadNotFound`, `UploadExpiredGone`, `UploadNotOpen`.
         """
         upload = await store.lock(tx, upload_id, owner_id)
@@ -249,6 +261,9 @@ class Uploads:
         if upload.state in HAS_BYTES:
             return upload
         opened(upload)
+        if upload.assemble:
+            renewed = await store.renew(tx, upload.id)
+            upload = msgspec.structs.replace(upload, token=renewed, storage_id=None, received_sha256=None)
         told = UploadVerifying(upload_id=upload.id, asset_id=upload.asset_id)
         await store.transition(tx, self._spine, upload, UploadState.VERIFYING, told, OWNER)
         brought = Brought(
@@ -296,44 +311,38 @@ class Uploads:
             await store.transition(tx, self._spine, upload, UploadState.EXPIRED, told, SYSTEM)
         return len(overdue)
 
-    async def apply_ingest(self, tx: Transaction, job: JobRow, result: Result) -> None:
-        """Apply one answer of a pixel worker to the asset and to the session that brought it."""
+    async def apply_ingest(self, tx: Transaction, job: JobRow, result: Result) -> Outcome | None:
+        """Apply one answer of a pixel worker to the asset and to the session that brought it.
+
+        What was found to be a photo stays one, though a worker could not go on with it: its job is set aside (LOST).
+        """
         told = msgspec.json.decode(job.payload, type=ingest.Ingest)
         asset = await self._assets.apply_step(tx, ids.decode("asset", told.asset), job, result)
         upload = await store.lock_by_asset(tx, asset.id)
         if upload is not None and upload.state is UploadState.VERIFYING:
-            await self._settle(tx, upload, asset)
+            await settle(self._spine, tx, upload, asset, result)
         if asset.state is AssetState.ERASED:
             await jobs.forget(tx, job.id)
         if asset.state is AssetState.ERASED or (asset.state is AssetState.DUPLICATE and result.step != VALIDATE):
             await self.undo_late(tx, asset.id, job, result)
+        unfinished = result.outcome is Outcome.REFUSED and asset.state in (
+            AssetState.PROCESSING,
+            AssetState.PREVIEW_READY,
+        )
+        return Outcome.LOST if unfinished else None
 
     async def undo_late(self, tx: Transaction, asset_id: AssetId, job: JobRow, result: Result) -> None:
         """A worker went on with a photo that was erased, or turned out to be another's twin: its objects go as well.
 
         Each step is followed by a removal of its own: one that runs already has looked at the bucket before.
         """
-        late = Plan(
-            kind="asset.clean",
-            payload=Clean(asset_id=asset_id),
-            owner_id=job.owner_id,
-            dedupe=f"asset.clean.late:{asset_id}:{job.id}:{result.step}",
-        )
+        late = cleaning(asset_id, job.owner_id, f"asset.clean.late:{asset_id}:{job.id}:{result.step}")
         await self._spine.plan(tx, late, cause=job.id)
 
-    async def _settle(self, tx: Transaction, upload: Upload, asset: Asset) -> None:
-        """Rejected with its asset; completed as soon as that is known to be a photo."""
-        if asset.state is AssetState.REJECTED:
-            reason = asset.reason or "unusable"
-            await store.save_reason(tx, upload.id, reason)
-            rejected = UploadRejected(upload_id=upload.id, asset_id=asset.id, reason=reason)
-            await store.transition(tx, self._spine, upload, UploadState.REJECTED, rejected, SYSTEM)
-        elif asset.sha256 is not None or asset.state is AssetState.DUPLICATE:
-            warning = warning_of(upload, asset.width, asset.height)
-            if warning is not None:
-                await store.save_warning(tx, upload.id, warning)
-            completed = UploadCompleted(upload_id=upload.id, asset_id=asset.id)
-            await store.transition(tx, self._spine, upload, UploadState.COMPLETED, completed, SYSTEM)
+    async def clean_later(self, upload: Upload) -> None:
+        """Have what a dead asset has removed once more: bytes of it were stored after its end."""
+        async with self._db.transaction() as tx:
+            await self._spine.plan(tx, cleaning(upload.asset_id, upload.owner_id), cause=None)
 
     async def clean(self, wanted: Clean) -> None:
         """Remove a dead asset's objects everywhere; does nothing while the asset or its session lives."""
@@ -372,17 +381,12 @@ class Uploads:
         return upload
 
 
-async def end_erased(spine: Spine, tx: Transaction, asset_id: UUID) -> None:
-    """End the session whose asset is being erased before anybody has looked at it."""
-    upload = await store.lock_by_asset(tx, asset_id)
-    if upload is not None and upload.state is UploadState.VERIFYING:
-        await store.transition(tx, spine, upload, UploadState.ABORTED, UploadAborted(upload_id=upload.id), SYSTEM)
-
-
 def opened(upload: Upload) -> Upload:
-    """The session, if it takes bytes; raises `UploadExpiredGone`, `UploadNotOpen`."""
+    """The session, if it takes bytes; raises `UploadExpiredGone`, `UploadGivenUp`, `UploadNotOpen`."""
     if upload.state is UploadState.EXPIRED:
         raise UploadExpiredGone()
+    if upload.state is UploadState.ABORTED:
+        raise UploadGivenUp()
     if upload.state is not UploadState.OPEN:
         raise UploadNotOpen()
     return upload

@@ -7,6 +7,7 @@ Complete is not idempotent is good enough: an upload that is gone is looked for 
 
 import asyncio
 import tempfile
+from collections.abc import Mapping
 from datetime import datetime
 from typing import IO, Final
 
@@ -124,11 +125,11 @@ class UploadStorage:
             return True
         return await self._end(upload, [part for part in seen.parts if seen.held.has_part(part.number)])
 
-    async def _end(self, upload: Upload, parts: list[StoredPart]) -> bool:
+    async def _end(self, upload: Upload, parts: list[StoredPart], over: bool = False) -> bool:
         site = self._site(upload)
         assert upload.storage_id is not None
         try:
-            await site.store.end_multipart(site.buckets.originals, key_of(upload), upload.storage_id, parts)
+            await site.store.end_multipart(site.buckets.originals, key_of(upload), upload.storage_id, parts, over=over)
         except PartsRefused:
             return False
         except (ObjectAbsent, ObjectExists):
@@ -138,26 +139,29 @@ class UploadStorage:
                 raise
         return True
 
-    async def assemble(self, upload: Upload) -> None:
+    async def assemble(self, upload: Upload, over: bool = False) -> bool:
         """Make the parts that came as blocks, then one object of all; again is harmless.
 
-        Raises `ObjectAbsent` when bytes that were acknowledged are gone.
+        `over` puts it in the place of another object. False: the multipart upload is gone or its parts changed, look
+        again. Raises `ObjectAbsent` when bytes that were acknowledged are gone.
         """
         assert upload.storage_id is not None
         seen = await self.see(upload)
-        if seen.lost or seen.held.missing_parts:
+        if seen.held.whole or seen.lost:
+            return seen.held.whole
+        if seen.held.missing_parts:
             raise ObjectAbsent("the parts or blocks of a session are gone")
-        made = [await self._make_part(upload, upload.storage_id, seen, number) for number in seen.held.unsent_parts]
+        blocks = seen.held.line if seen.held.is_line else seen.held.blocks
+        made = [await self._make_part(upload, upload.storage_id, blocks, number) for number in seen.held.unsent_parts]
         kept = [part for part in seen.parts if seen.held.has_part(part.number)]
-        if not seen.held.whole and not await self._end(upload, [*kept, *made]):
-            raise ServiceUnavailable("the parts changed while they were put together")
+        return await self._end(upload, [*kept, *made], over)
 
-    async def _make_part(self, upload: Upload, storage_id: str, seen: Seen, number: int) -> StoredPart:
+    async def _make_part(self, upload: Upload, storage_id: str, blocks: Mapping[int, int], number: int) -> StoredPart:
         """Make a part of blocks, by way of a file: one block at a time is in memory."""
         site = self._site(upload)
         wanted = part_range(number, upload.part_bytes, upload.bytes)
         with tempfile.TemporaryFile() as made:
-            for first, size in sorted(seen.held.blocks.items()):
+            for first, size in sorted(blocks.items()):
                 low, high = max(first, wanted.first), min(first + size, wanted.end)
                 if low < high:
                     block = await site.store.get(site.buckets.staging, block_key(upload, first))

@@ -14,8 +14,8 @@ from base.ids import AssetId, OwnerId, UploadId
 _FIELDS: Final = ", ".join(Upload.__struct_fields__)
 INSERT: Final = """
 INSERT INTO uploads (id, owner_id, asset_id, state, bytes, content_type, sha256, client_reference, source_id,
-                     source_modified_at, pixel_width, pixel_height, part_bytes, rate, expires_at, region)
-VALUES ($1, $2, $3, 'open', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+                     source_modified_at, pixel_width, pixel_height, part_bytes, rate, expires_at, region, metadata)
+VALUES ($1, $2, $3, 'open', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 ON CONFLICT (owner_id, client_reference) WHERE client_reference IS NOT NULL AND state IN ('open', 'verifying')
 DO NOTHING
 RETURNING id
@@ -26,23 +26,29 @@ ORDER BY id DESC LIMIT 1
 """
 CLAIM: Final = """
 UPDATE uploads SET storage_id = $2, addressed_at = now()
-WHERE id = $1 AND storage_id IS NOT DISTINCT FROM $3 AND state IN ('open', 'verifying')
+WHERE id = $1 AND storage_id IS NOT DISTINCT FROM $3 AND token = $4 AND state IN ('open', 'verifying')
 RETURNING id
 """
 JOURNAL: Final = """
-UPDATE uploads SET completing_at = now(), assemble = $2,
+UPDATE uploads SET completing_at = now(), assemble = assemble OR $2,
        rate = coalesce($3::bigint / greatest(1, extract(epoch FROM $4::timestamptz - addressed_at)::bigint), rate)
 WHERE id = $1 AND state = 'open'
 """
-REOPEN: Final = "UPDATE uploads SET completing_at = NULL, assemble = false WHERE id = $1 AND state = 'open'"
+REOPEN: Final = "UPDATE uploads SET completing_at = NULL WHERE id = $1 AND completing_at = $2 AND state = 'open'"
+RENEW: Final = """
+UPDATE uploads SET token = gen_random_uuid(), storage_id = NULL, received_sha256 = NULL WHERE id = $1 RETURNING token
+"""
 UNFINISHED: Final = """
-SELECT id, owner_id FROM uploads WHERE state = 'open' AND region = $1 AND completing_at < $2
+SELECT id, owner_id, completing_at FROM uploads WHERE state = 'open' AND region = $1 AND completing_at < $2
 ORDER BY completing_at LIMIT $3
 """
 VERIFYING: Final = "SELECT id, asset_id FROM uploads WHERE state = 'verifying' AND id > $1 ORDER BY id LIMIT $2"
 APPENDED: Final = "UPDATE uploads SET appended = true WHERE id = $1 AND state = 'open'"
 RATE: Final = "UPDATE uploads SET rate = $2 WHERE id = $1"
-RECEIVED: Final = "UPDATE uploads SET received_sha256 = $2, completing_at = now(), rate = $3 WHERE id = $1"
+RECEIVED: Final = """
+UPDATE uploads SET received_sha256 = $2, completing_at = now(), rate = $3 WHERE id = $1 AND state = 'open'
+"""
+DIGEST: Final = "UPDATE uploads SET received_sha256 = $2 WHERE id = $1"
 SWEEP: Final = "SELECT cursor FROM sweeps WHERE name = $1"
 SWEPT: Final = """
 INSERT INTO sweeps (name, cursor) VALUES ($1, $2)
@@ -63,16 +69,16 @@ SELECT {_FIELDS} FROM uploads WHERE state = 'open' AND expires_at < $1 ORDER BY 
 FOR UPDATE SKIP LOCKED
 """  # noqa: S608
 SENT: Final = """
-SELECT id, asset_id, state, sha256, source_id, source_modified_at FROM uploads
+SELECT id, asset_id, state, reason, sha256, source_id, source_modified_at FROM uploads
 WHERE owner_id = $1 AND ((sha256 = ANY($2::text[]) AND state IN ('open', 'verifying'))
-                         OR (source_id = ANY($3::text[]) AND state IN ('open', 'verifying', 'completed')))
-ORDER BY id
+                         OR (source_id = ANY($3::text[]) AND state IN ('open', 'verifying', 'completed', 'rejected')))
+ORDER BY state <> 'rejected', id
 """
 OPEN_BYTES: Final = "SELECT coalesce(sum(bytes), 0)::bigint FROM uploads WHERE owner_id = $1 AND state = 'open'"
 OPEN_OF_OWNER: Final = f"SELECT {_FIELDS} FROM uploads WHERE owner_id = $1 AND state = 'open' FOR UPDATE"  # noqa: S608
 FORGET: Final = """
 UPDATE uploads SET client_reference = NULL, sha256 = NULL, received_sha256 = NULL, source_id = NULL,
-       source_modified_at = NULL, pixel_width = NULL, pixel_height = NULL
+       source_modified_at = NULL, pixel_width = NULL, pixel_height = NULL, metadata = NULL
 WHERE owner_id = $1
 """
 
@@ -106,6 +112,7 @@ async def insert(
         rate,
         expires_at,
         region,
+        declared.metadata,
     )
     return made is not None
 
@@ -116,25 +123,36 @@ async def latest_rate(tx: Transaction, owner_id: OwnerId) -> int | None:
     return rate
 
 
-async def claim_storage(tx: Transaction, upload_id: UUID, new: str | None, old: str | None) -> bool:
-    """Give a session its multipart upload in place of `old`; False when somebody else did first."""
-    return await tx.value(CLAIM, upload_id, new, old) is not None
+async def claim_storage(tx: Transaction, upload: Upload, new: str | None) -> bool:
+    """Give a session another multipart upload; False when somebody else did first, or its token was renewed."""
+    return await tx.value(CLAIM, upload.id, new, upload.storage_id, upload.token) is not None
 
 
-async def journal(tx: Transaction, upload: Upload, assemble: bool, last_part: datetime | None) -> None:
-    """Note that the bytes are being put together (for whoever must finish it), and how fast they came."""
+async def journal(tx: Transaction, upload: Upload, assemble: bool = False, last_part: datetime | None = None) -> None:
+    """Note that the bytes are being put together (for whoever must finish it), and how fast they came.
+
+    `assemble`: the blocks alone are the file. That once true stays so, and is never taken back.
+    """
     sent = None if last_part is None or assemble else upload.bytes
     await tx.execute(JOURNAL, upload.id, assemble, sent, last_part)
 
 
-async def reopen(tx: Transaction, upload_id: UUID) -> None:
-    """Take the note back: something is missing after all."""
-    await tx.execute(REOPEN, upload_id)
+async def reopen(tx: Transaction, upload_id: UUID, noted: datetime) -> None:
+    """Take the note of that time back, and no later one: something is missing after all."""
+    await tx.execute(REOPEN, upload_id, noted)
 
 
-async def unfinished(tx: Transaction, region: str, before: datetime, limit: int) -> list[tuple[UploadId, OwnerId]]:
-    """A region's open sessions that somebody began to put together before a time: (id, owner)."""
-    return [(r["id"], r["owner_id"]) for r in await tx.fetch(UNFINISHED, region, before, limit)]
+async def renew(tx: Transaction, upload_id: UUID) -> UUID:
+    """Give a session a new token and no multipart upload: nothing addressed before can be its bytes; the token."""
+    token: UUID = await tx.value(RENEW, upload_id)
+    return token
+
+
+async def unfinished(
+    tx: Transaction, region: str, before: datetime, limit: int
+) -> list[tuple[UploadId, OwnerId, datetime]]:
+    """A region's open sessions that somebody began to put together before a time: (id, owner, when)."""
+    return [(r["id"], r["owner_id"], r["completing_at"]) for r in await tx.fetch(UNFINISHED, region, before, limit)]
 
 
 async def verifying(tx: Transaction, after: UUID, limit: int) -> dict[UUID, UUID]:
@@ -153,8 +171,13 @@ async def save_rate(tx: Transaction, upload_id: UUID, rate: int) -> None:
 
 
 async def save_received(tx: Transaction, upload_id: UUID, sha256: str, rate: int) -> None:
-    """Note the hash of bytes that came through us and are in storage now."""
+    """Note the hash of bytes that came through us and are in storage now, if they came in time."""
     await tx.execute(RECEIVED, upload_id, sha256, rate)
+
+
+async def save_digest(tx: Transaction, upload_id: UUID, sha256: str) -> None:
+    """Note the hash of a session's bytes, as a worker read them."""
+    await tx.execute(DIGEST, upload_id, sha256)
 
 
 async def sweep_cursor(tx: Transaction, name: str) -> str:
@@ -216,7 +239,10 @@ async def set_expiry(tx: Transaction, upload_id: UploadId, when: datetime) -> No
 
 
 async def sent(tx: Transaction, owner_id: UUID, digests: list[str], sources: list[str]) -> list[Sent]:
-    """An owner's sessions of these digests that run, and of these sources that run or are complete; oldest first."""
+    """An owner's sessions of these digests that run, and of these sources that run or were looked at.
+
+    Rejected ones first, then the oldest.
+    """
     rows = [dict(row) for row in await tx.fetch(SENT, owner_id, digests, sources)]
     return [Sent(**{**row, "state": UploadState(row["state"])}) for row in rows]
 

@@ -18,10 +18,11 @@ from app.kernel.db import Database, Transaction
 from app.kernel.persons import PersonErased
 from app.kernel.spine import Spine
 from app.uploads import store
-from app.uploads.domain import UploadState, needs_bytes
+from app.uploads.domain import Upload, UploadState, needs_bytes
+from app.uploads.ending import end_erased
 from app.uploads.errors import UploadExpiredGone, UploadIncomplete, UploadNotOpen, UploadStorageLost
 from app.uploads.planning import Assemble, ingest_of
-from app.uploads.service import UNFINISHED_AFTER, Uploads, end_erased
+from app.uploads.service import LOOKS, UNFINISHED_AFTER, Uploads
 from app.uploads.storage import key_of
 from base import ids, telemetry
 from base.clock import Clock
@@ -71,19 +72,28 @@ class Sweeper:
         self._assets, self._uploads, self._clock = assets, uploads, clock
 
     async def assemble(self, wanted: Assemble, finish: Finish) -> None:
-        """Put a session's blocks together, have its asset looked at, drop the blocks; again is harmless."""
+        """Make one object of a session's blocks unless it has one, have it looked at, drop them; again is harmless."""
         async with self._db.transaction(readonly=True) as tx:
             upload = await store.get_any(tx, wanted.upload_id)
         if upload is None or upload.state is not UploadState.VERIFYING:
             return
-        upload = await self._uploads.with_storage(upload)
-        await self._uploads.storage.assemble(upload)
+        if upload.assemble:
+            await self._put_together(upload)
         async with self._db.transaction() as tx:
             current = await store.lock(tx, upload.id, upload.owner_id)
             if current is not None and current.state is UploadState.VERIFYING:  # not erased meanwhile
                 await self._spine.plan(tx, ingest_of(upload), cause=None)
             await finish(tx)
         await self._uploads.storage.drop_blocks(upload)
+
+    async def _put_together(self, upload: Upload) -> None:
+        """By a multipart upload that nobody was given addresses of, over what came to the key after the completion."""
+        for _ in range(LOOKS):
+            upload = await self._uploads.with_storage(upload)
+            if await self._uploads.storage.assemble(upload, over=True):
+                return
+            upload = await self._uploads.forget_storage(upload)
+        raise ServiceUnavailable("storage loses what is put together")
 
     async def reconcile(self, limit: int = 100) -> int:
         """Finish what somebody began to complete and did not end (the process died, the answer never came).
@@ -95,8 +105,8 @@ class Sweeper:
             async with self._db.transaction(readonly=True) as tx:
                 found = await store.unfinished(tx, region, before, limit)
             if found and await self._is_reachable(region):
-                for upload_id, owner_id in found:
-                    await self._finish(upload_id, owner_id)
+                for upload_id, owner_id, noted in found:
+                    await self._finish(upload_id, owner_id, noted)
                 looked += len(found)
         return looked
 
@@ -109,12 +119,12 @@ class Sweeper:
             return False
         return True
 
-    async def _finish(self, upload_id: UploadId, owner_id: OwnerId) -> None:
+    async def _finish(self, upload_id: UploadId, owner_id: OwnerId, noted: datetime) -> None:
         try:
             await self._uploads.finish(owner_id, upload_id)
         except (UploadIncomplete, UploadStorageLost):
             async with self._db.transaction() as tx:
-                await store.reopen(tx, upload_id)
+                await store.reopen(tx, upload_id, noted)
         except (UploadNotOpen, UploadExpiredGone, PersonErased):
             return  # it was ended meanwhile
         except ServiceUnavailable as error:

@@ -1,10 +1,12 @@
 """tus 1.0 (tus.io, core with creation, expiration, checksum, termination) on the same sessions.
 
-Every answer carries `Tus-Resumable`. An offset is only told when the bytes before it are in storage.
+Every answer under its path carries `Tus-Resumable`, whoever made it (`TusWire`). An offset is only told when the bytes
+before it are in storage.
 """
 
 import base64
 import binascii
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from email.utils import format_datetime
 from typing import Any, Final
@@ -14,7 +16,7 @@ from litestar import Request, Response, delete, head, patch, post
 from litestar.params import FromPath
 
 from app.uploads.domain import Declared, Upload
-from app.uploads.errors import TusVersion, UploadDigestMismatch
+from app.uploads.errors import TusMediaType, TusVersion, UploadDigestMismatch
 from app.uploads.receive import ALGORITHMS, Receiver, checksum_of
 from app.uploads.schemas import CreateUpload
 from app.uploads.service import MAX_BYTES, Uploads
@@ -43,14 +45,47 @@ _NAMES: Final = {
     "sourceModifiedAt": "sourceModifiedAt",
     "country": "country",
 }
-_STATUS: Final[dict[type[DomainError], int]] = {UploadDigestMismatch: 460, TusVersion: 412}
+_STATUS: Final[dict[type[DomainError], int]] = {
+    UploadDigestMismatch: 460,
+    TusVersion: 412,
+    TusMediaType: 415,
+}
+METADATA_MAX: Final = 4096
+
+App = Callable[[Any, Any, Any], Coroutine[Any, Any, None]]
+
+
+class TusWire:
+    """What tus asks of every request and answer under its path, whatever becomes of it.
+
+    A client that can send no other methods names the one it means in `X-HTTP-Method-Override`.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def __call__(self, scope: Any, receive: Any, send: Any) -> Coroutine[Any, Any, None]:
+        """Serve one HTTP request."""
+        if not (scope["path"] == PATH or scope["path"].startswith(f"{PATH}/")):
+            return self._app(scope, receive, send)
+        meant = dict(scope["headers"]).get(b"x-http-method-override")
+        if meant is not None:
+            scope["method"] = meant.decode("latin-1")
+        return self._app(scope, receive, lambda message: send(_marked(message)))
+
+
+def _marked(message: dict[str, Any]) -> dict[str, Any]:
+    if message["type"] != "http.response.start":
+        return message
+    kept = [(name, value) for name, value in message["headers"] if name.lower() != b"tus-resumable"]
+    return {**message, "headers": [*kept, (b"tus-resumable", VERSION.encode())]}
 
 
 def _refused(request: Request[Any, Any, Any], error: DomainError) -> Response[bytes]:
-    """tus's own statuses where it has some, and its version on every answer."""
+    """tus's own statuses where it has some, and the versions there are."""
     answer: Response[bytes] = problems.HANDLERS[DomainError](request, error)
     answer.status_code = _STATUS.get(type(error), answer.status_code)
-    answer.headers.update({"Tus-Resumable": VERSION, "Tus-Version": VERSION})
+    answer.headers["Tus-Version"] = VERSION
     return answer
 
 
@@ -83,7 +118,8 @@ class TusController(PublicController):
         who = customer()
         _speaks(request)
         upload, offset = await self.receiver.offset(who.owner_id, ids.decode("upload", upload_id))
-        return Response(None, headers={**_state(upload, offset), "Cache-Control": "no-store"})
+        told = {} if upload.metadata is None else {"Upload-Metadata": upload.metadata}
+        return Response(None, headers={**_state(upload, offset), **told, "Cache-Control": "no-store"})
 
     @patch("/{upload_id:str}", status_code=204, opt={"raw": True}, request_max_body_size=None)
     async def append(self, request: Request[Any, Any, Any], upload_id: FromPath[str]) -> Response[None]:
@@ -123,7 +159,7 @@ def _state(upload: Upload, offset: int) -> dict[str, str]:
 
 def _offset_in(request: Request[Any, Any, Any]) -> int:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != APPEND:
-        raise InvalidInput(f"the body must be {APPEND}", field="content-type")
+        raise TusMediaType()
     return _whole(request, "upload-offset")
 
 
@@ -137,14 +173,18 @@ def _whole(request: Request[Any, Any, Any], name: str) -> int:
 def declared_in(request: Request[Any, Any, Any]) -> Declared:
     """What `Upload-Length` and `Upload-Metadata` declare, by the rules of the JSON face; raises `InvalidInput`."""
     fields: dict[str, Any] = {"bytes": _whole(request, "upload-length")}
-    for pair in filter(None, request.headers.get("upload-metadata", "").split(",")):
+    told = request.headers.get("upload-metadata")
+    if told is not None and len(told) > METADATA_MAX:
+        raise InvalidInput(f"at most {METADATA_MAX} characters", field="upload-metadata")
+    for pair in filter(None, (told or "").split(",")):
         name, _, encoded = pair.strip().partition(" ")
         if name in _NAMES:
             fields[_NAMES[name]] = _text(encoded)
     try:
-        return msgspec.convert(fields, CreateUpload).declared()
+        declared = msgspec.convert(fields, CreateUpload).declared()
     except msgspec.ValidationError as error:
         raise InvalidInput(str(error), field="upload-metadata") from error
+    return msgspec.structs.replace(declared, metadata=told)
 
 
 def _text(encoded: str) -> str:

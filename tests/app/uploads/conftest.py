@@ -38,6 +38,7 @@ from imagecore.jail import Jail
 from tasks.pixel.ingest import Ingestor
 from tasks.pixel.worker import PixelKind, Refusal, StepDone
 from tests.app.conftest import ApiProcess, register
+from tests.app.paying import MovedClock
 from tests.app.uploads import invariants, table
 from tests.conftest import EMPTY
 
@@ -214,13 +215,23 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
     sink.close()
 
 
+DUE = "SELECT id FROM jobs WHERE id = ANY($1) AND not_before <= now() + $2::interval"
+
+
 class Bench:
     """See the module."""
 
     def __init__(
-        self, apis: list[ApiProcess], faults: S3Faults, database: Relay, services: Services, jail: Jail
+        self,
+        apis: list[ApiProcess],
+        faults: S3Faults,
+        database: Relay,
+        services: Services,
+        jail: Jail,
+        clock: MovedClock,
     ) -> None:
         self.apis, self.faults, self.database, self.services = apis, faults, database, services
+        self.clock = clock
         self.buckets = services.settings.buckets
         self._clients = [httpx.AsyncClient(base_url=api.base, timeout=40) for api in apis]
         self._usual = Ingestor(services.store, self.buckets, jail)
@@ -268,12 +279,14 @@ class Bench:
         return made
 
     async def work(self, *, attempt: int = 1, stop_after: str | None = None) -> None:
-        """Run what is planned, as workers would, until nothing is; `stop_after`: the pixel worker dies then."""
+        """Run what is due, as workers would, until nothing is; `stop_after`: the pixel worker dies then."""
         handled = ("upload.assemble", "asset.clean")
         while True:
             async with self.services.db.transaction() as tx:
                 rows = await jobs.list_jobs(tx, jobs.JobState.QUEUED, None, 100)
-            rows = [row for row in rows if row.kind in self.pixels or row.kind in handled]
+                found = await tx.fetch(DUE, [row.id for row in rows], self.clock.added)
+            due = {row["id"] for row in found}
+            rows = [row for row in rows if row.id in due and (row.kind in self.pixels or row.kind in handled)]
             if not rows:
                 return
             for row in rows:
@@ -315,6 +328,13 @@ class Bench:
             step = StepDone(step=self.pixels[row.kind].steps[len(done)], body=refusal.body)
             await self._apply(row, attempt, step, refusal.reason)
         return False
+
+    async def refuse(self, step: str, reason: str) -> None:
+        """Answer the waiting ingest that a worker cannot go on with this step."""
+        async with self.services.db.transaction() as tx:
+            (row,) = await jobs.list_jobs(tx, jobs.JobState.QUEUED, ingest.KIND, 10)
+        body = ingest.Refused(sha256=None, bytes=0)
+        await self._apply(row, row.attempt, StepDone(step=step, body=body), reason)
 
     async def _apply(self, row: JobRow, attempt: int, done: StepDone, refused: str | None = None) -> None:
         steps = self.pixels[row.kind].steps
@@ -361,7 +381,8 @@ def folder(parent: Path, name: str) -> str:
 
 @pytest.fixture(scope="session")
 async def session_bench(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bench]:
-    services = Services(load(env, "RECORD"))
+    clock = MovedClock()
+    services = Services(load(env, "RECORD"), clock)
     await services.start()
     url = urlsplit(env["TIRAGE_DATABASE_URL"])
     database = Relay(url.hostname or "", url.port or 5432)
@@ -379,7 +400,7 @@ async def session_bench(env: dict[str, str], tmp_path_factory: pytest.TempPathFa
             await asyncio.to_thread(ApiProcess, {**faulty, "TMPDIR": folder(logs, n)}, logs / n) for n in ("a", "b")
         ]
         with Jail.open(slots=1) as jail:
-            made = Bench(apis, faults, database, services, jail)
+            made = Bench(apis, faults, database, services, jail, clock)
             yield made
             await made.close()
         for api in apis:
@@ -397,6 +418,7 @@ async def bench(session_bench: Bench, database_url: str) -> Bench:
     session_bench.faults.clear()
     session_bench.phones.clear()
     session_bench.unfinished.clear()
+    session_bench.clock.added = timedelta()
     session_bench.use_usual()
     for api in session_bench.apis:
         if api.process.poll() is not None:

@@ -4,12 +4,14 @@ Only the jobs that the erasure causes remove anything here: no sweeper runs, exc
 """
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from app.handlers import HANDLERS, Attempt
 from app.kernel import jobs
+from app.uploads.domain import GRACE
 from app.uploads.planning import Assemble
 from app.uploads.service import Uploads
 from app.uploads.sweep import Sweeper
@@ -125,10 +127,10 @@ class Interrupted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def end_multipart(self, *told: Any) -> None:
+    async def end_multipart(self, *told: Any, **how: Any) -> None:
         if not self._after:
             await self._happens()
-        await self._store.end_multipart(*told)
+        await self._store.end_multipart(*told, **how)
         if self._after:
             await self._happens()
 
@@ -188,3 +190,48 @@ async def test_a_row_that_an_earlier_release_left_stuck_is_ended(bench: Bench, p
     await bench.work()
     assert await left(bench, upload) == []
     assert await left(bench, running) != []
+
+
+async def test_erased_after_it_was_revived(bench: Bench, photo: Make) -> None:
+    """The removal that the expiry planned for the end of the grace time does not stand for the erasure's."""
+    phone, data, store = await bench.phone(), photo(), bench.services.store
+    upload = await phone.create(data)
+    await expired(bench, upload)
+    assert (await phone.call("POST", f"/v1/uploads/{upload['id']}/revive")).status_code == 200
+    for part in (await phone.parts(upload["id"]))["parts"]:
+        assert await phone.put(part, data) == 200
+    assert (await phone.complete(upload["id"])).status_code == 202
+    await bench.work()
+    await erase_photo(phone, upload)
+    await bench.work()
+    for bucket in (bench.buckets.originals, bench.buckets.ancestors, bench.buckets.derivatives):
+        assert await store.list_keys(bucket, upload["assetId"]) == []
+    await bench.check()
+
+
+async def test_what_expires_twice_is_removed_after_the_second_time(bench: Bench, photo: Make) -> None:
+    phone, data, store = await bench.phone(), photo(), bench.services.store
+    upload = await phone.begin(data)
+    await expired(bench, upload)
+    assert (await phone.call("POST", f"/v1/uploads/{upload['id']}/revive")).status_code == 200
+    (part,) = (await phone.parts(upload["id"]))["parts"]
+    assert await phone.put(part, data) == 200
+    bench.clock.added = timedelta(days=1)
+    await expired(bench, upload, days=1)
+    bench.clock.added = GRACE
+    await bench.work()  # what the first expiry planned: it may still be revived
+    assert len(await store.multiparts(bench.buckets.originals, upload["assetId"])) == 1
+    bench.clock.added += timedelta(days=1)
+    await bench.work()
+    assert await store.multiparts(bench.buckets.originals, upload["assetId"]) == []
+
+
+async def expired(bench: Bench, upload: dict[str, Any], days: int = 0) -> None:
+    """It expired an hour ago, or so many days from now."""
+    async with bench.services.db.transaction() as tx:
+        await tx.execute(
+            "UPDATE uploads SET expires_at = now() + make_interval(days => $2) - interval '1 hour' WHERE id = $1",
+            ids.decode("upload", upload["id"]),
+            days,
+        )
+        assert await bench.services.uploads.expire_overdue(tx) == 1

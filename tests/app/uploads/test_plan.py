@@ -27,6 +27,16 @@ def test_parts_and_blocks_add_up() -> None:
     assert HELD.unsent_parts == [2, 3, 4]
 
 
+def test_a_line_of_blocks() -> None:
+    assert HELD.line == {}
+    whole = Held(size=20, part_bytes=5, blocks={0: 5, 5: 7, 12: 8})
+    assert (whole.line, whole.is_line) == ({0: 5, 5: 7, 12: 8}, True)
+    over = Held(size=20, part_bytes=5, blocks={0: 5, 3: 9, 5: 7, 12: 8})
+    assert (over.line, over.is_line) == (whole.line, True)
+    overlapping = Held(size=20, part_bytes=5, blocks={0: 7, 5: 7, 12: 8})
+    assert (overlapping.gaps, overlapping.is_line) == ([], False)
+
+
 def test_nothing_and_everything() -> None:
     nothing = Held(size=20, part_bytes=5)
     assert (nothing.offset, nothing.gaps, nothing.missing_parts) == (0, [Range(0, 20)], [1, 2, 3, 4])

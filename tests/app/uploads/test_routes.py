@@ -194,7 +194,7 @@ class TestAbort:
         await send(client, auth, upload["id"])
         for _ in range(2):
             assert (await client.delete(f"/v1/uploads/{upload['id']}", headers=auth)).status_code == 204
-        assert (await complete(client, auth, upload["id"])).status_code == 409
+        assert (await complete(client, auth, upload["id"])).json()["code"] == "upload-given-up"
         await clean(services)
         assert await record_store.list_keys(buckets.originals, upload["assetId"] + "/") == []
 

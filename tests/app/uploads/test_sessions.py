@@ -16,6 +16,8 @@ from app.uploads.planning import Clean
 from app.uploads.service import Uploads
 from app.uploads.sweep import Sweeper, Swept
 from base import ids, keys
+from base.ingest import Refused
+from base.jobs import Outcome
 from base.objects import Buckets, ObjectStore, ObjectStoreSettings, Site, Sites, SiteSettings
 from tests.app.conftest import Guest
 from tests.app.uploads.conftest import ANY_AGE, sweeper_of
@@ -253,6 +255,41 @@ class TestCheck:
         assert set(await self.ask(client, other, *photos)) == {("send", None)}
         assert (await client.delete(f"/v1/assets/{here['assetId']}", headers=auth)).status_code == 204
         assert await self.ask(client, auth, *photos[:2]) == [("skip", "in_trash"), ("skip", "in_trash")]
+
+    async def test_a_source_whose_photo_is_another_sources(
+        self, client: httpx.AsyncClient, guest: Guest, services: Services
+    ) -> None:
+        """Two copies in one library are one photo here; neither is sent again."""
+        auth, when = (await guest())["auth"], "2026-01-02T03:04:05Z"
+        first, second = [await sent(client, auth, sourceId=source, sourceModifiedAt=when) for source in ("L/1", "L/2")]
+        for upload in (first, second):
+            await answer_ingest(services, upload["assetId"], validated())
+        asked = {"sourceId": "L/2", "sourceModifiedAt": when}
+        assert await self.ask(client, auth, asked) == [("skip", "same_source")]
+        assert await self.ask(client, auth, {**asked, "sha256": "b" * 64}) == [("hash", "client_hash_stale")]
+        assert (await client.delete(f"/v1/assets/{first['assetId']}", headers=auth)).status_code == 204
+        assert await self.ask(client, auth, asked) == [("skip", "in_trash")]
+        gone = await client.delete(f"/v1/assets/{first['assetId']}?permanently=true", headers=auth)
+        assert gone.status_code == 204
+        assert await self.ask(client, auth, asked) == [("send", None)]
+
+    @pytest.mark.parametrize(
+        ("reason", "told"), [("corrupt", ("skip", "rejected")), ("file-digest-mismatch", ("send", None))]
+    )
+    async def test_a_source_that_was_rejected(
+        self, client: httpx.AsyncClient, guest: Guest, services: Services, reason: str, told: tuple[str, str | None]
+    ) -> None:
+        auth, when = (await guest())["auth"], "2026-01-02T03:04:05Z"
+        asked = {"sourceId": "L/1", "sourceModifiedAt": when}
+        upload = await sent(client, auth, **asked)
+        refusal = ("validate", Outcome.REFUSED, reason, Refused(sha256=None, bytes=len(BYTES)))
+        await answer_ingest(services, upload["assetId"], refusal)
+        assert await self.ask(client, auth, asked) == [told]
+        assert await self.ask(client, auth, {**asked, "sourceModifiedAt": "2026-02-02T03:04:05Z"}) == [("send", None)]
+        assert await self.ask(client, auth, {**asked, "sha256": "b" * 64}) == [("send", None)]
+        again = await sent(client, auth, **asked)
+        await answer_ingest(services, again["assetId"], validated())
+        assert await self.ask(client, auth, asked) == [("skip", "same_source")]
 
     async def test_a_thousand_and_not_one_more(self, client: httpx.AsyncClient, guest: Guest) -> None:
         auth = (await guest())["auth"]

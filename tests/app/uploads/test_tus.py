@@ -148,7 +148,7 @@ class TestProtocol:
         long = await append(client, mine, path, 0, BYTES + b"x")
         assert long.status_code == 413
         typed = await client.patch(path, content=b"x", headers={**mine, **TUS, "Upload-Offset": "0"})
-        assert typed.status_code in (415, 422)
+        assert (typed.status_code, typed.json()["code"]) == (415, "tus-media-type")
         bare = await client.post("/v1/tus", headers={**mine, **TUS, "Upload-Length": "5"})
         assert bare.status_code == 422
         huge = {"Upload-Length": str(2**39), "Upload-Metadata": "filetype aW1hZ2UvanBlZw=="}
@@ -163,7 +163,49 @@ class TestProtocol:
         path = await begin(client, auth)
         await append(client, auth, path, 0, BYTES[:10])
         assert (await client.delete(path, headers={**auth, **TUS})).status_code == 204
-        assert (await client.head(path, headers={**auth, **TUS})).status_code == 409
+        assert (await client.head(path, headers={**auth, **TUS})).status_code == 410
+        gone = await append(client, auth, path, 10, BYTES[10:])
+        assert (gone.status_code, gone.json()["code"]) == (410, "upload-given-up")
+
+    async def test_metadata_is_told_as_it_was_given(self, client: httpx.AsyncClient, guest: Guest) -> None:
+        auth = (await guest())["auth"]
+        told = "filename YS5qcGc=,  filetype aW1hZ2UvanBlZw==,is_private"
+        headers = {**auth, **TUS, "Upload-Length": "5", "Upload-Metadata": told}
+        made = await client.post("/v1/tus", headers=headers)
+        assert made.status_code == 201
+        again = await client.head(made.headers["location"], headers={**auth, **TUS})
+        assert again.headers["upload-metadata"] == told
+        long = await client.post("/v1/tus", headers={**headers, "Upload-Metadata": told + "," + "x" * 4096})
+        assert long.status_code == 422
+
+    async def test_a_session_of_another_face_has_none(self, client: httpx.AsyncClient, guest: Guest) -> None:
+        auth = (await guest())["auth"]
+        answer = await client.head(f"/v1/tus/{(await create(client, auth))['id']}", headers={**auth, **TUS})
+        assert "upload-metadata" not in answer.headers
+
+    async def test_the_method_may_be_named_in_a_header(self, client: httpx.AsyncClient, guest: Guest) -> None:
+        auth = (await guest())["auth"]
+        path = await begin(client, auth)
+
+        async def post(method: str, **headers: str) -> httpx.Response:
+            told = {**auth, **TUS, **APPEND, "X-HTTP-Method-Override": method, "Upload-Offset": "0"}
+            return await client.post(path, content=BYTES[:10] if method == "PATCH" else b"", headers=told)
+
+        assert ((first := await post("PATCH")).status_code, first.headers["upload-offset"]) == (204, "10")
+        assert ((seen := await post("HEAD")).status_code, seen.headers["upload-offset"]) == (200, "10")
+        assert (await post("DELETE")).status_code == 204
+        assert (await post("BREW")).status_code == 405
+
+    @pytest.mark.parametrize("path", ["/v1/tus", "/v1/tus/upl_none", "/v1/tus/a/b"])
+    @pytest.mark.parametrize("method", ["GET", "PUT", "POST", "HEAD", "OPTIONS"])
+    async def test_every_answer_tells_the_version(self, client: httpx.AsyncClient, path: str, method: str) -> None:
+        answer = await client.request(method, path)
+        assert answer.headers.get_list("tus-resumable") == ["1.0.0"], answer.status_code
+
+    async def test_no_other_path_is_of_it(self, client: httpx.AsyncClient) -> None:
+        answer = await client.get("/v1/client-config", headers={"X-HTTP-Method-Override": "DELETE"})
+        assert "tus-resumable" not in answer.headers
+        assert (await client.get("/v1/tusk")).headers.get("tus-resumable") is None
 
 
 class TestTwoWriters:
