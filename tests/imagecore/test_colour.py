@@ -196,7 +196,7 @@ class TestReading:
         assert (reading.origin, reading.profile.name) == (Origin.BROKEN, "srgb")
 
     @given(data=st.data(), name=st.sampled_from(["display-p3", "adobe-rgb", "fogra39"]))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=25, deadline=None)
     def test_what_is_called_embedded_is_used(self, data: st.DataObject, name: str) -> None:
         """Whatever is changed in a profile: either it is refused, or it alone decides what comes out."""
         target = colour.named(name)

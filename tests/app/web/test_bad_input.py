@@ -231,7 +231,7 @@ ODD_TUS: list[tuple[str, str, dict[str, str], bytes, int]] = [
         )
     ),
     ("POST", "/v1/tus", {**IMAGE, "Upload-Length": "5", "Tus-Resumable": "0.2.2"}, b"", 412),
-    ("PATCH", "/v1/tus/{}", {"Upload-Offset": "0"}, b"12345", 422),
+    ("PATCH", "/v1/tus/{}", {"Upload-Offset": "0"}, b"12345", 415),
     ("PATCH", "/v1/tus/{}", {**APPEND, "Upload-Offset": "-1"}, b"12345", 422),
     ("PATCH", "/v1/tus/{}", {**APPEND, "Upload-Offset": "9" * 400}, b"12345", 422),
     ("PATCH", "/v1/tus/{}", {**APPEND, "Upload-Offset": "7"}, b"12345", 409),
