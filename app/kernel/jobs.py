@@ -300,6 +300,10 @@ RETURNING job_id
 """
 
 
+class AttemptOver(Exception):
+    """The answer would set aside a job that no longer waits for its attempt: nothing of it counts."""
+
+
 class Applied(StrEnum):
     """What became of a result."""
 
@@ -327,7 +331,7 @@ async def apply(tx: Transaction, key: bytes, result: Result, appliers: Mapping[s
     """Apply one result exactly once, with everything it changes, in the caller's transaction.
 
     `EARLY` means a step before it is not applied yet, or that this process is older than the kind: offer it again a
-    little later.
+    little later. Raises `AttemptOver`: undo the transaction, the answer is late.
     """
     row = await lock(tx, result.job_id)
     if row is None or row.kind != result.kind:
@@ -383,6 +387,8 @@ async def _repeated(tx: Transaction, row: JobRow, result: Result) -> Applied:
 
 async def _close(tx: Transaction, row: JobRow, result: Result, outcome: Outcome) -> None:
     if outcome is Outcome.LOST:
+        if not _may_end_attempt(row, result):
+            raise AttemptOver()
         await park(tx, row, result.reason or "worker-lost")
     elif result.last or outcome is Outcome.REFUSED:
         await finish(tx, row.id, outcome, result.reason)

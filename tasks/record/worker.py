@@ -144,6 +144,8 @@ class RecordWorker:
         try:
             async with self._services.db.transaction() as tx:
                 return await jobs.apply(tx, self._key, result, self._appliers)
+        except jobs.AttemptOver:
+            return Applied.LATE
         except ServiceUnavailable:
             raise
         except Exception as error:
