@@ -96,6 +96,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     cause: UUID | None
     deadline: datetime | None
     traceparent: str | None
+    last_reason: str | None
 
 
 # Called for ok, refused and lost answers, never for failed ones; a lost one has no body. Tells by which outcome the job
@@ -103,7 +104,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
 Applier = Callable[[Transaction, JobRow, Result], Awaitable[Outcome | None]]
 
 _FIELDS: Final = """id, kind, region, lane, owner_id, payload::text AS payload, state, attempt, max_attempts,
-    time_limit_s, nonce, cause, deadline, traceparent"""
+    time_limit_s, nonce, cause, deadline, traceparent, last_reason"""
 
 SUPERSEDE: Final = (
     "UPDATE jobs SET state = 'cancelled', finished_at = now() WHERE supersede_key = $1 AND state = 'queued'"
@@ -547,4 +548,5 @@ def _row(row: Any) -> JobRow:
         cause=row["cause"],
         deadline=row["deadline"],
         traceparent=row["traceparent"],
+        last_reason=row["last_reason"],
     )

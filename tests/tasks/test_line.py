@@ -49,6 +49,7 @@ class Line:
         self._url, self._stop = url, asyncio.Event()
         self.ran: list[tuple[str, int, int]] = []
         self.applied: list[tuple[UUID, str]] = []
+        self.last_reasons: list[str | None] = []
         self.pixel_kinds = {"t.pixel": PixelKind(("one", "two"), self._pixel)}
         self.handlers = {"t.record": self._record}
         self.behave: Callable[[str, int, int], Awaitable[None]] = _nothing
@@ -61,6 +62,7 @@ class Line:
         return self._queues[-1]
 
     async def _pixel(self, job: Job) -> AsyncIterator[StepDone]:
+        self.last_reasons.append(job.last_reason)
         number = msgspec.json.decode(job.payload, type=Numbered).number
         for step in ("one", "two"):
             if step not in job.done:
@@ -187,6 +189,7 @@ class TestPixelJob:
             ("one", 2, 1),
             ("two", 2, 2),
         ]  # a late heartbeat lets an attempt run twice
+        assert list(dict.fromkeys(line.last_reasons)) == [None, "test-flaky"]
 
     async def test_refusal_is_final(self, line: Line) -> None:
         async def behave(step: str, number: int, attempt: int) -> None:

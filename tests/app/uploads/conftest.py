@@ -317,6 +317,7 @@ class Bench:
             owner_id=row.owner_id,
             payload=row.payload,
             done=done,
+            last_reason=row.last_reason,
         )
         try:
             async with contextlib.aclosing(self.pixels[row.kind].run(job)) as steps:  # type: ignore[type-var]
