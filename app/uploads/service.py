@@ -52,7 +52,7 @@ from base.clock import Clock
 from base.errors import InvalidInput, ServiceUnavailable
 from base.ids import AssetId, OwnerId, UploadId
 from base.jobs import Outcome, Result
-from base.objects import Sites
+from base.objects import ObjectAbsent, Sites
 from base.regions import Policy
 
 MAX_BYTES: Final = 200 * 1024 * 1024
@@ -234,7 +234,10 @@ class Uploads:
         if not seen.held.unsent_parts:
             return await self.storage.commit(upload, seen)
         upload = await self.forget_storage(upload) if seen.lost else upload
-        return await self.storage.assemble(await self.with_storage(upload))
+        try:
+            return await self.storage.assemble(await self.with_storage(upload))
+        except ObjectAbsent:  # the next look says what is missing
+            return False
 
     async def _close_addresses(self, upload: Upload) -> None:
         """Let no address be good for anything: the blocks are the file."""

@@ -142,8 +142,8 @@ class UploadStorage:
     async def assemble(self, upload: Upload, over: bool = False) -> bool:
         """Make the parts that came as blocks, then one object of all; again is harmless.
 
-        `over` puts it in the place of another object. False: the multipart upload is gone or its parts changed, look
-        again. Raises `ObjectAbsent` when bytes that were acknowledged are gone.
+        `over` puts it in the place of another object. False: the multipart upload, a block of it or its parts are not
+        what they were, look again. Raises `ObjectAbsent` when a look begins with bytes that are gone.
         """
         assert upload.storage_id is not None
         seen = await self.see(upload)
@@ -152,7 +152,10 @@ class UploadStorage:
         if seen.held.missing_parts:
             raise ObjectAbsent("the parts or blocks of a session are gone")
         blocks = seen.held.line if seen.held.is_line else seen.held.blocks
-        made = [await self._make_part(upload, upload.storage_id, blocks, number) for number in seen.held.unsent_parts]
+        try:
+            made = [await self._make_part(upload, upload.storage_id, blocks, part) for part in seen.held.unsent_parts]
+        except ObjectAbsent:  # somebody else has just put them together, or they are gone
+            return await self.is_committed(upload)
         kept = [part for part in seen.parts if seen.held.has_part(part.number)]
         return await self._end(upload, [*kept, *made], over)
 

@@ -158,6 +158,64 @@ class TestLateBytes:
         await bench.check()
 
 
+class TestMixed:
+    """Some bytes came as parts, others as blocks: several who put them together are as one."""
+
+    async def mixed(self, phone: Phone, data: bytes) -> dict[str, Any]:
+        """The first part as a part, the second as a block that nobody has counted yet."""
+        upload = await phone.create(data, sha256=None)
+        (first,) = (await phone.parts(upload["id"], 1))["parts"]
+        assert await phone.put(first, data) == 200
+        bench, made = phone.bench, await session(phone.bench.services, upload["id"])
+        async with bench.services.db.transaction() as tx:
+            await store.mark_appended(tx, made.id)
+        assert await bench.services.uploads.storage.append(made, made.part_bytes, data[made.part_bytes :])
+        return upload
+
+    async def completed(self, phone: Phone, upload: dict[str, Any], api: int) -> int:
+        """As a phone does: asked again while storage does not say."""
+        while (answer := await phone.complete(upload["id"], api=api)).status_code == 503:
+            await asyncio.sleep(0.05)
+        return answer.status_code
+
+    async def test_completed_by_several_at_once(self, bench: Bench, photo: Make) -> None:
+        phone, data = await bench.phone(), photo(8 * MIB + 300_000)
+        upload = await self.mixed(phone, data)
+        assert await asyncio.gather(*(self.completed(phone, upload, n % 2) for n in range(6))) == [202] * 6
+        phone.acknowledged[upload["id"]] = len(data)
+        await bench.work()
+        assert await is_ready(phone, upload)
+        await bench.check()
+
+    async def test_ended_by_another_while_a_part_is_made(
+        self, bench: Bench, photo: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Reconciliation finds the multipart upload gone, and goes on with the next session."""
+        phone, data, uploads = await bench.phone(), photo(8 * MIB + 300_000), bench.services.uploads
+        upload, other = await self.mixed(phone, data), await phone.send(photo())
+        async with bench.services.db.transaction() as tx:
+            for n, made in enumerate((upload, other)):
+                await tx.execute(
+                    "UPDATE uploads SET completing_at = now() - make_interval(mins => $2) WHERE id = $1",
+                    ids.decode("upload", made["id"]),
+                    9 - n,
+                )
+        make = uploads.storage._make_part
+
+        async def late(*args: Any) -> Any:
+            monkeypatch.undo()
+            assert (await phone.complete(upload["id"])).status_code == 202
+            return await make(*args)
+
+        monkeypatch.setattr(uploads.storage, "_make_part", late)
+        assert await bench.services.sweeper.reconcile() == 2
+        for made in (upload, other):
+            assert (await session(bench.services, made["id"])).state is UploadState.VERIFYING
+        await bench.work()
+        assert await is_ready(phone, upload)
+        await bench.check()
+
+
 class TestLostStorage:
     async def test_the_multipart_upload_is_lost_while_the_last_block_is_kept(self, bench: Bench, photo: Make) -> None:
         """Nothing of it is needed, so nothing is waited for."""
