@@ -264,7 +264,7 @@ class Uploads:
         if upload.state in HAS_BYTES:
             return upload
         opened(upload)
-        if upload.assemble:
+        if upload.by_blocks:
             renewed = await store.renew(tx, upload.id)
             upload = msgspec.structs.replace(upload, token=renewed, storage_id=None, received_sha256=None)
         told = UploadVerifying(upload_id=upload.id, asset_id=upload.asset_id)

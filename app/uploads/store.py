@@ -30,7 +30,7 @@ WHERE id = $1 AND storage_id IS NOT DISTINCT FROM $3 AND token = $4 AND state IN
 RETURNING id
 """
 JOURNAL: Final = """
-UPDATE uploads SET completing_at = now(), assemble = assemble OR $2,
+UPDATE uploads SET completing_at = now(), by_blocks = by_blocks OR $2,
        rate = coalesce($3::bigint / greatest(1, extract(epoch FROM $4::timestamptz - addressed_at)::bigint), rate)
 WHERE id = $1 AND state = 'open'
 """
@@ -128,13 +128,13 @@ async def claim_storage(tx: Transaction, upload: Upload, new: str | None) -> boo
     return await tx.value(CLAIM, upload.id, new, upload.storage_id, upload.token) is not None
 
 
-async def journal(tx: Transaction, upload: Upload, assemble: bool = False, last_part: datetime | None = None) -> None:
+async def journal(tx: Transaction, upload: Upload, by_blocks: bool = False, last_part: datetime | None = None) -> None:
     """Note that the bytes are being put together (for whoever must finish it), and how fast they came.
 
-    `assemble`: the blocks alone are the file. That once true stays so, and is never taken back.
+    `by_blocks`: they alone are the file. That once true stays so, and is never taken back.
     """
-    sent = None if last_part is None or assemble else upload.bytes
-    await tx.execute(JOURNAL, upload.id, assemble, sent, last_part)
+    sent = None if last_part is None or by_blocks else upload.bytes
+    await tx.execute(JOURNAL, upload.id, by_blocks, sent, last_part)
 
 
 async def reopen(tx: Transaction, upload_id: UUID, noted: datetime) -> None:

@@ -13,10 +13,11 @@ from app.services import Services
 from app.uploads import store
 from app.uploads.domain import Upload, UploadState
 from app.uploads.receive import Receiver
+from app.uploads.sweep import Swept
 from app.uploads.traffic import Traffic
 from base import ids
 from base.errors import DomainError
-from tests.app.uploads.conftest import Bench, Make, Phone
+from tests.app.uploads.conftest import ANY_AGE, Bench, Make, Phone, sweeper_of
 from tests.app.uploads.test_sessions import MIB
 
 pytestmark = pytest.mark.xdist_group("scorecard")
@@ -54,7 +55,7 @@ class TestTheNote:
         read = (await session(bench.services, ids.encode("upload", upload.id))).completing_at
         assert read is not None
         async with bench.services.db.transaction() as tx:
-            await store.journal(tx, upload, assemble=True)
+            await store.journal(tx, upload, by_blocks=True)
         async with bench.services.db.transaction() as tx:
             await store.reopen(tx, upload.id, read)
         after = await session(bench.services, ids.encode("upload", upload.id))
@@ -211,6 +212,38 @@ class TestMixed:
         assert await bench.services.sweeper.reconcile() == 2
         for made in (upload, other):
             assert (await session(bench.services, made["id"])).state is UploadState.VERIFYING
+        await bench.work()
+        assert await is_ready(phone, upload)
+        await bench.check()
+
+
+class TestTheBuildBefore:
+    """It notes `assemble` before every last block and at each completion; it knows of no `by_blocks`."""
+
+    async def noted(self, bench: Bench, upload: dict[str, Any]) -> None:
+        async with bench.services.db.transaction() as tx:
+            noted = "UPDATE uploads SET appended = true, assemble = true WHERE id = $1"
+            await tx.execute(noted, ids.decode("upload", upload["id"]))
+
+    async def test_a_note_of_it_beside_a_whole_multipart_upload(self, bench: Bench, photo: Make) -> None:
+        phone, data = await bench.phone(), photo(300_000)
+        upload = await phone.send(data, sha256=None)
+        await self.noted(bench, upload)
+        assert (await phone.complete(upload["id"])).status_code == 202
+        await bench.work()
+        assert await is_ready(phone, upload)
+        await bench.check()
+
+    async def test_completed_by_it(self, bench: Bench, photo: Make) -> None:
+        """It left a part and a block to the record worker."""
+        phone, data, services = await bench.phone(), photo(8 * MIB + 300_000), bench.services
+        upload = await TestMixed().mixed(phone, data)
+        await self.noted(bench, upload)
+        made = await session(services, upload["id"])
+        async with services.db.transaction() as tx:
+            await services.uploads.complete(tx, made.owner_id, made.id)
+        phone.acknowledged[upload["id"]] = len(data)
+        assert await sweeper_of(services, {upload["id"], upload["assetId"]}).sweep(ANY_AGE) == Swept()
         await bench.work()
         assert await is_ready(phone, upload)
         await bench.check()
