@@ -76,11 +76,12 @@ ORDER BY state <> 'rejected', id
 """
 OPEN_BYTES: Final = "SELECT coalesce(sum(bytes), 0)::bigint FROM uploads WHERE owner_id = $1 AND state = 'open'"
 OPEN_OF_OWNER: Final = f"SELECT {_FIELDS} FROM uploads WHERE owner_id = $1 AND state = 'open' FOR UPDATE"  # noqa: S608
-FORGET: Final = """
+_FORGET: Final = """
 UPDATE uploads SET client_reference = NULL, sha256 = NULL, received_sha256 = NULL, source_id = NULL,
        source_modified_at = NULL, pixel_width = NULL, pixel_height = NULL, metadata = NULL
-WHERE owner_id = $1
 """
+FORGET: Final = _FORGET + "WHERE owner_id = $1"
+FORGET_ONE: Final = _FORGET + "WHERE id = $1"
 
 
 async def insert(
@@ -265,6 +266,11 @@ async def open_of_owner(tx: Transaction, owner_id: UUID) -> list[Upload]:
 async def forget(tx: Transaction, owner_id: UUID) -> None:
     """Empty what an owner's device said of their photos."""
     await tx.execute(FORGET, owner_id)
+
+
+async def forget_one(tx: Transaction, upload_id: UUID) -> None:
+    """Empty what its owner's device said of the photo of one session, and the hash of its bytes."""
+    await tx.execute(FORGET_ONE, upload_id)
 
 
 def _upload(row: Any | None) -> Upload | None:
