@@ -187,7 +187,7 @@ class Receiver:
         """Take a whole file in one request and complete its session; the same bytes again change nothing.
 
         The caller has checked the capability. Raises `UploadNotFound`, `UploadBytesDiffer`, `UploadDigestMismatch`,
-        `UploadNotOpen`, `UploadTooSlow`, `UploadsAtOnce`, `UploadsHeld`, `ServiceUnavailable`.
+        `UploadNotOpen`, `UploadTooSlow`, `UploadsAtOnce`, `UploadsHeld`, `UploadsUnfinished`, `ServiceUnavailable`.
         """
         async with self._db.reading() as db:
             upload = await store.get_any(db, upload_id)

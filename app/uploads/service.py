@@ -98,7 +98,10 @@ class Uploads:
         cut, region = plan.part_size(rate), self._policy.near(declared.country, self._spine.region)
         if not await store.insert(tx, upload_id, owner_id, asset_id, declared, cut, rate, expires_at, region):
             return await self._twin(tx, owner_id, declared)
-        await self._spend(tx, owner_id, declared.bytes)
+        sessions, size_a_day = self._limits.quotas
+        await quotas.spend(tx, owner_id, sessions)
+        await quotas.spend(tx, owner_id, size_a_day, declared.bytes)
+        await self._within_ceiling(tx, owner_id)
         await self._spine.record(
             tx,
             UploadOpened(upload_id=upload_id, asset_id=asset_id, bytes=declared.bytes),
@@ -110,11 +113,8 @@ class Uploads:
         assert made is not None
         return made
 
-    async def _spend(self, tx: Transaction, owner_id: OwnerId, size: int) -> None:
-        """Count a session that was written; of two at once the second waits, so that both are seen."""
-        sessions, size_a_day = self._limits.quotas
-        await quotas.spend(tx, owner_id, sessions)
-        await quotas.spend(tx, owner_id, size_a_day, size)
+    async def _within_ceiling(self, tx: Transaction, owner_id: OwnerId) -> None:
+        """Refuse a session that was just opened; whoever spends the quota of sessions waits here for others."""
         if await store.open_bytes(tx, owner_id) > self._limits.bytes_open:
             raise UploadsUnfinished(self._limits.bytes_open)
 
@@ -289,7 +289,10 @@ class Uploads:
             )
 
     async def revive(self, owner_id: OwnerId, upload_id: UUID) -> Upload:
-        """Open an expired session again within the grace time; raises `UploadNotFound`, `UploadExpiredGone`."""
+        """Open an expired session again within the grace time, counted as open bytes and as no new session.
+
+        Raises `UploadNotFound`, `UploadNotOpen`, `UploadExpiredGone`, `UploadsUnfinished`.
+        """
         now = self._clock.now()
         async with self._db.transaction() as tx:
             upload = await store.lock(tx, upload_id, owner_id)
@@ -304,6 +307,8 @@ class Uploads:
             await store.set_expiry(tx, upload.id, now + LIFETIME)
             told = UploadRevived(upload_id=upload.id)
             await store.transition(tx, self._spine, upload, UploadState.OPEN, told, OWNER)
+            await quotas.spend(tx, owner_id, self._limits.quotas[0], 0)
+            await self._within_ceiling(tx, owner_id)
             return msgspec.structs.replace(upload, state=UploadState.OPEN, expires_at=now + LIFETIME)
 
     async def expire_overdue(self, tx: Transaction, limit: int = 500) -> int:
