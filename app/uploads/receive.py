@@ -222,8 +222,6 @@ class Receiver:
         async with self._db.transaction() as tx:
             rate = int(upload.bytes / max(time.monotonic() - began, 0.001))
             await store.save_received(tx, upload.id, passing.digest, rate)
-        if upload.storage_id is not None:
-            await self._storage.abandon(upload, upload.storage_id)
         done = await self._uploads.finish(upload.owner_id, upload.id)
         return done if done.received_sha256 == passing.digest else await self._compare(done, passing.digest)
 

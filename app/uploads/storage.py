@@ -122,6 +122,7 @@ class UploadStorage:
         Raises `ServiceUnavailable` when the store does not say how it ended and the object is not there.
         """
         if seen.held.whole:
+            await self.close(upload)
             return True
         return await self._end(upload, [part for part in seen.parts if seen.held.has_part(part.number)])
 
@@ -133,11 +134,18 @@ class UploadStorage:
         except PartsRefused:
             return False
         except (ObjectAbsent, ObjectExists):
-            return await self.is_committed(upload)
+            if not await self.is_committed(upload):
+                return False
+            await self.close(upload)
         except ServiceUnavailable:
             if not await self.is_committed(upload):
                 raise
         return True
+
+    async def close(self, upload: Upload) -> None:
+        """Let no address of a part be good for anything."""
+        if upload.storage_id is not None:
+            await self.abandon(upload, upload.storage_id)
 
     async def assemble(self, upload: Upload, over: bool = False) -> bool:
         """Make the parts that came as blocks, then one object of all; again is harmless.

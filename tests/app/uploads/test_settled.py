@@ -95,6 +95,24 @@ class TestLateBytes:
         assert await is_ready(phone, upload)
         await bench.check()
 
+    @pytest.mark.parametrize("sent", [False, True], ids=["not sent yet", "sent before"])
+    async def test_a_part_after_an_object_whose_answer_was_lost(self, bench: Bench, photo: Make, sent: bool) -> None:
+        """The background PUT's process died when storage had the file; the phone sends it again."""
+        phone, data = await bench.phone(), photo(300_000)
+        upload = await phone.create(data, sha256=None)
+        told = await phone.parts(upload["id"])
+        if sent:
+            assert await phone.put(told["parts"][0], data) == 200
+        url, headers = bench.services.uploads.storage.address_whole(await session(bench.services, upload["id"]))
+        async with httpx.AsyncClient() as storage:
+            assert (await storage.put(url, content=data, headers=headers)).status_code == 200
+        assert (await bench.client(0).put(told["background"]["path"], content=data)).status_code == 200
+        phone.acknowledged[upload["id"]] = len(data)
+        assert await phone.put(told["parts"][0], os.urandom(len(data))) == 404
+        await bench.work()
+        assert await is_ready(phone, upload)
+        await bench.check()
+
     async def test_a_part_that_was_there_before_the_blocks(self, bench: Bench, photo: Make) -> None:
         """Some bytes came as a part, the rest as blocks: they are one object before the last byte is acknowledged."""
         phone, data = await bench.phone(), photo(8 * MIB + 300_000)
