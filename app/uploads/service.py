@@ -98,9 +98,8 @@ class Uploads:
         cut, region = plan.part_size(rate), self._policy.near(declared.country, self._spine.region)
         if not await store.insert(tx, upload_id, owner_id, asset_id, declared, cut, rate, expires_at, region):
             return await self._twin(tx, owner_id, declared)
-        sessions, size_a_day = self._limits.quotas
-        await quotas.spend(tx, owner_id, sessions)
-        await quotas.spend(tx, owner_id, size_a_day, declared.bytes)
+        for quota, units in zip(self._limits.quotas, (1, declared.bytes), strict=True):
+            await quotas.spend(tx, owner_id, quota, units)
         await self._within_ceiling(tx, owner_id)
         await self._spine.record(
             tx,
@@ -353,15 +352,16 @@ class Uploads:
             await self._spine.plan(tx, cleaning(upload.asset_id, upload.owner_id), cause=None)
 
     async def clean(self, wanted: Clean) -> None:
-        """Remove a dead asset's objects everywhere; does nothing while the asset or its session lives."""
+        """Remove a dead asset's objects everywhere, and blocks that no session needs; nothing else that lives."""
         async with self._db.transaction(readonly=True) as tx:
             upload = await store.get_any(tx, wanted.asset_id)
             alive = await self._assets.is_living(tx, wanted.asset_id)
-        if alive or upload is None or needs_bytes(upload, self._clock.now()):
+        if upload is None or needs_bytes(upload, self._clock.now()):
             return
-        if upload.storage_id is not None:
-            await self.storage.abandon(upload, upload.storage_id)
         await self.storage.drop_blocks(upload)
+        if alive:
+            return
+        await self.storage.close(upload)
         prefix, site = ids.encode("asset", wanted.asset_id) + "/", self._sites.at(upload.region)
         for bucket in (site.buckets.originals, site.buckets.ancestors, site.buckets.derivatives):
             while found := await site.store.list_keys(bucket, prefix):

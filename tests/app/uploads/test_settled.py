@@ -444,6 +444,22 @@ class TestEndedMeanwhile:
         assert (await appending).status_code in (409, 410)
         await self.nothing_is_left(bench, upload)
 
+    async def test_beside_an_append_to_what_another_completed(self, bench: Bench, photo: Make) -> None:
+        phone, data = await bench.phone(), photo(600_000)
+        upload = await phone.create(data)
+        path = (await phone.parts(upload["id"]))["background"]["path"]
+        body = Hanging(data[:300_000], data[300_000:])
+        appending = asyncio.create_task(append(phone, upload["id"], body, **{"Content-Length": body.length}))
+        await self.blocks(bench, upload, 1)
+        assert (await bench.client(1).put(path, content=data)).status_code == 200
+        await bench.work()
+        body.on.set()
+        assert (await appending).status_code == 409
+        await bench.work()
+        assert await bench.services.store.list_keys(bench.buckets.staging, upload["id"]) == []
+        assert await is_ready(phone, upload)
+        await bench.check()
+
     async def test_beside_a_background_put(self, bench: Bench, photo: Make) -> None:
         phone, data = await bench.phone(), photo(400_000)
         upload = await phone.create(data)
