@@ -148,7 +148,14 @@ class Receiver:
                     at = await self._keep(upload, at, block)
             finally:
                 await self._measure(upload, at - offset, time.monotonic() - began)
-            return (await self._uploads.finish(owner_id, upload_id) if at == upload.bytes else upload), at
+            return (await self._finish(upload) if at == upload.bytes else upload), at
+
+    async def _finish(self, upload: Upload) -> Upload:
+        """Complete a session by its last block; raises `UploadOffsetMismatch` when a whole file came first."""
+        done = await self._uploads.finish(upload.owner_id, upload.id)
+        if not done.by_blocks and await self._storage.came_whole(done):
+            raise UploadOffsetMismatch(done.bytes)
+        return done
 
     async def _keep(self, upload: Upload, at: int, block: Block) -> int:
         end = at + (len(block) if isinstance(block, bytes | bytearray) else block.tell())

@@ -363,6 +363,24 @@ class TestOtherBytes:
         assert await self.put(phone, path, data) == (200, "completed")
         await bench.check()
 
+    async def test_beside_the_last_append(self, bench: Bench, photo: Make) -> None:
+        """The photo is what the PUT brought: the append is not told that its bytes are."""
+        phone, other = await bench.phone(), photo(300_000)
+        data = photo(300_000)[: len(other)].ljust(len(other), b"\0")
+        upload = await phone.create(other, sha256=None)
+        path, body = await self.path(phone, upload), Hanging(data[:299_000], data[299_000:])
+        appending = asyncio.create_task(append(phone, upload["id"], body, **{"Content-Length": body.length}))
+        await body.first.wait()
+        while not (await session(bench.services, upload["id"])).appended:
+            await asyncio.sleep(0.02)
+        assert await self.put(phone, path, other) == (200, "verifying")
+        body.on.set()
+        answer = await appending
+        assert (answer.status_code, answer.json()["code"]) == (409, "upload-offset-mismatch")
+        await bench.work()
+        assert await is_ready(phone, upload)
+        await bench.check()
+
     async def test_to_a_duplicate(self, bench: Bench, photo: Make) -> None:
         phone, data = await bench.phone(), photo()
         first, second = await phone.send(data, sha256=None), await phone.create(data, sha256=None)
