@@ -83,7 +83,8 @@ LANES: Final[dict[str, Lane]] = {
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt at one job. `done` names the steps whose results are already recorded.
+    """One attempt at one job. `done` names the steps whose results are already recorded; `last_reason` is the code by
+    which the attempt before ended, if there was one.
 
     `payload` is the kind's own struct as JSON; `deadline` is the moment (UTC) after which nobody waits for the answer;
     `traceparent` follows W3C Trace Context.
@@ -101,6 +102,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     payload: bytes
     done: tuple[str, ...] = ()
     traceparent: str | None = None
+    last_reason: str | None = None
 
 
 class Outcome(StrEnum):

@@ -82,6 +82,8 @@ def read(data: bytes) -> Header:
         raise Unusable("class or colour space not for photos")
     tags = _tags(data[:declared])
     _check_transform(space, tags)
+    if space is Space.GRAY and b"kTRC" not in tags and data[64:68] != bytes(4):
+        raise Unusable("no table for its intent")
     return Header(space, _name(tags.get(b"desc", b"")), hashlib.sha256(data).hexdigest())
 
 

@@ -49,7 +49,7 @@ def stored(raw: bytes, *, fail_on: str = "none", sequential: bool = False) -> vi
         image = vips.open_heif(raw, fail_on=fail_on, sequential=sequential)
         return heif.unpremultiplied(image) if heif.read(raw).premultiplied else image
     image = vips.open_buffer(raw, fail_on=fail_on, sequential=sequential)
-    if kind == "tiff" and image.bands in (2, 4) and tiff.read(raw).alpha is False:
+    if kind == "tiff" and image.hasalpha() and tiff.read(raw).alpha is False:
         with vips.failures():
             return image.extract_band(0, n=image.bands - 1)
     return image

@@ -105,7 +105,7 @@ def read(raw: bytes) -> Structure:
         complete=True,
         frames=max(pages, 1),
         alpha=extra[0] in _ALPHA if extra else None,
-        refusal=_refusal(first, [walk.directory(part)[0] for part in first.get("parts", ())]),
+        refusal=_refusal(first, [walk.directory(part)[0] for part in first.get("parts", ())], pages > 0),
     )
 
 
@@ -113,11 +113,12 @@ def _one(found: _Directory, name: str, default: int) -> int:
     return found[name][0] if found.get(name) else default
 
 
-def _refusal(first: _Directory, parts: list[_Directory]) -> Refusal | None:
+def _refusal(first: _Directory, parts: list[_Directory], has_more: bool) -> Refusal | None:
+    """Why the first picture is not printed; `has_more`: one of full size stands behind it, where it is a copy."""
     if "dng" in first or any(_one(each, "photometric", 0) in _SENSOR for each in (first, *parts)):
         return Refusal(Reason.UNSUPPORTED_TYPE, "raw")
     photometric = _one(first, "photometric", 1)
-    if _one(first, "kind", 0) & _REDUCED:
+    if _one(first, "kind", 0) & _REDUCED and has_more:
         what = "a thumbnail before the picture"
     elif photometric not in _PHOTOMETRIC:
         what = f"photometric interpretation {photometric}"

@@ -159,6 +159,7 @@ def _message(row: JobRow, done: tuple[str, ...]) -> BrokerMessage:
         payload=row.payload,
         done=done,
         traceparent=row.traceparent,
+        last_reason=row.last_reason,
     )
     return BrokerMessage(task_id=f"{row.id}:{row.attempt}", task_name=row.kind, message=ENCODER.encode(job), labels={})
 

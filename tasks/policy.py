@@ -14,4 +14,9 @@ def is_final(error: BaseException) -> bool:
 
 def reason(error: BaseException) -> str:
     """A code for the row: the error's own, or the class of a crash."""
-    return error.code if isinstance(error, DomainError) else f"crash/{type(error).__name__.lower()}"
+    return error.code if isinstance(error, DomainError) else crash(type(error))
+
+
+def crash(kind: type[BaseException]) -> str:
+    """The code of a crash by an error of this class."""
+    return f"crash/{kind.__name__.lower()}"

@@ -21,6 +21,7 @@ from app.orders.printfiles import NEEDED
 from app.webhooks.service import BODIES_KEPT
 from base import telemetry
 from base.clock import Clock
+from base.errors import ServiceUnavailable
 
 log = telemetry.logger(__name__)
 
@@ -222,8 +223,11 @@ class Retention:
         async with self._db.transaction() as tx:
             before = self._clock.now() - timedelta(days=AFTER_PARCELS)
             gone["trackings"] = await forgetting.forget_old(tx, before)
-        async with self._db.transaction() as tx:
-            gone["events"] = await self._events(tx)
+        try:
+            async with self._db.transaction() as tx:
+                gone["events"] = await self._events(tx)
+        except ServiceUnavailable as error:
+            log.warning("events_wait", error=str(error))
         log.info("retention_swept", **{name.replace(" ", "_"): count for name, count in gone.items() if count})
         return gone
 
@@ -252,7 +256,7 @@ class Retention:
         return len(found)
 
     async def _events(self, tx: Transaction) -> int:
-        """Months that are over; who holds the table for long makes us come again another day."""
+        """Months that are over; who holds the table for long makes us come again with the next sweep."""
         await tx.execute("SET LOCAL lock_timeout = '2s'")
         rows = await tx.fetch(PARTITIONS)
         over = [row["name"] for row in rows if is_over(row["name"], self._clock.now())]

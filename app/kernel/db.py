@@ -36,6 +36,12 @@ _LOST: Final = (
     asyncpg.TooManyConnectionsError,
     asyncpg.InternalClientError,
 )
+_BUSY: Final = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+)
 
 
 class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,6 +137,8 @@ class _Lease:
         await self._database.pool.release(self._connection)
         if isinstance(error, (TimeoutError, *_LOST)):
             raise ServiceUnavailable("the database does not answer") from error
+        if isinstance(error, _BUSY):
+            raise ServiceUnavailable("the database cannot do it now") from error
 
 
 class Transaction(PostgresTransaction):
@@ -243,7 +251,11 @@ class Database:
     async def transaction(
         self, isolation: Isolation = "read_committed", *, readonly: bool = False
     ) -> AsyncIterator[Transaction]:
-        """One transaction; nesting is refused. A lost database is `ServiceUnavailable`."""
+        """One transaction; nesting is refused.
+
+        `ServiceUnavailable` when the database is lost, or gives up for others' sake: a deadlock, a serialisation
+        failure, a lock or a statement that took too long.
+        """
         with _reachable():
             async with Transaction(self, isolation, readonly) as tx:
                 yield tx
@@ -251,7 +263,7 @@ class Database:
     def reading(self) -> "_Lease":
         """A pooled connection for single reads without a transaction: `async with db.reading() as read`.
 
-        A lost database is `ServiceUnavailable`.
+        `ServiceUnavailable` as for `transaction`.
         """
         return _Lease(self)
 
@@ -302,3 +314,5 @@ def _reachable() -> Any:
         yield
     except (TimeoutError, *_LOST) as error:
         raise ServiceUnavailable("the database does not answer") from error
+    except _BUSY as error:
+        raise ServiceUnavailable("the database cannot do it now") from error

@@ -96,6 +96,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     cause: UUID | None
     deadline: datetime | None
     traceparent: str | None
+    last_reason: str | None
 
 
 # Called for ok, refused and lost answers, never for failed ones; a lost one has no body. Tells by which outcome the job
@@ -103,7 +104,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
 Applier = Callable[[Transaction, JobRow, Result], Awaitable[Outcome | None]]
 
 _FIELDS: Final = """id, kind, region, lane, owner_id, payload::text AS payload, state, attempt, max_attempts,
-    time_limit_s, nonce, cause, deadline, traceparent"""
+    time_limit_s, nonce, cause, deadline, traceparent, last_reason"""
 
 SUPERSEDE: Final = (
     "UPDATE jobs SET state = 'cancelled', finished_at = now() WHERE supersede_key = $1 AND state = 'queued'"
@@ -300,6 +301,10 @@ RETURNING job_id
 """
 
 
+class AttemptOver(Exception):
+    """The answer would set aside a job that no longer waits for its attempt: nothing of it counts."""
+
+
 class Applied(StrEnum):
     """What became of a result."""
 
@@ -327,7 +332,7 @@ async def apply(tx: Transaction, key: bytes, result: Result, appliers: Mapping[s
     """Apply one result exactly once, with everything it changes, in the caller's transaction.
 
     `EARLY` means a step before it is not applied yet, or that this process is older than the kind: offer it again a
-    little later.
+    little later. Raises `AttemptOver`: undo the transaction, the answer is late.
     """
     row = await lock(tx, result.job_id)
     if row is None or row.kind != result.kind:
@@ -383,6 +388,8 @@ async def _repeated(tx: Transaction, row: JobRow, result: Result) -> Applied:
 
 async def _close(tx: Transaction, row: JobRow, result: Result, outcome: Outcome) -> None:
     if outcome is Outcome.LOST:
+        if not _may_end_attempt(row, result):
+            raise AttemptOver()
         await park(tx, row, result.reason or "worker-lost")
     elif result.last or outcome is Outcome.REFUSED:
         await finish(tx, row.id, outcome, result.reason)
@@ -541,4 +548,5 @@ def _row(row: Any) -> JobRow:
         cause=row["cause"],
         deadline=row["deadline"],
         traceparent=row["traceparent"],
+        last_reason=row["last_reason"],
     )

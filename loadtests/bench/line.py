@@ -63,12 +63,22 @@ def run() -> dict[str, Any]:
     }
 
 
+class Following(Walk):
+    """A walk that waits as an app does, by the events: a phone that asks again and again would share our two cores."""
+
+    def _await(self, states: tuple[str, ...], what: str) -> None:
+        begun, wanted = time.monotonic(), {f"event: asset.{state}" for state in states}
+        with self.client.stream("GET", "/v1/events", headers={"accept": "text/event-stream"}) as told:
+            self.state = next(line for line in told.iter_lines() if line in wanted).rpartition(".")[2]
+        self.note(f"wait for {what}", begun)
+
+
 def _rounds(photos: list[tuple[str, bytes]], api: str, jail: Jail) -> dict[str, list[tuple[Walk, "Engine"]]]:
     """Each photo's walk, and right after it what the engine takes for the same photo by itself."""
     done: dict[str, list[tuple[Walk, Engine]]] = {name: [] for name, _ in photos}
     for turn in range(ROUNDS + 1):
         for name, content in photos:
-            walk = Walk(name, content, api, True, None)
+            walk = Following(name, content, api, True, None)
             with contextlib.redirect_stdout(io.StringIO()):
                 walk.run()
             time.sleep(IDLE_S)

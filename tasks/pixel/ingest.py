@@ -29,6 +29,7 @@ from imagecore.errors import ChildDied, DeadlineExceeded, OutOfMemory, PixelFail
 from imagecore.facts import parse_report
 from imagecore.jail import Jail
 from imagecore.jail_wire import Output
+from tasks import policy
 from tasks.pixel.pushing import Pushes, PushTo
 from tasks.pixel.worker import PixelKind, Refusal, StepDone
 
@@ -38,7 +39,6 @@ STEPS: Final = ("validate", "first_previews", "previews")
 FIRST: Final = 2  # rungs that can be shown before the rest is encoded
 CEILING_S: Final = 40
 FALLBACK_S: Final = 20
-PATIENCE: Final = 2  # attempts after which a file that breaks its child is the file's fault
 
 _CONTENT: Final[Mapping[str, str]] = {"jpg": "image/jpeg", "webp": "image/webp", "avif": "image/avif"}
 BEYOND: Final = (DeadlineExceeded, OutOfMemory, ChildDied, PixelFailure)
@@ -46,6 +46,7 @@ BEYOND_DECODING: Final[Mapping[type[Exception], str]] = {
     DeadlineExceeded: "needs-too-much-time",
     ChildDied: "breaks-decoder",
 }
+BLAMED: Final = frozenset(policy.crash(kind) for kind in BEYOND_DECODING)  # twice in a row: the file's fault
 FALLBACKS: Final = Counter("tirage_ingest_fallbacks_total", "Ladders finished with fallback recipes", ("reason",))
 _INGEST: Final = msgspec.json.Decoder(Ingest)
 
@@ -134,7 +135,7 @@ class Ingestor:
         except OutOfMemory as failure:
             raise Refusal("needs-too-much-memory", Refused(sha256=None, bytes=told.bytes)) from failure
         except (DeadlineExceeded, ChildDied) as failure:
-            if job.attempt < PATIENCE:  # the machine may have been busy, or another job broke the child
+            if job.last_reason not in BLAMED:  # the machine may have been busy, or another job broke the child
                 raise
             raise Refusal(BEYOND_DECODING[type(failure)], Refused(sha256=None, bytes=told.bytes)) from failure
 

@@ -24,6 +24,8 @@ log = telemetry.logger(__name__)
 BATCH: Final = 64
 FETCH_S: Final = 5
 EARLY_DELAY_S: Final = 0.2
+RUNS: Final = 3  # of a transaction that the database gives up, before its answer is offered again later
+PAUSE_S: Final = 0.05
 
 
 class RecordWorker:
@@ -134,16 +136,25 @@ class RecordWorker:
         Raises `ServiceUnavailable`: offer it again.
         """
         with tracing.span(f"result {result.kind}", "consumer", job=str(result.job_id), step=result.step) as span:
-            applied = await self._applied_or_failed(result)
+            applied = await self._applied_with_patience(result)
             span.attributes["applied"] = applied.value
         if applied is not Applied.APPLIED:
             log.info("result_not_applied", job=str(result.job_id), step=result.step, why=applied.value)
         return applied
 
+    async def _applied_with_patience(self, result: Result) -> Applied:
+        for _ in range(RUNS - 1):
+            with contextlib.suppress(ServiceUnavailable):
+                return await self._applied_or_failed(result)
+            await asyncio.sleep(PAUSE_S)
+        return await self._applied_or_failed(result)
+
     async def _applied_or_failed(self, result: Result) -> Applied:
         try:
             async with self._services.db.transaction() as tx:
                 return await jobs.apply(tx, self._key, result, self._appliers)
+        except jobs.AttemptOver:
+            return Applied.LATE
         except ServiceUnavailable:
             raise
         except Exception as error:

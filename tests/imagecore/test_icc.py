@@ -54,6 +54,7 @@ class TestRead:
             (FOGRA.replace(b"A2B0", b"A2Bx"), "no table from inks"),
             (patched(8, b"\x05\x20"), "version 5"),
             (SRGB.replace(b"gTRC", b"rTRC", 1), "a tag twice"),
+            (patched(64, b"\0\0\0\1", patched(16, b"GRAY", FOGRA)), "no table for its intent"),
         ],
     )
     def test_unusable(self, data: bytes, why: str) -> None:

@@ -90,7 +90,6 @@ class TestDirectories:
             ({262: [34_892]}, [], "unsupported-type"),
             ({254: [1]}, [{**plain(), 262: [32_803]}], "unsupported-type"),
             ({}, [{**plain(), 262: [34_892]}], "unsupported-type"),
-            ({254: [1]}, [], "unsupported-coding"),
             ({262: [6]}, [], "unsupported-coding"),
             ({262: [4]}, [], "unsupported-coding"),
             ({262: [8]}, [], "unsupported-coding"),
@@ -103,7 +102,6 @@ class TestDirectories:
             "linear",
             "sensor part",
             "linear part",
-            "thumbnail",
             "ycbcr",
             "mask",
             "lab",
@@ -124,6 +122,23 @@ class TestDirectories:
         (first,) = struct.unpack_from(order + word, raw, at)
         struct.pack_into(order + word, raw, len(raw) - struct.calcsize(word), first)
         assert tiff.read(bytes(raw)).frames == 2
+
+
+def test_a_thumbnail_is_refused_before_its_picture_only() -> None:
+    """Some programs call every picture of theirs a smaller copy."""
+    small = {**plain(60, 40), 254: [1]}
+    told = report(written(small, plain()))
+    assert (told.verdict, told.reason, told.facts.width) == (Verdict.REJECT, "unsupported-coding", 60)
+    told = report(written(small))
+    assert (told.verdict, told.facts.width, told.facts.pages) == ("accept", 60, 1)
+
+
+def test_black_is_no_selection() -> None:
+    """Though the file says that its fourth sample is an extra one."""
+    inks = {**plain(bands=4), 262: [5], 338: [0]}
+    told = report(written(inks))
+    assert (told.verdict, told.facts.colour_space) == ("accept", "cmyk")
+    assert load(written(inks)).bands == 4
 
 
 def test_canons_raw_files_are_known_by_their_beginning() -> None:

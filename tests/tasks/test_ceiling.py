@@ -15,6 +15,7 @@ from imagecore import measuring, vips
 from imagecore import recipe as recipes
 from imagecore.errors import ChildDied, DeadlineExceeded
 from imagecore.jail import Jail
+from tasks import policy
 from tasks.pixel.ingest import Ingestor
 from tasks.pixel.worker import Refusal, StepDone
 from tests.conftest import store_of
@@ -182,28 +183,34 @@ async def test_quality_is_stored_before_the_step_is_answered_that_makes_the_phot
 
 
 @pytest.mark.parametrize(
-    ("deed", "patience", "reason"),
-    [("memory", 1, "needs-too-much-memory"), ("death", 2, "breaks-decoder"), ("time", 2, "needs-too-much-time")],
+    ("deed", "before", "reason"),
+    [
+        ("memory", (), "needs-too-much-memory"),
+        ("death", (None, "crash/deadlockdetectederror", "unanswered"), "breaks-decoder"),
+        ("time", (None,), "needs-too-much-time"),
+    ],
 )
 async def test_a_decode_beyond_its_ceiling_is_a_rejection_that_says_so(
-    misbehaving: Open, reads: Reads, record_store: ObjectStore, buckets: Buckets, raw: bytes, deed: str, patience: int,
-    reason: str,
+    misbehaving: Open, reads: Reads, record_store: ObjectStore, buckets: Buckets, raw: bytes, deed: str,
+    before: tuple[str | None, ...], reason: str,
 ) -> None:  # fmt: skip
     """Whose fault it is, is asked once more where a busy machine could be to blame; then nothing is left of it."""
     ingestor = Ingestor(reads, buckets, misbehaving(-1, deed), ceiling_s=1 if deed == "time" else 30)  # type: ignore[arg-type]
     job = await planned(record_store, buckets, raw)
-    for attempt in range(1, patience):
-        with pytest.raises((DeadlineExceeded, ChildDied)):
-            [step async for step in ingestor.run(msgspec.structs.replace(job, attempt=attempt))]
+    for attempt, ended in enumerate(before, 1):
+        job = msgspec.structs.replace(job, attempt=attempt, last_reason=ended)
+        with pytest.raises((DeadlineExceeded, ChildDied)) as failed:
+            [step async for step in ingestor.run(job)]
+        job = msgspec.structs.replace(job, attempt=attempt + 1, last_reason=policy.reason(failed.value))
     with pytest.raises(Refusal) as refused:
-        [step async for step in ingestor.run(msgspec.structs.replace(job, attempt=patience))]
+        [step async for step in ingestor.run(job)]
     assert refused.value.reason == reason
     asset = msgspec.json.decode(job.payload)["asset"]
     assert [await record_store.list_keys(bucket, asset) for bucket in (buckets.ancestors, buckets.derivatives)] == [
         [],
         [],
     ]
-    assert reads.count == patience
+    assert reads.count == len(before) + 1
 
 
 async def test_a_retry_redoes_only_what_is_missing_and_decodes_nothing_again(

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from uuid import UUID, uuid4
 
+import asyncpg
 import msgspec
 import pytest
 from prometheus_client import REGISTRY
@@ -15,12 +16,12 @@ from app.kernel.db import Database, Transaction
 from app.kernel.jobs import JobKind, JobRow, JobState, Plan
 from app.services import Services
 from base.errors import DomainError, Kind
-from base.jobs import LANES, Job, Outcome, Result
+from base.jobs import LANES, Job, Outcome, Result, signed
 from tasks.broker import MAX_DELIVERIES
 from tasks.dispatcher import Dispatcher
 from tasks.pixel.worker import PixelKind, PixelWorker, Refusal, StepDone
 from tasks.queue import Queue
-from tasks.record.worker import RecordWorker
+from tasks.record.worker import RUNS, RecordWorker
 
 QUICK = {
     name: msgspec.structs.replace(lane, ack_wait_s=1, republish_after_s=600, in_flight=16, per_owner=4)
@@ -48,6 +49,7 @@ class Line:
         self._url, self._stop = url, asyncio.Event()
         self.ran: list[tuple[str, int, int]] = []
         self.applied: list[tuple[UUID, str]] = []
+        self.last_reasons: list[str | None] = []
         self.pixel_kinds = {"t.pixel": PixelKind(("one", "two"), self._pixel)}
         self.handlers = {"t.record": self._record}
         self.behave: Callable[[str, int, int], Awaitable[None]] = _nothing
@@ -60,6 +62,7 @@ class Line:
         return self._queues[-1]
 
     async def _pixel(self, job: Job) -> AsyncIterator[StepDone]:
+        self.last_reasons.append(job.last_reason)
         number = msgspec.json.decode(job.payload, type=Numbered).number
         for step in ("one", "two"):
             if step not in job.done:
@@ -119,6 +122,23 @@ class Line:
         assert found is not None
         return found
 
+    async def answer(self, job_id: UUID, outcome: Outcome) -> Result:
+        """What a worker answers for the first step of a pixel job's first attempt."""
+        result = Result(
+            job_id=job_id,
+            kind="t.pixel",
+            attempt=1,
+            step="one",
+            index=0,
+            last=True,
+            outcome=outcome,
+            reason=None,
+            ms=1,
+            engine=None,
+            body=b"{}",
+        )
+        return signed(self.services.settings.result_key.reveal(), (await self.row(job_id)).nonce, result)
+
     async def ends(self, job_id: UUID, state: JobState = JobState.DONE) -> JobRow:
         async with asyncio.timeout(30):
             while (row := await self.row(job_id)).state is not state:
@@ -169,6 +189,7 @@ class TestPixelJob:
             ("one", 2, 1),
             ("two", 2, 2),
         ]  # a late heartbeat lets an attempt run twice
+        assert list(dict.fromkeys(line.last_reasons)) == [None, "test-flaky"]
 
     async def test_refusal_is_final(self, line: Line) -> None:
         async def behave(step: str, number: int, attempt: int) -> None:
@@ -242,22 +263,65 @@ class TestPixelJob:
         job = await line.plan("preview", 8)
         assert (await line.ends(job)).attempt == 2
 
+    async def test_answer_that_the_database_gives_up_costs_no_attempt(self, line: Line) -> None:
+        async def applying(step: str, attempt: int) -> None:
+            if len(line.applied) <= RUNS:
+                raise asyncpg.DeadlockDetectedError("deadlock detected")
+
+        line.applying = applying
+        await line.start()
+        job = await line.plan("preview", 9, attempts=1)
+        await line.ends(job)
+        assert line.applied == [(job, "one")] * (RUNS + 1) + [(job, "two")]
+
+    async def test_answer_that_the_database_gives_up_is_run_again_at_once(self, line: Line) -> None:
+        async def applying(step: str, attempt: int) -> None:
+            if len(line.applied) < RUNS:
+                raise asyncpg.DeadlockDetectedError("deadlock detected")
+
+        line.applying = applying
+        job = await line.plan("preview", 12)
+        worker = RecordWorker(line.services, line.queue(), [], {}, {"t.pixel": line._apply})
+        assert await worker.apply(await line.answer(job, Outcome.OK)) == "applied"
+        assert len(line.applied) == RUNS
+
+    async def test_a_failure_that_the_database_does_not_take_down_ends_no_worker(
+        self, line: Line, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        note, refused = jobs.failed, 0
+
+        async def failed(tx: Transaction, job_id: UUID, attempt: int, reason: str, *, final: bool) -> None:
+            nonlocal refused
+            refused += 1
+            if refused == 1:
+                raise asyncpg.DeadlockDetectedError("deadlock detected")
+            await note(tx, job_id, attempt, reason, final=final)
+
+        async def applying(step: str, attempt: int) -> None:
+            if attempt == 1:
+                raise RuntimeError("not foreseen")
+
+        monkeypatch.setattr(jobs, "failed", failed)
+        line.applying = applying
+        await line.start()
+        assert (await line.ends(await line.plan("preview", 10))).attempt == 2
+        assert refused == 2
+
+    async def test_refusal_that_would_park_the_attempt_after_it_is_late(self, line: Line) -> None:
+        async def set_aside(tx: Transaction, job: JobRow, result: Result) -> Outcome:
+            return Outcome.LOST
+
+        job = await line.plan("preview", 11)
+        async with line.services.db.transaction() as tx:
+            await jobs.failed(tx, job, 1, "test", final=False)
+        waiting = await line.row(job)
+        worker = RecordWorker(line.services, line.queue(), [], {}, {"t.pixel": set_aside})
+        assert await worker.apply(await line.answer(job, Outcome.REFUSED)) == "late"
+        assert await line.row(job) == waiting
+
     async def test_answer_with_a_wrong_mac_changes_nothing(self, line: Line, db: Database) -> None:
         job = await line.plan("preview", 6)
-        forged = Result(
-            job_id=job,
-            kind="t.pixel",
-            attempt=1,
-            step="one",
-            index=0,
-            last=True,
-            outcome=Outcome.OK,
-            reason=None,
-            ms=1,
-            engine=None,
-            body=b"{}",
-            mac=b"0" * 32,
-        )
+        forged = msgspec.structs.replace(await line.answer(job, Outcome.OK), mac=b"0" * 32)
         worker = RecordWorker(line.services, line.queue(), [], {}, {"t.pixel": line._apply})
         assert await worker.apply(forged) == "forged"
         assert (await line.row(job)).state is JobState.QUEUED
@@ -299,6 +363,21 @@ class TestRecordJob:
         await line.start()
         row = await line.ends(await line.plan("record", 3))
         assert row.attempt == 2
+
+    async def test_work_that_the_database_gives_up_costs_no_attempt(self, line: Line) -> None:
+        tried = 0
+
+        async def behave(step: str, number: int, attempt: int) -> None:
+            nonlocal tried
+            tried += 1
+            if tried == 1:
+                async with line.services.db.transaction() as tx:
+                    await tx.execute("DO $$ BEGIN RAISE SQLSTATE '40P01'; END $$")
+
+        line.behave = behave
+        await line.start()
+        await line.ends(await line.plan("record", 5, attempts=1))
+        assert line.ran == [("record", 5, 1)]
 
     async def test_unknown_kind_waits_for_a_worker_that_knows_it(self, line: Line) -> None:
         handlers, line.handlers = line.handlers, {}

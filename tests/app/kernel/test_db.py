@@ -89,8 +89,22 @@ class TestOtherEnds:
                 await tx.execute("INSERT INTO probe VALUES ($1)", other + 10)
 
         ends = await asyncio.gather(cross(1, 2), cross(2, 1), return_exceptions=True)
-        assert sorted(type(e).__name__ for e in ends) == ["NoneType", "SerializationError"]
+        assert sorted(type(e).__name__ for e in ends) == ["NoneType", "ServiceUnavailable"]
         assert taken(probe) == 0
+
+    @pytest.mark.parametrize("state", ["40001", "40P01", "55P03", "57014"])
+    async def test_what_the_database_gives_up_for_others_may_be_asked_again(self, probe: Database, state: str) -> None:
+        """A serialisation failure, a deadlock, a lock and a statement that took too long."""
+        give_up = f"DO $$ BEGIN RAISE SQLSTATE '{state}'; END $$"
+        with pytest.raises(ServiceUnavailable):
+            async with probe.transaction() as tx:
+                await tx.execute("INSERT INTO probe VALUES (1)")
+                await tx.execute(give_up)
+        with pytest.raises(ServiceUnavailable):
+            async with probe.reading() as read:
+                await read.value(give_up)
+        assert taken(probe) == 0
+        assert await rows(probe) == []
 
     async def test_backend_killed_inside(self, probe: Database) -> None:
         with pytest.raises(ServiceUnavailable):

@@ -190,6 +190,7 @@ class Answers:
     def __init__(self, db: Database, job: UUID) -> None:
         self.db, self.job = db, job
         self.applied: list[tuple[str, Outcome]] = []
+        self.closes_by: Outcome | None = None
         self.appliers: dict[str, jobs.Applier] = {KIND.name: self._apply}
 
     @classmethod
@@ -224,8 +225,9 @@ class Answers:
         async with self.db.transaction() as tx:
             return await jobs.apply(tx, self.KEY, signed(self.KEY, nonce, result), self.appliers)
 
-    async def _apply(self, tx: Transaction, job: JobRow, result: Result) -> None:
+    async def _apply(self, tx: Transaction, job: JobRow, result: Result) -> Outcome | None:
         self.applied.append((result.step, result.outcome))
+        return self.closes_by
 
 
 class TestApply:
@@ -267,6 +269,27 @@ class TestApply:
         assert await answers.give(outcome) is Applied.LATE
         row = await answers.row()
         assert (row.state, row.attempt) == (JobState.QUEUED, 2)
+
+    @pytest.mark.parametrize("before", [Outcome.FAILED, Outcome.LOST])
+    async def test_a_refusal_that_would_park_does_nothing_once_its_attempt_is_over(
+        self, db: Database, before: Outcome
+    ) -> None:
+        answers = await Answers.to_a_new_job(db)
+        await answers.give(before)
+        waiting = await answers.row()
+        answers.closes_by = Outcome.LOST
+        with pytest.raises(jobs.AttemptOver):
+            await answers.give(Outcome.REFUSED, "two")
+        assert await answers.row() == waiting
+        async with db.transaction() as tx:
+            assert [a.count for a in await alerts.open_alerts(tx)] == [1] * (before is Outcome.LOST)
+            assert await tx.value("SELECT count(*) FROM step_runs WHERE step = 'two'") == 0
+
+    async def test_an_older_attempts_refusal_ends_the_job(self, db: Database) -> None:
+        answers = await Answers.to_a_new_job(db)
+        await answers.give(Outcome.FAILED)
+        assert await answers.give(Outcome.REFUSED) is Applied.APPLIED
+        assert (await answers.row()).state is JobState.DONE
 
     async def test_lost_twice_raises_one_alert(self, db: Database) -> None:
         answers = await Answers.to_a_new_job(db)

@@ -317,6 +317,7 @@ class Bench:
             owner_id=row.owner_id,
             payload=row.payload,
             done=done,
+            last_reason=row.last_reason,
         )
         try:
             async with contextlib.aclosing(self.pixels[row.kind].run(job)) as steps:  # type: ignore[type-var]
@@ -329,12 +330,12 @@ class Bench:
             await self._apply(row, attempt, step, refusal.reason)
         return False
 
-    async def refuse(self, step: str, reason: str) -> None:
+    async def refuse(self, step: str, reason: str, attempt: int | None = None) -> None:
         """Answer the waiting ingest that a worker cannot go on with this step."""
         async with self.services.db.transaction() as tx:
             (row,) = await jobs.list_jobs(tx, jobs.JobState.QUEUED, ingest.KIND, 10)
         body = ingest.Refused(sha256=None, bytes=0)
-        await self._apply(row, row.attempt, StepDone(step=step, body=body), reason)
+        await self._apply(row, attempt or row.attempt, StepDone(step=step, body=body), reason)
 
     async def _apply(self, row: JobRow, attempt: int, done: StepDone, refused: str | None = None) -> None:
         steps = self.pixels[row.kind].steps

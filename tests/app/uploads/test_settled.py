@@ -509,3 +509,21 @@ async def test_a_refusal_after_it_was_found_to_be_a_photo(bench: Bench, photo: M
     await bench.work(attempt=parked.attempt + 1)
     assert await is_ready(phone, upload)
     await bench.check()
+
+
+async def test_a_late_refusal_leaves_the_attempt_that_runs_alone(bench: Bench, photo: Make) -> None:
+    phone, data = await bench.phone(), photo()
+    upload = await phone.send(data)
+    assert (await phone.complete(upload["id"])).status_code == 202
+    await bench.work(stop_after="first_previews")
+    async with bench.services.db.transaction() as tx:
+        (job,) = await jobs.list_jobs(tx, jobs.JobState.QUEUED, "asset.ingest", 10)
+        await jobs.failed(tx, job.id, job.attempt, "test", final=False)
+    with pytest.raises(jobs.AttemptOver):
+        await bench.refuse("first_previews", "needs-too-much-time", attempt=job.attempt)
+    async with bench.services.db.transaction() as tx:
+        await tx.execute("UPDATE jobs SET not_before = now() WHERE id = $1", job.id)
+        assert await alerts.open_alerts(tx) == []
+    await bench.work(attempt=job.attempt + 1)
+    assert await is_ready(phone, upload)
+    await bench.check()
