@@ -111,7 +111,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     """A session. `bytes`, `content_type`, `sha256`, `source_*`, `pixel_*` and `metadata` are what the client declared.
 
     `token` marks its object, `storage_id` is its multipart upload in the store, `part_bytes` how it is cut. `appended`:
-    there are blocks. `completing_at` is the journal: somebody began to put the bytes together. `assemble`: the blocks
+    there are blocks. `completing_at` is the journal: somebody began to put the bytes together. `by_blocks`: they
     alone are the file, of which a record worker makes the object. `received_sha256` is the hash of its bytes, where
     they came through us or a worker has read them. `rate`: observed bytes a second. `region` keeps its bytes.
     """
@@ -136,7 +136,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     storage_id: str | None
     part_bytes: int
     appended: bool
-    assemble: bool
+    by_blocks: bool
     received_sha256: str | None
     rate: int | None
     addressed_at: datetime | None
@@ -171,7 +171,7 @@ def needs_bytes(upload: Upload, now: datetime) -> bool:
     """Whether unfinished bytes in storage are still of use: sending, revivable, or being put together."""
     if upload.state is UploadState.EXPIRED:
         return upload.expires_at + GRACE > now
-    return upload.state is UploadState.OPEN or (upload.state is UploadState.VERIFYING and upload.assemble)
+    return upload.state is UploadState.OPEN or (upload.state is UploadState.VERIFYING and upload.appended)
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

@@ -41,7 +41,10 @@ async def settle(spine: Spine, tx: Transaction, upload: Upload, asset: Asset, re
 
 
 async def end_erased(spine: Spine, tx: Transaction, asset_id: UUID) -> None:
-    """End the session whose asset is being erased before anybody has looked at it."""
+    """Forget what was said of an asset that is being erased; end its session if nobody has looked at it yet."""
     upload = await store.lock_by_asset(tx, asset_id)
-    if upload is not None and upload.state is UploadState.VERIFYING:
+    if upload is None:
+        return
+    await store.forget_one(tx, upload.id)
+    if upload.state is UploadState.VERIFYING:
         await store.transition(tx, spine, upload, UploadState.ABORTED, UploadAborted(upload_id=upload.id), SYSTEM)

@@ -148,7 +148,14 @@ class Receiver:
                     at = await self._keep(upload, at, block)
             finally:
                 await self._measure(upload, at - offset, time.monotonic() - began)
-            return (await self._uploads.finish(owner_id, upload_id) if at == upload.bytes else upload), at
+            return (await self._finish(upload) if at == upload.bytes else upload), at
+
+    async def _finish(self, upload: Upload) -> Upload:
+        """Complete a session by its last block; raises `UploadOffsetMismatch` when a whole file came first."""
+        done = await self._uploads.finish(upload.owner_id, upload.id)
+        if not done.by_blocks and await self._storage.came_whole(done):
+            raise UploadOffsetMismatch(done.bytes)
+        return done
 
     async def _keep(self, upload: Upload, at: int, block: Block) -> int:
         end = at + (len(block) if isinstance(block, bytes | bytearray) else block.tell())
@@ -187,7 +194,7 @@ class Receiver:
         """Take a whole file in one request and complete its session; the same bytes again change nothing.
 
         The caller has checked the capability. Raises `UploadNotFound`, `UploadBytesDiffer`, `UploadDigestMismatch`,
-        `UploadNotOpen`, `UploadTooSlow`, `UploadsAtOnce`, `UploadsHeld`, `ServiceUnavailable`.
+        `UploadNotOpen`, `UploadTooSlow`, `UploadsAtOnce`, `UploadsHeld`, `UploadsUnfinished`, `ServiceUnavailable`.
         """
         async with self._db.reading() as db:
             upload = await store.get_any(db, upload_id)
@@ -222,8 +229,6 @@ class Receiver:
         async with self._db.transaction() as tx:
             rate = int(upload.bytes / max(time.monotonic() - began, 0.001))
             await store.save_received(tx, upload.id, passing.digest, rate)
-        if upload.storage_id is not None:
-            await self._storage.abandon(upload, upload.storage_id)
         done = await self._uploads.finish(upload.owner_id, upload.id)
         return done if done.received_sha256 == passing.digest else await self._compare(done, passing.digest)
 

@@ -152,10 +152,13 @@ class UploadController(CustomerController):
         operation_id="ReviveUpload",
         summary="Open an expired upload again",
         status_code=200,
-        responses=fails(UploadNotFound, UploadExpiredGone, UploadNotOpen),
+        responses=fails(UploadNotFound, UploadExpiredGone, UploadNotOpen, UploadsUnfinished),
     )
     async def revive(self, upload_id: FromPath[str]) -> UploadOut:
-        """Within a week after a session expired it can be opened again, with the bytes it holds."""
+        """Within a week after a session expired it can be opened again, with the bytes it holds.
+
+        Its bytes count as those of an open session.
+        """
         who = customer()
         return UploadOut.of(await self.uploads.revive(who.owner_id, ids.decode("upload", upload_id)))
 
@@ -196,6 +199,7 @@ class ContentController(PublicController):
             UploadTooSlow,
             UploadsAtOnce,
             UploadsHeld,
+            UploadsUnfinished,
         ),
     )
     async def send(

@@ -52,7 +52,7 @@ from base.clock import Clock
 from base.errors import InvalidInput, ServiceUnavailable
 from base.ids import AssetId, OwnerId, UploadId
 from base.jobs import Outcome, Result
-from base.objects import Sites
+from base.objects import ObjectAbsent, Sites
 from base.regions import Policy
 
 MAX_BYTES: Final = 200 * 1024 * 1024
@@ -98,7 +98,9 @@ class Uploads:
         cut, region = plan.part_size(rate), self._policy.near(declared.country, self._spine.region)
         if not await store.insert(tx, upload_id, owner_id, asset_id, declared, cut, rate, expires_at, region):
             return await self._twin(tx, owner_id, declared)
-        await self._spend(tx, owner_id, declared.bytes)
+        for quota, units in zip(self._limits.quotas, (1, declared.bytes), strict=True):
+            await quotas.spend(tx, owner_id, quota, units)
+        await self._within_ceiling(tx, owner_id)
         await self._spine.record(
             tx,
             UploadOpened(upload_id=upload_id, asset_id=asset_id, bytes=declared.bytes),
@@ -110,11 +112,8 @@ class Uploads:
         assert made is not None
         return made
 
-    async def _spend(self, tx: Transaction, owner_id: OwnerId, size: int) -> None:
-        """Count a session that was written; of two at once the second waits, so that both are seen."""
-        sessions, size_a_day = self._limits.quotas
-        await quotas.spend(tx, owner_id, sessions)
-        await quotas.spend(tx, owner_id, size_a_day, size)
+    async def _within_ceiling(self, tx: Transaction, owner_id: OwnerId) -> None:
+        """Refuse a session that was just opened; whoever spends the quota of sessions waits here for others."""
         if await store.open_bytes(tx, owner_id) > self._limits.bytes_open:
             raise UploadsUnfinished(self._limits.bytes_open)
 
@@ -234,7 +233,10 @@ class Uploads:
         if not seen.held.unsent_parts:
             return await self.storage.commit(upload, seen)
         upload = await self.forget_storage(upload) if seen.lost else upload
-        return await self.storage.assemble(await self.with_storage(upload))
+        try:
+            return await self.storage.assemble(await self.with_storage(upload))
+        except ObjectAbsent:  # the next look says what is missing
+            return False
 
     async def _close_addresses(self, upload: Upload) -> None:
         """Let no address be good for anything: the blocks are the file."""
@@ -261,7 +263,7 @@ class Uploads:
         if upload.state in HAS_BYTES:
             return upload
         opened(upload)
-        if upload.assemble:
+        if upload.by_blocks:
             renewed = await store.renew(tx, upload.id)
             upload = msgspec.structs.replace(upload, token=renewed, storage_id=None, received_sha256=None)
         told = UploadVerifying(upload_id=upload.id, asset_id=upload.asset_id)
@@ -286,7 +288,10 @@ class Uploads:
             )
 
     async def revive(self, owner_id: OwnerId, upload_id: UUID) -> Upload:
-        """Open an expired session again within the grace time; raises `UploadNotFound`, `UploadExpiredGone`."""
+        """Open an expired session again within the grace time, counted as open bytes and as no new session.
+
+        Raises `UploadNotFound`, `UploadNotOpen`, `UploadExpiredGone`, `UploadsUnfinished`.
+        """
         now = self._clock.now()
         async with self._db.transaction() as tx:
             upload = await store.lock(tx, upload_id, owner_id)
@@ -301,6 +306,8 @@ class Uploads:
             await store.set_expiry(tx, upload.id, now + LIFETIME)
             told = UploadRevived(upload_id=upload.id)
             await store.transition(tx, self._spine, upload, UploadState.OPEN, told, OWNER)
+            await quotas.spend(tx, owner_id, self._limits.quotas[0], 0)
+            await self._within_ceiling(tx, owner_id)
             return msgspec.structs.replace(upload, state=UploadState.OPEN, expires_at=now + LIFETIME)
 
     async def expire_overdue(self, tx: Transaction, limit: int = 500) -> int:
@@ -345,15 +352,16 @@ class Uploads:
             await self._spine.plan(tx, cleaning(upload.asset_id, upload.owner_id), cause=None)
 
     async def clean(self, wanted: Clean) -> None:
-        """Remove a dead asset's objects everywhere; does nothing while the asset or its session lives."""
+        """Remove a dead asset's objects everywhere, and blocks that no session needs; nothing else that lives."""
         async with self._db.transaction(readonly=True) as tx:
             upload = await store.get_any(tx, wanted.asset_id)
             alive = await self._assets.is_living(tx, wanted.asset_id)
-        if alive or upload is None or needs_bytes(upload, self._clock.now()):
+        if upload is None or needs_bytes(upload, self._clock.now()):
             return
-        if upload.storage_id is not None:
-            await self.storage.abandon(upload, upload.storage_id)
         await self.storage.drop_blocks(upload)
+        if alive:
+            return
+        await self.storage.close(upload)
         prefix, site = ids.encode("asset", wanted.asset_id) + "/", self._sites.at(upload.region)
         for bucket in (site.buckets.originals, site.buckets.ancestors, site.buckets.derivatives):
             while found := await site.store.list_keys(bucket, prefix):

@@ -6,6 +6,7 @@ Complete is not idempotent is good enough: an upload that is gone is looked for 
 """
 
 import asyncio
+import contextlib
 import tempfile
 from collections.abc import Mapping
 from datetime import datetime
@@ -82,6 +83,16 @@ class UploadStorage:
             return False
         return found.size == upload.bytes and found.metadata.get(MARK) == upload.token.hex
 
+    async def came_whole(self, upload: Upload) -> bool:
+        """Whether the object was stored in one request, not made of parts; an absent one was neither.
+
+        The ETag of one that was made of parts ends in their number: `-1`.
+        """
+        site = self._site(upload)
+        with contextlib.suppress(ObjectAbsent):
+            return "-" not in (await site.store.head(site.buckets.originals, key_of(upload))).etag
+        return False
+
     async def begin(self, upload: Upload) -> str:
         """Begin a multipart upload for the session; the store's id of it."""
         site = self._site(upload)
@@ -122,6 +133,7 @@ class UploadStorage:
         Raises `ServiceUnavailable` when the store does not say how it ended and the object is not there.
         """
         if seen.held.whole:
+            await self.close(upload)
             return True
         return await self._end(upload, [part for part in seen.parts if seen.held.has_part(part.number)])
 
@@ -133,17 +145,24 @@ class UploadStorage:
         except PartsRefused:
             return False
         except (ObjectAbsent, ObjectExists):
-            return await self.is_committed(upload)
+            if not await self.is_committed(upload):
+                return False
+            await self.close(upload)
         except ServiceUnavailable:
             if not await self.is_committed(upload):
                 raise
         return True
 
+    async def close(self, upload: Upload) -> None:
+        """Let no address of a part be good for anything."""
+        if upload.storage_id is not None:
+            await self.abandon(upload, upload.storage_id)
+
     async def assemble(self, upload: Upload, over: bool = False) -> bool:
         """Make the parts that came as blocks, then one object of all; again is harmless.
 
-        `over` puts it in the place of another object. False: the multipart upload is gone or its parts changed, look
-        again. Raises `ObjectAbsent` when bytes that were acknowledged are gone.
+        `over` puts it in the place of another object. False: the multipart upload, a block of it or its parts are not
+        what they were, look again. Raises `ObjectAbsent` when a look begins with bytes that are gone.
         """
         assert upload.storage_id is not None
         seen = await self.see(upload)
@@ -152,7 +171,10 @@ class UploadStorage:
         if seen.held.missing_parts:
             raise ObjectAbsent("the parts or blocks of a session are gone")
         blocks = seen.held.line if seen.held.is_line else seen.held.blocks
-        made = [await self._make_part(upload, upload.storage_id, blocks, number) for number in seen.held.unsent_parts]
+        try:
+            made = [await self._make_part(upload, upload.storage_id, blocks, part) for part in seen.held.unsent_parts]
+        except ObjectAbsent:  # somebody else has just put them together, or they are gone
+            return await self.is_committed(upload)
         kept = [part for part in seen.parts if seen.held.has_part(part.number)]
         return await self._end(upload, [*kept, *made], over)
 

@@ -30,7 +30,7 @@ WHERE id = $1 AND storage_id IS NOT DISTINCT FROM $3 AND token = $4 AND state IN
 RETURNING id
 """
 JOURNAL: Final = """
-UPDATE uploads SET completing_at = now(), assemble = assemble OR $2,
+UPDATE uploads SET completing_at = now(), by_blocks = by_blocks OR $2,
        rate = coalesce($3::bigint / greatest(1, extract(epoch FROM $4::timestamptz - addressed_at)::bigint), rate)
 WHERE id = $1 AND state = 'open'
 """
@@ -76,11 +76,12 @@ ORDER BY state <> 'rejected', id
 """
 OPEN_BYTES: Final = "SELECT coalesce(sum(bytes), 0)::bigint FROM uploads WHERE owner_id = $1 AND state = 'open'"
 OPEN_OF_OWNER: Final = f"SELECT {_FIELDS} FROM uploads WHERE owner_id = $1 AND state = 'open' FOR UPDATE"  # noqa: S608
-FORGET: Final = """
+_FORGET: Final = """
 UPDATE uploads SET client_reference = NULL, sha256 = NULL, received_sha256 = NULL, source_id = NULL,
        source_modified_at = NULL, pixel_width = NULL, pixel_height = NULL, metadata = NULL
-WHERE owner_id = $1
 """
+FORGET: Final = _FORGET + "WHERE owner_id = $1"
+FORGET_ONE: Final = _FORGET + "WHERE id = $1"
 
 
 async def insert(
@@ -128,13 +129,13 @@ async def claim_storage(tx: Transaction, upload: Upload, new: str | None) -> boo
     return await tx.value(CLAIM, upload.id, new, upload.storage_id, upload.token) is not None
 
 
-async def journal(tx: Transaction, upload: Upload, assemble: bool = False, last_part: datetime | None = None) -> None:
+async def journal(tx: Transaction, upload: Upload, by_blocks: bool = False, last_part: datetime | None = None) -> None:
     """Note that the bytes are being put together (for whoever must finish it), and how fast they came.
 
-    `assemble`: the blocks alone are the file. That once true stays so, and is never taken back.
+    `by_blocks`: they alone are the file. That once true stays so, and is never taken back.
     """
-    sent = None if last_part is None or assemble else upload.bytes
-    await tx.execute(JOURNAL, upload.id, assemble, sent, last_part)
+    sent = None if last_part is None or by_blocks else upload.bytes
+    await tx.execute(JOURNAL, upload.id, by_blocks, sent, last_part)
 
 
 async def reopen(tx: Transaction, upload_id: UUID, noted: datetime) -> None:
@@ -265,6 +266,11 @@ async def open_of_owner(tx: Transaction, owner_id: UUID) -> list[Upload]:
 async def forget(tx: Transaction, owner_id: UUID) -> None:
     """Empty what an owner's device said of their photos."""
     await tx.execute(FORGET, owner_id)
+
+
+async def forget_one(tx: Transaction, upload_id: UUID) -> None:
+    """Empty what its owner's device said of the photo of one session, and the hash of its bytes."""
+    await tx.execute(FORGET_ONE, upload_id)
 
 
 def _upload(row: Any | None) -> Upload | None:

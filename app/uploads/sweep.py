@@ -77,7 +77,7 @@ class Sweeper:
             upload = await store.get_any(tx, wanted.upload_id)
         if upload is None or upload.state is not UploadState.VERIFYING:
             return
-        if upload.assemble:
+        if upload.by_blocks or not await self._uploads.storage.is_committed(upload):
             await self._put_together(upload)
         async with self._db.transaction() as tx:
             current = await store.lock(tx, upload.id, upload.owner_id)
@@ -87,12 +87,16 @@ class Sweeper:
         await self._uploads.storage.drop_blocks(upload)
 
     async def _put_together(self, upload: Upload) -> None:
-        """By a multipart upload that nobody was given addresses of, over what came to the key after the completion."""
+        """Of blocks alone over what came to the key after the completion, by an upload that nobody has addresses of.
+
+        Otherwise a process of the build before completed the session, and left parts and blocks to be made one.
+        """
         for _ in range(LOOKS):
             upload = await self._uploads.with_storage(upload)
-            if await self._uploads.storage.assemble(upload, over=True):
+            if await self._uploads.storage.assemble(upload, over=upload.by_blocks):
                 return
-            upload = await self._uploads.forget_storage(upload)
+            if (await self._uploads.storage.see(upload)).lost:
+                upload = await self._uploads.forget_storage(upload)
         raise ServiceUnavailable("storage loses what is put together")
 
     async def reconcile(self, limit: int = 100) -> int:

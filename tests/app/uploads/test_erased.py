@@ -192,6 +192,33 @@ async def test_a_row_that_an_earlier_release_left_stuck_is_ended(bench: Bench, p
     assert await left(bench, running) != []
 
 
+async def test_what_the_device_said_of_a_completed_photo_goes_with_it(bench: Bench, photo: Make) -> None:
+    phone, data = await bench.phone(), photo()
+    name = "filetype aW1hZ2UvanBlZw==,filename QW5uYS5qcGc="
+    made = {**phone.auth, "Tus-Resumable": "1.0.0", "Upload-Length": str(len(data)), "Upload-Metadata": name}
+    upload = (await bench.client(0).post("/v1/tus", headers=made)).headers["location"].rsplit("/", 1)[1]
+    sent = await bench.client(0).patch(f"/v1/tus/{upload}", content=data, headers={**phone.auth, **TUS})
+    assert sent.status_code == 204, sent.text
+    await bench.work()
+    said = (
+        "SELECT asset_id, state, client_reference, sha256, received_sha256, source_id, source_modified_at,"
+        " pixel_width, pixel_height, metadata FROM uploads WHERE id = $1"
+    )
+    async with bench.services.db.transaction() as tx:
+        declared = (
+            "UPDATE uploads SET client_reference = 'Anna', sha256 = received_sha256, source_id = 'IMG/1',"
+            " source_modified_at = now(), pixel_width = 1, pixel_height = 1 WHERE id = $1"
+        )
+        await tx.execute(declared, ids.decode("upload", upload))
+        asset, state, *before = await tx.one(said, ids.decode("upload", upload))
+    assert (state, None in before) == ("completed", False)
+    await erase_photo(phone, {"assetId": ids.encode("asset", asset)})
+    async with bench.services.db.reading() as db:
+        _, state, *after = await db.one(said, ids.decode("upload", upload))
+    assert (state, set(after)) == ("completed", {None})
+    await bench.work()
+
+
 async def test_erased_after_it_was_revived(bench: Bench, photo: Make) -> None:
     """The removal that the expiry planned for the end of the grace time does not stand for the erasure's."""
     phone, data, store = await bench.phone(), photo(), bench.services.store

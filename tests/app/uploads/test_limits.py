@@ -8,6 +8,7 @@ import pytest
 
 from app.kernel.db import Database
 from app.kernel.quotas import spend
+from app.services import Services
 from app.uploads.settings import UploadLimits
 from base import ids
 from base.ids import OwnerId
@@ -65,6 +66,28 @@ async def test_bytes_that_are_open_at_once(client: httpx.AsyncClient, guest: Gue
         assert await read.value("SELECT count(*) FROM uploads") == 2
     assert (await client.delete(f"/v1/uploads/{first['id']}", headers=auth)).status_code == 204
     assert (await ask(client, auth, face)).status_code == 201
+
+
+async def test_a_session_that_is_revived_counts_as_open(
+    client: httpx.AsyncClient, guest: Guest, db: Database, services: Services
+) -> None:
+    auth = (await guest())["auth"]
+    first = await create(client, auth)
+    wanted, path = ids.decode("upload", first["id"]), f"/v1/uploads/{first['id']}"
+    content = (await client.post(f"{path}/parts", headers=auth)).json()["background"]["path"]
+    async with db.transaction() as tx:
+        await tx.execute("UPDATE uploads SET expires_at = now() - interval '1 day'")
+        assert await services.uploads.expire_overdue(tx) == 1
+    other = await create(client, auth)
+    async with db.transaction() as tx:
+        await tx.execute("UPDATE uploads SET bytes = $1 WHERE id <> $2", LIMITS.bytes_open, wanted)
+    refused = (429, "uploads-unfinished", 60)
+    assert refused_by(await client.post(f"{path}/revive", headers=auth)) == refused
+    assert refused_by(await client.put(content, content=bytes(first["bytes"]))) == refused
+    async with db.reading() as read:
+        assert await read.value("SELECT state FROM uploads WHERE id = $1", wanted) == "expired"
+    assert (await client.delete(f"/v1/uploads/{other['id']}", headers=auth)).status_code == 204
+    assert (await client.post(f"{path}/revive", headers=auth)).status_code == 200
 
 
 async def test_a_session_that_is_found_again_counts_once(client: httpx.AsyncClient, guest: Guest, db: Database) -> None:

@@ -13,10 +13,11 @@ from app.services import Services
 from app.uploads import store
 from app.uploads.domain import Upload, UploadState
 from app.uploads.receive import Receiver
+from app.uploads.sweep import Swept
 from app.uploads.traffic import Traffic
 from base import ids
 from base.errors import DomainError
-from tests.app.uploads.conftest import Bench, Make, Phone
+from tests.app.uploads.conftest import ANY_AGE, Bench, Make, Phone, sweeper_of
 from tests.app.uploads.test_sessions import MIB
 
 pytestmark = pytest.mark.xdist_group("scorecard")
@@ -54,7 +55,7 @@ class TestTheNote:
         read = (await session(bench.services, ids.encode("upload", upload.id))).completing_at
         assert read is not None
         async with bench.services.db.transaction() as tx:
-            await store.journal(tx, upload, assemble=True)
+            await store.journal(tx, upload, by_blocks=True)
         async with bench.services.db.transaction() as tx:
             await store.reopen(tx, upload.id, read)
         after = await session(bench.services, ids.encode("upload", upload.id))
@@ -90,6 +91,24 @@ class TestLateBytes:
         (part,) = (await phone.parts(upload["id"]))["parts"]
         await complete_by_tus(phone, upload["id"], data)
         assert await phone.put(part, os.urandom(len(data))) == 404
+        await bench.work()
+        assert await is_ready(phone, upload)
+        await bench.check()
+
+    @pytest.mark.parametrize("sent", [False, True], ids=["not sent yet", "sent before"])
+    async def test_a_part_after_an_object_whose_answer_was_lost(self, bench: Bench, photo: Make, sent: bool) -> None:
+        """The background PUT's process died when storage had the file; the phone sends it again."""
+        phone, data = await bench.phone(), photo(300_000)
+        upload = await phone.create(data, sha256=None)
+        told = await phone.parts(upload["id"])
+        if sent:
+            assert await phone.put(told["parts"][0], data) == 200
+        url, headers = bench.services.uploads.storage.address_whole(await session(bench.services, upload["id"]))
+        async with httpx.AsyncClient() as storage:
+            assert (await storage.put(url, content=data, headers=headers)).status_code == 200
+        assert (await bench.client(0).put(told["background"]["path"], content=data)).status_code == 200
+        phone.acknowledged[upload["id"]] = len(data)
+        assert await phone.put(told["parts"][0], os.urandom(len(data))) == 404
         await bench.work()
         assert await is_ready(phone, upload)
         await bench.check()
@@ -153,6 +172,96 @@ class TestLateBytes:
         await complete_by_tus(phone, upload["id"], data)
         writer = await session(bench.services, upload["id"])
         assert await bench.services.uploads.storage.append(writer, 1000, bytes(1000))
+        await bench.work()
+        assert await is_ready(phone, upload)
+        await bench.check()
+
+
+class TestMixed:
+    """Some bytes came as parts, others as blocks: several who put them together are as one."""
+
+    async def mixed(self, phone: Phone, data: bytes) -> dict[str, Any]:
+        """The first part as a part, the second as a block that nobody has counted yet."""
+        upload = await phone.create(data, sha256=None)
+        (first,) = (await phone.parts(upload["id"], 1))["parts"]
+        assert await phone.put(first, data) == 200
+        bench, made = phone.bench, await session(phone.bench.services, upload["id"])
+        async with bench.services.db.transaction() as tx:
+            await store.mark_appended(tx, made.id)
+        assert await bench.services.uploads.storage.append(made, made.part_bytes, data[made.part_bytes :])
+        return upload
+
+    async def completed(self, phone: Phone, upload: dict[str, Any], api: int) -> int:
+        """As a phone does: asked again while storage does not say."""
+        while (answer := await phone.complete(upload["id"], api=api)).status_code == 503:
+            await asyncio.sleep(0.05)
+        return answer.status_code
+
+    async def test_completed_by_several_at_once(self, bench: Bench, photo: Make) -> None:
+        phone, data = await bench.phone(), photo(8 * MIB + 300_000)
+        upload = await self.mixed(phone, data)
+        assert await asyncio.gather(*(self.completed(phone, upload, n % 2) for n in range(6))) == [202] * 6
+        phone.acknowledged[upload["id"]] = len(data)
+        await bench.work()
+        assert await is_ready(phone, upload)
+        await bench.check()
+
+    async def test_ended_by_another_while_a_part_is_made(
+        self, bench: Bench, photo: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Reconciliation finds the multipart upload gone, and goes on with the next session."""
+        phone, data, uploads = await bench.phone(), photo(8 * MIB + 300_000), bench.services.uploads
+        upload, other = await self.mixed(phone, data), await phone.send(photo())
+        async with bench.services.db.transaction() as tx:
+            for n, made in enumerate((upload, other)):
+                await tx.execute(
+                    "UPDATE uploads SET completing_at = now() - make_interval(mins => $2) WHERE id = $1",
+                    ids.decode("upload", made["id"]),
+                    9 - n,
+                )
+        make = uploads.storage._make_part
+
+        async def late(*args: Any) -> Any:
+            monkeypatch.undo()
+            assert (await phone.complete(upload["id"])).status_code == 202
+            return await make(*args)
+
+        monkeypatch.setattr(uploads.storage, "_make_part", late)
+        assert await bench.services.sweeper.reconcile() == 2
+        for made in (upload, other):
+            assert (await session(bench.services, made["id"])).state is UploadState.VERIFYING
+        await bench.work()
+        assert await is_ready(phone, upload)
+        await bench.check()
+
+
+class TestTheBuildBefore:
+    """It notes `assemble` before every last block and at each completion; it knows of no `by_blocks`."""
+
+    async def noted(self, bench: Bench, upload: dict[str, Any]) -> None:
+        async with bench.services.db.transaction() as tx:
+            noted = "UPDATE uploads SET appended = true, assemble = true WHERE id = $1"
+            await tx.execute(noted, ids.decode("upload", upload["id"]))
+
+    async def test_a_note_of_it_beside_a_whole_multipart_upload(self, bench: Bench, photo: Make) -> None:
+        phone, data = await bench.phone(), photo(300_000)
+        upload = await phone.send(data, sha256=None)
+        await self.noted(bench, upload)
+        assert (await phone.complete(upload["id"])).status_code == 202
+        await bench.work()
+        assert await is_ready(phone, upload)
+        await bench.check()
+
+    async def test_completed_by_it(self, bench: Bench, photo: Make) -> None:
+        """It left a part and a block to the record worker."""
+        phone, data, services = await bench.phone(), photo(8 * MIB + 300_000), bench.services
+        upload = await TestMixed().mixed(phone, data)
+        await self.noted(bench, upload)
+        made = await session(services, upload["id"])
+        async with services.db.transaction() as tx:
+            await services.uploads.complete(tx, made.owner_id, made.id)
+        phone.acknowledged[upload["id"]] = len(data)
+        assert await sweeper_of(services, {upload["id"], upload["assetId"]}).sweep(ANY_AGE) == Swept()
         await bench.work()
         assert await is_ready(phone, upload)
         await bench.check()
@@ -254,6 +363,24 @@ class TestOtherBytes:
         assert await self.put(phone, path, data) == (200, "completed")
         await bench.check()
 
+    async def test_beside_the_last_append(self, bench: Bench, photo: Make) -> None:
+        """The photo is what the PUT brought: the append is not told that its bytes are."""
+        phone, other = await bench.phone(), photo(300_000)
+        data = photo(300_000)[: len(other)].ljust(len(other), b"\0")
+        upload = await phone.create(other, sha256=None)
+        path, body = await self.path(phone, upload), Hanging(data[:299_000], data[299_000:])
+        appending = asyncio.create_task(append(phone, upload["id"], body, **{"Content-Length": body.length}))
+        await body.first.wait()
+        while not (await session(bench.services, upload["id"])).appended:
+            await asyncio.sleep(0.02)
+        assert await self.put(phone, path, other) == (200, "verifying")
+        body.on.set()
+        answer = await appending
+        assert (answer.status_code, answer.json()["code"]) == (409, "upload-offset-mismatch")
+        await bench.work()
+        assert await is_ready(phone, upload)
+        await bench.check()
+
     async def test_to_a_duplicate(self, bench: Bench, photo: Make) -> None:
         phone, data = await bench.phone(), photo()
         first, second = await phone.send(data, sha256=None), await phone.create(data, sha256=None)
@@ -334,6 +461,22 @@ class TestEndedMeanwhile:
         body.on.set()
         assert (await appending).status_code in (409, 410)
         await self.nothing_is_left(bench, upload)
+
+    async def test_beside_an_append_to_what_another_completed(self, bench: Bench, photo: Make) -> None:
+        phone, data = await bench.phone(), photo(600_000)
+        upload = await phone.create(data)
+        path = (await phone.parts(upload["id"]))["background"]["path"]
+        body = Hanging(data[:300_000], data[300_000:])
+        appending = asyncio.create_task(append(phone, upload["id"], body, **{"Content-Length": body.length}))
+        await self.blocks(bench, upload, 1)
+        assert (await bench.client(1).put(path, content=data)).status_code == 200
+        await bench.work()
+        body.on.set()
+        assert (await appending).status_code == 409
+        await bench.work()
+        assert await bench.services.store.list_keys(bench.buckets.staging, upload["id"]) == []
+        assert await is_ready(phone, upload)
+        await bench.check()
 
     async def test_beside_a_background_put(self, bench: Bench, photo: Make) -> None:
         phone, data = await bench.phone(), photo(400_000)
