@@ -23,7 +23,11 @@ GATED = """
 SELECT nth, (SELECT count(*) FROM owners) AS marks, side * side AS area, pg_advisory_xact_lock(4711)::text
 FROM unnest($1::int[]) WITH ORDINALITY AS wanted (side, nth)
 """
-HELD_UP = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted"
+HELD_UP = """
+SELECT count(*) FROM pg_locks
+WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 FAULTY = "SELECT nth, 1 / side AS area FROM unnest($1::int[]) WITH ORDINALITY AS wanted (side, nth)"
 
 
