@@ -29,7 +29,9 @@ from app.kernel import jobs
 from app.kernel.jobs import JobRow
 from app.services import Services
 from app.settings import load
+from app.uploads.receive import Receiver
 from app.uploads.sweep import Sweeper, Swept
+from app.uploads.traffic import Traffic
 from base import ingest, keys
 from base.jobs import Job, Outcome, Result, signed
 from base.objects import ObjectAbsent, ObjectStore, Site, Sites, Stored
@@ -378,6 +380,14 @@ def folder(parent: Path, name: str) -> str:
     made = parent / f"{name}-tmp"
     made.mkdir()
     return str(made)
+
+
+@pytest.fixture
+async def receiver(services: Services) -> AsyncIterator[Receiver]:
+    """What takes bodies, in this process."""
+    made = Receiver(services.db, services.uploads, Traffic())
+    yield made
+    await made.close()
 
 
 @pytest.fixture(scope="session")

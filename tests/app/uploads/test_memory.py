@@ -8,7 +8,7 @@ import base64
 import contextlib
 import hashlib
 import tracemalloc
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import httpx
@@ -19,7 +19,6 @@ from app.uploads.errors import UploadPastEnd
 from app.uploads.plan import most_blocks
 from app.uploads.planning import Assemble
 from app.uploads.receive import Checksum, Receiver
-from app.uploads.traffic import Traffic
 from base import ids, keys
 from base.ids import OwnerId, UploadId
 from base.objects import Buckets, ObjectStore
@@ -29,13 +28,6 @@ from tests.app.uploads.test_sessions import LARGE, MIB, addresses, put
 from tests.app.uploads.test_tus import append
 
 PIECE = 64 * 1024
-
-
-@pytest.fixture
-async def receiver(services: Services) -> AsyncIterator[Receiver]:
-    made = Receiver(services.db, services.uploads, Traffic())
-    yield made
-    await made.close()
 
 
 class Sending:

@@ -2,13 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from app.services import Services
 from app.uploads.domain import UploadState
 from app.uploads.errors import UploadsAtOnce, UploadsHeld
 from app.uploads.receive import Receiver
@@ -25,13 +23,6 @@ HTTPX_USUALLY = 100
 
 def owner() -> OwnerId:
     return OwnerId(uuid4())
-
-
-@pytest.fixture
-async def receiver(services: Services) -> AsyncIterator[Receiver]:
-    made = Receiver(services.db, services.uploads, Traffic())
-    yield made
-    await made.close()
 
 
 class TestPlaces:
