@@ -284,13 +284,14 @@ class ObjectStore:
             raise
         return told["RetainUntilDate"] if told.get("Mode") == "COMPLIANCE" else None
 
-    async def digest(self, bucket: str, key: str) -> str:
-        """The SHA-256 (hex) of an object's bytes, read in pieces; raises `ObjectAbsent`."""
-        return await self._run(self._digest, bucket, key)
+    async def digest(self, bucket: str, key: str, first: int = 0) -> str:
+        """The SHA-256 (hex) of an object's bytes from the one at `first` on, read in pieces; raises `ObjectAbsent`."""
+        return await self._run(self._digest, bucket, key, first)
 
-    def _digest(self, bucket: str, key: str) -> str:
+    def _digest(self, bucket: str, key: str, first: int) -> str:
         found = hashlib.sha256()
-        for piece in self._client.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(PIECE):
+        extra = {"Range": f"bytes={first}-"} if first else {}
+        for piece in self._client.get_object(Bucket=bucket, Key=key, **extra)["Body"].iter_chunks(PIECE):
             found.update(piece)
         return found.hexdigest()
 
@@ -318,16 +319,23 @@ class ObjectStore:
         return StoredPart(number=number, size=size, etag=answer["ETag"], modified=datetime.now(UTC))
 
     async def parts(self, bucket: str, key: str, upload: str) -> list[StoredPart]:
-        """What the store holds of a multipart upload, every page; raises `ObjectAbsent` when the upload is gone."""
+        """What the store holds of a multipart upload, every page; raises `ObjectAbsent` when the upload is gone.
+
+        SeaweedFS lists a part as often as it was sent, and ends the upload with the newest of those that are named. The
+        same bytes are listed once here: named twice, it removes what it has just made the object of.
+        """
         return await self._run(self._parts, bucket, key, upload)
 
     def _parts(self, bucket: str, key: str, upload: str) -> list[StoredPart]:
         pages = self._client.get_paginator("list_parts").paginate(Bucket=bucket, Key=key, UploadId=upload)
-        return [
-            StoredPart(number=part["PartNumber"], size=part["Size"], etag=part["ETag"], modified=part["LastModified"])
+        found = {
+            (part["PartNumber"], part["ETag"]): StoredPart(
+                number=part["PartNumber"], size=part["Size"], etag=part["ETag"], modified=part["LastModified"]
+            )
             for page in pages
             for part in page.get("Parts", [])
-        ]
+        }
+        return list(found.values())
 
     async def end_multipart(
         self, bucket: str, key: str, upload: str, parts: Sequence[StoredPart], *, over: bool = False
