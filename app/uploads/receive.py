@@ -141,20 +141,26 @@ class Receiver:
                 raise UploadPastEnd(room)
             async with self._db.transaction() as tx:
                 await store.mark_appended(tx, upload.id)
-            began, within = time.monotonic(), _within(body, room)
+            began, came = time.monotonic(), hashlib.sha256()
+            within = _hashing(_within(body, room), came)
             blocks = _blocks(within) if checksum is None else _checked(within, checksum)
             try:
                 async for block in blocks:
                     at = await self._keep(upload, at, block)
             finally:
                 await self._measure(upload, at - offset, time.monotonic() - began)
-            return (await self._finish(upload) if at == upload.bytes else upload), at
+            return (await self._finish(upload, offset, came.hexdigest()) if at == upload.bytes else upload), at
 
-    async def _finish(self, upload: Upload) -> Upload:
-        """Complete a session by its last block; raises `UploadOffsetMismatch` when a whole file came first."""
+    async def _finish(self, upload: Upload, first: int, digest: str) -> Upload:
+        """Complete a session by the bytes from `first` on, which have this digest.
+
+        Raises `UploadOffsetMismatch` when a part or a whole file came in their place, and it has other bytes there.
+        """
         done = await self._uploads.finish(upload.owner_id, upload.id)
-        if not done.by_blocks and await self._storage.came_whole(done):
-            raise UploadOffsetMismatch(done.bytes)
+        if not done.by_blocks:
+            with contextlib.suppress(ObjectAbsent):  # it was looked at meanwhile, and is no photo or not a new one
+                if await self._storage.digest(done, first) != digest:
+                    raise UploadOffsetMismatch(done.bytes)
         return done
 
     async def _keep(self, upload: Upload, at: int, block: Block) -> int:
@@ -316,6 +322,12 @@ async def _within(body: Body, room: int) -> Body:
         left -= len(piece)
         if left < 0:
             raise UploadPastEnd(room)
+        yield piece
+
+
+async def _hashing(body: Body, found: "hashlib._Hash") -> Body:
+    async for piece in body:
+        found.update(piece)
         yield piece
 
 

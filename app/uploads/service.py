@@ -44,6 +44,7 @@ from app.uploads.errors import (
     UploadsUnfinished,
     UploadTooLarge,
 )
+from app.uploads.gathering import Gathering
 from app.uploads.planning import Clean, cleaning
 from app.uploads.settings import UploadLimits
 from app.uploads.storage import PartAddress, Seen, UploadStorage
@@ -84,6 +85,7 @@ class Uploads:
         self._db, self._spine, self._sites, self._policy = db, spine, sites, policy
         self._assets, self._clock, self._limits = assets, clock, limits
         self.storage = UploadStorage(sites)
+        self.gathering = Gathering(db, self.storage)
 
     async def open(self, tx: Transaction, owner_id: OwnerId, declared: Declared) -> Upload:
         """Open a session in the caller's transaction; the same client reference gives the living session again.
@@ -234,7 +236,7 @@ class Uploads:
             return await self.storage.commit(upload, seen)
         upload = await self.forget_storage(upload) if seen.lost else upload
         try:
-            return await self.storage.assemble(await self.with_storage(upload))
+            return await self.gathering.assemble(await self.with_storage(upload))
         except ObjectAbsent:  # the next look says what is missing
             return False
 

@@ -6,7 +6,6 @@ Complete is not idempotent is good enough: an upload that is gone is looked for 
 """
 
 import asyncio
-import contextlib
 import tempfile
 from collections.abc import Mapping
 from datetime import datetime
@@ -82,16 +81,6 @@ class UploadStorage:
         except ObjectAbsent:
             return False
         return found.size == upload.bytes and found.metadata.get(MARK) == upload.token.hex
-
-    async def came_whole(self, upload: Upload) -> bool:
-        """Whether the object was stored in one request, not made of parts; an absent one was neither.
-
-        The ETag of one that was made of parts ends in their number: `-1`.
-        """
-        site = self._site(upload)
-        with contextlib.suppress(ObjectAbsent):
-            return "-" not in (await site.store.head(site.buckets.originals, key_of(upload))).etag
-        return False
 
     async def begin(self, upload: Upload) -> str:
         """Begin a multipart upload for the session; the store's id of it."""
@@ -232,10 +221,10 @@ class UploadStorage:
             expires_s=ADDRESS_LIFETIME_S,
         )
 
-    async def digest(self, upload: Upload) -> str:
-        """The SHA-256 of the object; raises `ObjectAbsent`."""
+    async def digest(self, upload: Upload, first: int = 0) -> str:
+        """The SHA-256 of the object from a byte on; raises `ObjectAbsent`."""
         site = self._site(upload)
-        return await site.store.digest(site.buckets.originals, key_of(upload))
+        return await site.store.digest(site.buckets.originals, key_of(upload), first)
 
 
 def key_of(upload: Upload) -> str:

@@ -1,6 +1,6 @@
 """All SQL of uploads."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -38,6 +38,11 @@ REOPEN: Final = "UPDATE uploads SET completing_at = NULL WHERE id = $1 AND compl
 RENEW: Final = """
 UPDATE uploads SET token = gen_random_uuid(), storage_id = NULL, received_sha256 = NULL WHERE id = $1 RETURNING token
 """
+TURN: Final = """
+UPDATE uploads SET gathered_until = now() + $2 WHERE id = $1 AND (gathered_until IS NULL OR gathered_until < now())
+RETURNING gathered_until
+"""
+END_TURN: Final = "UPDATE uploads SET gathered_until = NULL WHERE id = $1 AND gathered_until = $2"
 UNFINISHED: Final = """
 SELECT id, owner_id, completing_at FROM uploads WHERE state = 'open' AND region = $1 AND completing_at < $2
 ORDER BY completing_at LIMIT $3
@@ -147,6 +152,17 @@ async def renew(tx: Transaction, upload_id: UUID) -> UUID:
     """Give a session a new token and no multipart upload: nothing addressed before can be its bytes; the token."""
     token: UUID = await tx.value(RENEW, upload_id)
     return token
+
+
+async def take_turn(tx: Transaction, upload_id: UUID, lasts: timedelta) -> datetime | None:
+    """Have the only turn to make parts of a session's blocks: until when; None while somebody else has it."""
+    until: datetime | None = await tx.value(TURN, upload_id, lasts)
+    return until
+
+
+async def end_turn(tx: Transaction, upload_id: UUID, until: datetime) -> None:
+    """Let others have the turn, unless somebody has it already."""
+    await tx.execute(END_TURN, upload_id, until)
 
 
 async def unfinished(

@@ -93,7 +93,7 @@ class Sweeper:
         """
         for _ in range(LOOKS):
             upload = await self._uploads.with_storage(upload)
-            if await self._uploads.storage.assemble(upload, over=upload.by_blocks):
+            if await self._uploads.gathering.assemble(upload, over=upload.by_blocks):
                 return
             if (await self._uploads.storage.see(upload)).lost:
                 upload = await self._uploads.forget_storage(upload)

@@ -10,13 +10,13 @@ import pytest
 
 from app.kernel import alerts, jobs
 from app.services import Services
-from app.uploads import store
+from app.uploads import gathering, store
 from app.uploads.domain import Upload, UploadState
 from app.uploads.receive import Receiver
 from app.uploads.sweep import Swept
 from app.uploads.traffic import Traffic
 from base import ids
-from base.errors import DomainError
+from base.errors import DomainError, ServiceUnavailable
 from tests.app.uploads.conftest import ANY_AGE, Bench, Make, Phone, sweeper_of
 from tests.app.uploads.test_sessions import MIB
 
@@ -165,6 +165,29 @@ class TestLateBytes:
         assert await is_ready(phone, upload)
         await bench.check()
 
+    @pytest.mark.parametrize("same", [False, True], ids=["other bytes", "the same"])
+    async def test_the_last_append_after_a_part(self, bench: Bench, photo: Make, same: bool) -> None:
+        """A part came in its place meanwhile and is the photo: acknowledged is only what the photo has."""
+        phone, data = await bench.phone(), photo(300_000)
+        upload = await phone.create(data, sha256=None)
+        (part,) = (await phone.parts(upload["id"]))["parts"]
+        sent = data if same else data[:200_000] + os.urandom(len(data) - 200_000)
+        body = Hanging(sent[:299_000], sent[299_000:])
+        appending = asyncio.create_task(append(phone, upload["id"], body, **{"Content-Length": body.length}))
+        await body.first.wait()
+        while not (await session(bench.services, upload["id"])).appended:
+            await asyncio.sleep(0.02)
+        assert await phone.put(part, data) == 200
+        assert (await phone.complete(upload["id"])).status_code == 202
+        phone.acknowledged[upload["id"]] = len(data)
+        body.on.set()
+        answer = await appending
+        assert answer.status_code == (204 if same else 409)
+        assert same or answer.json()["code"] == "upload-offset-mismatch"
+        await bench.work()
+        assert await is_ready(phone, upload)
+        await bench.check()
+
     async def test_a_block_over_others(self, bench: Bench, photo: Make) -> None:
         """A writer that hung keeps a block where none begins: it is none of those that were counted."""
         phone, data = await bench.phone(), photo(300_000)
@@ -206,6 +229,99 @@ class TestMixed:
         assert await is_ready(phone, upload)
         await bench.check()
 
+    async def set_turn(self, bench: Bench, upload: dict[str, Any], end: str) -> None:
+        async with bench.services.db.transaction() as tx:
+            sql = "UPDATE uploads SET gathered_until = now() + $2::text::interval WHERE id = $1"
+            await tx.execute(sql, ids.decode("upload", upload["id"]), end)
+
+    async def has_turn(self, bench: Bench, upload: dict[str, Any]) -> bool:
+        async with bench.services.db.reading() as db:
+            sql = "SELECT gathered_until > now() FROM uploads WHERE id = $1"
+            return bool(await db.value(sql, ids.decode("upload", upload["id"])))
+
+    async def test_no_part_is_made_twice(self, bench: Bench, photo: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        phone, data, uploads = await bench.phone(), photo(8 * MIB + 300_000), bench.services.uploads
+        upload = await self.mixed(phone, data)
+        made, make = list[int](), uploads.storage._make_part
+
+        async def counted(*args: Any) -> Any:
+            made.append(args[-1])
+            return await make(*args)
+
+        monkeypatch.setattr(uploads.storage, "_make_part", counted)
+        row = await session(bench.services, upload["id"])
+        ended = await asyncio.gather(*(uploads.finish(row.owner_id, row.id) for _ in range(4)))
+        assert {one.state for one in ended} == {UploadState.VERIFYING}
+        assert made == [2]
+        phone.acknowledged[upload["id"]] = len(data)
+        await bench.work()
+        assert await is_ready(phone, upload)
+        await bench.check()
+
+    async def test_a_turn_that_is_not_given_back_ends(self, bench: Bench, photo: Make) -> None:
+        phone, data = await bench.phone(), photo(8 * MIB + 300_000)
+        upload = await self.mixed(phone, data)
+        await self.set_turn(bench, upload, "1 hour")
+        refused = await phone.complete(upload["id"])
+        assert (refused.status_code, refused.json()["code"]) == (503, "service-unavailable")
+        assert "retry-after" in refused.headers
+        await self.set_turn(bench, upload, "-1 second")
+        assert (await phone.complete(upload["id"])).status_code == 202
+        assert not await self.has_turn(bench, upload)
+        phone.acknowledged[upload["id"]] = len(data)
+        await bench.work()
+        assert await is_ready(phone, upload)
+        await bench.check()
+
+    async def test_goes_on_when_nobody_waits(self, bench: Bench, photo: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The call that began it reached its time limit; the next finds the work done."""
+        phone, data, uploads = await bench.phone(), photo(8 * MIB + 300_000), bench.services.uploads
+        upload = await self.mixed(phone, data)
+        began, on, make = asyncio.Event(), asyncio.Event(), uploads.storage._make_part
+
+        async def slow(*args: Any) -> Any:
+            began.set()
+            await on.wait()
+            return await make(*args)
+
+        monkeypatch.setattr(uploads.storage, "_make_part", slow)
+        row = await session(bench.services, upload["id"])
+        call = asyncio.create_task(uploads.finish(row.owner_id, row.id))
+        await began.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert await self.has_turn(bench, upload)
+        on.set()
+        while await self.has_turn(bench, upload):
+            await asyncio.sleep(0.02)
+        assert await uploads.storage.is_committed(row)
+        assert (await uploads.finish(row.owner_id, row.id)).state is UploadState.VERIFYING
+        phone.acknowledged[upload["id"]] = len(data)
+        await bench.work()
+        assert await is_ready(phone, upload)
+        await bench.check()
+
+    async def test_what_takes_too_long_keeps_its_turn(
+        self, bench: Bench, photo: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What it sent may still be on its way."""
+        phone, data, uploads = await bench.phone(), photo(8 * MIB + 300_000), bench.services.uploads
+        upload = await self.mixed(phone, data)
+        with monkeypatch.context() as patched:
+            patched.setattr(gathering, "WORK_S", 0.05)
+            patched.setattr(uploads.storage, "_make_part", lambda *_: asyncio.sleep(60))
+            row = await session(bench.services, upload["id"])
+            with pytest.raises(ServiceUnavailable):
+                await uploads.finish(row.owner_id, row.id)
+        assert await self.has_turn(bench, upload)
+        await self.set_turn(bench, upload, "-1 second")
+        assert (await phone.complete(upload["id"])).status_code == 202
+        phone.acknowledged[upload["id"]] = len(data)
+        await bench.work()
+        assert await is_ready(phone, upload)
+        await bench.check()
+
     async def test_ended_by_another_while_a_part_is_made(
         self, bench: Bench, photo: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -223,6 +339,7 @@ class TestMixed:
 
         async def late(*args: Any) -> Any:
             monkeypatch.undo()
+            await self.set_turn(bench, upload, "-1 second")  # it hung, and its turn is over
             assert (await phone.complete(upload["id"])).status_code == 202
             return await make(*args)
 

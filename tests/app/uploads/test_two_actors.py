@@ -78,10 +78,15 @@ class World:
         self.receiver = Receiver(services.db, services.uploads, Traffic())
 
     async def session(self, data: bytes) -> "Session":
-        """One whose first block is there, whose note is old, and whose addresses were asked for."""
+        """One whose first block is there, whose note is old, and whose addresses were asked for.
+
+        Of more than one part all but the last are there as parts, the block is of the last.
+        """
         made = await self.phone.create(data, sha256=None)
-        (part,) = (await self.phone.parts(made["id"]))["parts"]
+        *sent, part = (await self.phone.parts(made["id"]))["parts"]
         session = Session(self, made["id"], data, part)
+        for before in sent:
+            assert await self.phone.put(before, data) == 200
         await session.append()
         async with self.services.db.transaction() as tx:
             await tx.execute(
@@ -97,11 +102,12 @@ class Session:
         self.world, self.name, self.data, self.part = world, name, data, part
         self.upload_id: Any = ids.decode("upload", name)
         self.owner_id: Any = ids.decode("owner", world.phone.owner)
+        self.middle: int = part["firstByte"] + 256 * 1024
         self.has_first = False
 
     async def append(self) -> None:
         """The first block; then all the rest."""
-        offset, end = (256 * 1024, len(self.data)) if self.has_first else (0, 256 * 1024)
+        offset, end = (self.middle, len(self.data)) if self.has_first else (self.part["firstByte"], self.middle)
         self.has_first = True
 
         async def body() -> Any:
@@ -115,7 +121,7 @@ class Session:
         self._acknowledge(len(self.data))
 
     async def send_part(self) -> None:
-        """The file as a part, then complete."""
+        """What is missing as a part, then complete."""
         await self.world.turns.wait()
         assert await self.world.phone.put(self.part, self.data) in (200, 404)
         await self.complete()
@@ -161,7 +167,7 @@ class Session:
             _, at = await self.world.receiver.offset(self.owner_id, self.upload_id)
             assert at >= self.world.phone.acknowledged[self.name], "acknowledged bytes are there"
             if at < len(self.data):
-                assert at == 256 * 1024
+                assert at == self.middle
                 await self.append()
 
     def _acknowledge(self, count: int) -> None:
@@ -231,14 +237,19 @@ def named(pair: tuple[Any, Any]) -> str:
     return " and ".join(one.__name__ for one in pair)
 
 
-@pytest.mark.parametrize(
-    ("pair", "seeds"),
-    [pytest.param(pair, 2, id=named(pair)) for pair in QUICK]
-    + [pytest.param(pair, 20, id=f"{named(pair)}, many", marks=pytest.mark.soak) for pair in PAIRS],
-)
-async def test_any_two(world: World, photo: Make, pair: tuple[Any, Any], seeds: int) -> None:
+ONE_PART, PARTS = 400_000, 8 * 1024 * 1024 + 400_000
+CASES = [
+    *(pytest.param(pair, ONE_PART, 2, id=named(pair)) for pair in QUICK),
+    pytest.param((Session.append, Session.send_part), PARTS, 2, id="append and send_part of more parts"),
+    *(pytest.param(pair, ONE_PART, 20, id=f"{named(pair)}, many", marks=pytest.mark.soak) for pair in PAIRS),
+    *(pytest.param(pair, PARTS, 10, id=f"{named(pair)} of more parts, many", marks=pytest.mark.soak) for pair in PAIRS),
+]
+
+
+@pytest.mark.parametrize(("pair", "size", "seeds"), CASES)
+async def test_any_two(world: World, photo: Make, pair: tuple[Any, Any], size: int, seeds: int) -> None:
     for seed in range(SEED, SEED + seeds):
-        session = await world.session(photo(400_000))
+        session = await world.session(photo(size))
         world.turns = Turns(seed)
         await world.turns.run({f"{n} {one.__name__}": quiet(one(session)) for n, one in enumerate(pair)})
         await session.end()
