@@ -42,10 +42,13 @@ RETURNING used, now() AS now
 
 
 async def spend(tx: Transaction, owner_id: OwnerId, quota: Quota, units: int = 1) -> int:
-    """Count `units`; what is left today. Raises `QuotaExceeded`, whose rollback takes the count back."""
+    """Count `units`; what is left today. Raises `QuotaExceeded`, whose rollback takes the count back.
+
+    No units are never too many: they wait for what others are counting.
+    """
     row = await tx.one(SPEND, owner_id, quota.name, units)
     assert row is not None
-    if row["used"] > quota.limit:
+    if units and row["used"] > quota.limit:
         raise QuotaExceeded(quota, _until_midnight(row["now"]))
     return int(quota.limit - row["used"])
 
