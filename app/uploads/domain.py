@@ -9,6 +9,7 @@ import msgspec
 
 from app.kernel.events import Code, Event, event
 from app.kernel.states import Machine
+from app.uploads.errors import UploadExpiredGone, UploadGivenUp, UploadNotOpen
 from app.uploads.plan import Advice, Held, Path, Range, advise
 from base.ids import AssetId, OwnerId, UploadId
 
@@ -190,6 +191,17 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 HAS_BYTES: Final = frozenset({UploadState.VERIFYING, UploadState.COMPLETED, UploadState.REJECTED})
 ENDED: Final = frozenset({UploadState.COMPLETED, UploadState.REJECTED, UploadState.ABORTED})
 NOTHING: Final = Advice(path=Path.NONE, part_bytes=0, parallel=0)
+
+
+def opened(upload: Upload) -> Upload:
+    """The session, if it takes bytes; raises `UploadExpiredGone`, `UploadGivenUp`, `UploadNotOpen`."""
+    if upload.state is UploadState.EXPIRED:
+        raise UploadExpiredGone()
+    if upload.state is UploadState.ABORTED:
+        raise UploadGivenUp()
+    if upload.state is not UploadState.OPEN:
+        raise UploadNotOpen()
+    return upload
 
 
 def progress_of(upload: Upload, held: Held | None = None) -> Progress:

@@ -29,7 +29,7 @@ class Gathering:
         self._db, self._storage = db, storage
         self._working: set[asyncio.Task[bool]] = set()
 
-    async def assemble(self, upload: Upload, over: bool = False) -> bool:
+    async def assemble(self, upload: Upload) -> bool:
         """`UploadStorage.assemble` in a turn; it goes on to its end though the caller is cancelled.
 
         Raises `ServiceUnavailable` while others have the turn, and when the work takes too long: what was made stays.
@@ -38,17 +38,17 @@ class Gathering:
             async with self._db.transaction() as tx:
                 until = await store.take_turn(tx, upload.id, TURN)
             if until is not None:
-                task = asyncio.create_task(self._work(upload, over, until))
+                task = asyncio.create_task(self._work(upload, until))
                 self._working.add(task)
                 task.add_done_callback(self._ended)
                 return await asyncio.shield(task)
             await asyncio.sleep(PAUSE_S)
         raise ServiceUnavailable("this upload is being put together")
 
-    async def _work(self, upload: Upload, over: bool, until: datetime) -> bool:
+    async def _work(self, upload: Upload, until: datetime) -> bool:
         try:
             async with asyncio.timeout(WORK_S):
-                done = await self._storage.assemble(upload, over)
+                done = await self._storage.assemble(upload)
         except TimeoutError as error:  # something may still be on its way to the store, so the turn is not given back
             raise ServiceUnavailable("this upload is being put together") from error
         except Exception:

@@ -20,7 +20,7 @@ import msgspec
 
 from app.kernel.db import Database
 from app.uploads import store
-from app.uploads.domain import ENDED, HAS_BYTES, Upload, UploadState
+from app.uploads.domain import ENDED, HAS_BYTES, Upload, UploadState, opened
 from app.uploads.errors import (
     UploadBytesDiffer,
     UploadChecksumMalformed,
@@ -33,7 +33,7 @@ from app.uploads.errors import (
     UploadTooSlow,
 )
 from app.uploads.plan import Held, most_blocks
-from app.uploads.service import Uploads, opened
+from app.uploads.service import Uploads
 from app.uploads.traffic import Traffic
 from app.web.bodies import BodyCut, BodySlow
 from base.errors import ServiceUnavailable

@@ -30,12 +30,12 @@ from app.uploads.domain import (
     UploadState,
     UploadVerifying,
     needs_bytes,
+    opened,
     progress_of,
 )
 from app.uploads.ending import SYSTEM, settle
 from app.uploads.errors import (
     UploadExpiredGone,
-    UploadGivenUp,
     UploadIncomplete,
     UploadNotFound,
     UploadNotOpen,
@@ -389,14 +389,3 @@ class Uploads:
             if upload.state is UploadState.ABORTED and await self._persons.is_erased(db, owner_id):
                 raise PersonErased()
         return upload
-
-
-def opened(upload: Upload) -> Upload:
-    """The session, if it takes bytes; raises `UploadExpiredGone`, `UploadGivenUp`, `UploadNotOpen`."""
-    if upload.state is UploadState.EXPIRED:
-        raise UploadExpiredGone()
-    if upload.state is UploadState.ABORTED:
-        raise UploadGivenUp()
-    if upload.state is not UploadState.OPEN:
-        raise UploadNotOpen()
-    return upload

@@ -1,6 +1,7 @@
 """What is acknowledged is the photo: nothing that arrives or is lost after the completion changes that."""
 
 import asyncio
+import hashlib
 import os
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,6 +13,7 @@ from app.kernel import alerts, jobs
 from app.services import Services
 from app.uploads import gathering, store
 from app.uploads.domain import Upload, UploadState
+from app.uploads.planning import Assemble
 from app.uploads.receive import Receiver
 from app.uploads.sweep import Swept
 from app.uploads.traffic import Traffic
@@ -402,15 +404,54 @@ class TestLostStorage:
         assert await is_ready(phone, made)
         await bench.check()
 
-    async def test_the_multipart_upload_is_lost_while_blocks_are_put_together(self, bench: Bench, photo: Make) -> None:
-        phone, data = await bench.phone(), photo(300_000)
+    async def test_the_multipart_upload_is_lost_while_blocks_are_put_together(
+        self, bench: Bench, photo: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        phone, data, uploads = await bench.phone(), photo(300_000), bench.services.uploads
         upload = await phone.create(data, sha256=None)
         await complete_by_tus(phone, upload["id"], data)
-        begun = await bench.services.uploads.with_storage(await session(bench.services, upload["id"]))
-        assert begun.storage_id is not None
-        await bench.services.uploads.storage.abandon(begun, begun.storage_id)
+        make, lost = uploads.storage._make_part, list[str]()
+
+        async def losing(made: Upload, storage_id: str, *args: Any) -> Any:
+            part = await make(made, storage_id, *args)
+            if not lost:
+                lost.append(storage_id)
+                await uploads.storage.abandon(made, storage_id)
+            return part
+
+        monkeypatch.setattr(uploads.storage, "_make_part", losing)
         await bench.work()
+        assert (await session(bench.services, upload["id"])).storage_id not in lost
         assert (await session(bench.services, upload["id"])).state is UploadState.COMPLETED
+        assert await is_ready(phone, upload)
+        await bench.check()
+
+    async def test_two_workers_put_blocks_together(
+        self, bench: Bench, photo: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The later one has a multipart upload of its own; the first finds its own gone, and changes nothing."""
+        phone, data, uploads = await bench.phone(), photo(300_000), bench.services.uploads
+        upload = await phone.create(data, sha256=None)
+        await complete_by_tus(phone, upload["id"], data)
+        make, sweeper = uploads.storage._make_part, bench.services.sweeper
+        wanted = Assemble(upload_id=ids.decode("upload", upload["id"]))
+        used = list[str]()
+
+        async def finish(_: object) -> None:
+            return None
+
+        async def slow(made: Upload, storage_id: str, *args: Any) -> Any:
+            used.append(storage_id)
+            if len(used) == 1:
+                await sweeper.assemble(wanted, finish)
+                assert await uploads.storage.digest(made) == hashlib.sha256(data).hexdigest()
+            return await make(made, storage_id, *args)
+
+        monkeypatch.setattr(uploads.storage, "_make_part", slow)
+        await sweeper.assemble(wanted, finish)
+        assert len(set(used)) == len(used) == 2
+        monkeypatch.undo()
+        await bench.work()
         assert await is_ready(phone, upload)
         await bench.check()
 
