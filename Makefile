@@ -2,6 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCKS := requirements/build.lock requirements/dev.lock requirements/models.lock
 KERNELS := $(wildcard imagecore/*.pxd) $(patsubst %.pxd,%.py,$(wildcard imagecore/*.pxd))
+PACKAGES := app base devstack edge imagecore tasks tests tirage
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 JOBS ?= 3
 export PYTHONDONTWRITEBYTECODE ?= 1
@@ -75,4 +76,5 @@ clean: ## Remove everything that make made, but no data
 .venv/built: .venv/locked setup.py pyproject.toml $(KERNELS)
 	@echo "building imagecore"
 	@$(PIP) install --no-build-isolation --no-deps -e .
+	@$(BIN)/python -m compileall -q $(PACKAGES)  # a process that starts compiles every module otherwise
 	@touch $@

@@ -1,9 +1,8 @@
 """Where piccolo looks for its engine (`PICCOLO_CONF`): the one that `Database.start` made, never one made at import."""
 
-from piccolo.conf.apps import AppRegistry
-from piccolo.engine.postgres import PostgresEngine
+from typing import Any
 
-APP_REGISTRY = AppRegistry(apps=["app.piccolo_app"])
+from piccolo.engine.postgres import PostgresEngine
 
 _engine: PostgresEngine | None = None
 
@@ -14,7 +13,12 @@ def use(engine: PostgresEngine) -> None:
     _engine = engine
 
 
-def __getattr__(name: str) -> PostgresEngine:
+def __getattr__(name: str) -> Any:
+    """`DB`, and `APP_REGISTRY`, which only migrations ask for: its module brings a formatter with it."""
+    if name == "APP_REGISTRY":
+        from piccolo.conf.apps import AppRegistry
+
+        return AppRegistry(apps=["app.piccolo_app"])
     if name != "DB":
         raise AttributeError(name)
     if _engine is None:
