@@ -164,7 +164,8 @@ def over_tls(stack: Stack, folder: Path, cert: Path, key: Path) -> tuple[list[st
     assert state["TIRAGE_S3_ENDPOINT"]
     return [
         *(program("weed", folder), "s3", f"-filer=127.0.0.1:{filer}", f"-port={port}", "-ip.bind=127.0.0.1"),
-        *(f"-config={stack.folder / 's3.json'}", f"-cert.file={cert}", f"-key.file={key}", "-port.iceberg=0"),
+        *(f"-port.grpc={free_port()}", "-port.iceberg=0"),  # by default 10000 above: not always a port
+        *(f"-config={stack.folder / 's3.json'}", f"-cert.file={cert}", f"-key.file={key}"),
     ], port
 
 
