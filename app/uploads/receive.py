@@ -144,24 +144,31 @@ class Receiver:
             began, came = time.monotonic(), hashlib.sha256()
             within = _hashing(_within(body, room), came)
             blocks = _blocks(within) if checksum is None else _checked(within, checksum)
+            places = list[int]()
             try:
                 async for block in blocks:
+                    places.append(at)
                     at = await self._keep(upload, at, block)
             finally:
                 await self._measure(upload, at - offset, time.monotonic() - began)
-            return (await self._finish(upload, offset, came.hexdigest()) if at == upload.bytes else upload), at
+            if at == upload.bytes:
+                upload = await self._finish(upload, places, came.hexdigest())
+            return upload, at
 
-    async def _finish(self, upload: Upload, first: int, digest: str) -> Upload:
-        """Complete a session by the bytes from `first` on, which have this digest.
+    async def _finish(self, upload: Upload, places: list[int], digest: str) -> Upload:
+        """Complete a session by the blocks at these places, whose bytes have this digest.
 
-        Raises `UploadOffsetMismatch` when a part or a whole file came in their place, and it has other bytes there.
+        Raises `UploadOffsetMismatch` when the photo has others there: a part, a file or other blocks came first.
         """
         done = await self._uploads.finish(upload.owner_id, upload.id)
-        if not done.by_blocks:
-            with contextlib.suppress(ObjectAbsent):  # it was looked at meanwhile, and is no photo or not a new one
-                if await self._storage.digest(done, first) != digest:
-                    raise UploadOffsetMismatch(done.bytes)
-        return done
+        if done.by_blocks:
+            held = Held(size=done.bytes, part_bytes=done.part_bytes, blocks=await self._storage.blocks(done))
+            if held.line.keys() >= set(places):
+                return done
+        with contextlib.suppress(ObjectAbsent):
+            if await self._storage.is_committed(done) and await self._storage.digest(done, places[0]) == digest:
+                return done
+        raise UploadOffsetMismatch(done.bytes)
 
     async def _keep(self, upload: Upload, at: int, block: Block) -> int:
         end = at + (len(block) if isinstance(block, bytes | bytearray) else block.tell())
@@ -200,7 +207,7 @@ class Receiver:
         """Take a whole file in one request and complete its session; the same bytes again change nothing.
 
         The caller has checked the capability. Raises `UploadNotFound`, `UploadBytesDiffer`, `UploadDigestMismatch`,
-        `UploadNotOpen`, `UploadTooSlow`, `UploadsAtOnce`, `UploadsHeld`, `UploadsUnfinished`, `ServiceUnavailable`.
+        `UploadNotOpen`, `UploadTooSlow`, `UploadsAtOnce`, `UploadsHeld`, `ServiceUnavailable`, and what `revive` does.
         """
         async with self._db.reading() as db:
             upload = await store.get_any(db, upload_id)

@@ -152,7 +152,7 @@ class UploadController(CustomerController):
         operation_id="ReviveUpload",
         summary="Open an expired upload again",
         status_code=200,
-        responses=fails(UploadNotFound, UploadExpiredGone, UploadNotOpen, UploadsUnfinished),
+        responses=fails(UploadNotFound, UploadExpiredGone, UploadNotOpen, UploadReferenceReused, UploadsUnfinished),
     )
     async def revive(self, upload_id: FromPath[str]) -> UploadOut:
         """Within a week after a session expired it can be opened again, with the bytes it holds.
@@ -196,6 +196,7 @@ class ContentController(PublicController):
             UploadNotOpen,
             UploadGivenUp,
             UploadExpiredGone,
+            UploadReferenceReused,
             UploadTooSlow,
             UploadsAtOnce,
             UploadsHeld,

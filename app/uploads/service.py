@@ -292,7 +292,7 @@ class Uploads:
     async def revive(self, owner_id: OwnerId, upload_id: UUID) -> Upload:
         """Open an expired session again within the grace time, counted as open bytes and as no new session.
 
-        Raises `UploadNotFound`, `UploadNotOpen`, `UploadExpiredGone`, `UploadsUnfinished`.
+        Raises `UploadNotFound`, `UploadNotOpen`, `UploadExpiredGone`, `UploadReferenceReused`, `UploadsUnfinished`.
         """
         now = self._clock.now()
         async with self._db.transaction() as tx:
@@ -305,6 +305,9 @@ class Uploads:
                 raise UploadNotOpen()
             if upload.expires_at + GRACE < now:
                 raise UploadExpiredGone()
+            reference = upload.client_reference
+            if reference is not None and await store.by_reference(tx, owner_id, reference) is not None:
+                raise UploadReferenceReused()
             await store.set_expiry(tx, upload.id, now + LIFETIME)
             told = UploadRevived(upload_id=upload.id)
             await store.transition(tx, self._spine, upload, UploadState.OPEN, told, OWNER)

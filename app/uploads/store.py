@@ -42,6 +42,9 @@ TURN: Final = """
 UPDATE uploads SET gathered_until = now() + $2 WHERE id = $1 AND (gathered_until IS NULL OR gathered_until < now())
 RETURNING gathered_until
 """
+RENEW_TURN: Final = """
+UPDATE uploads SET gathered_until = now() + $3 WHERE id = $1 AND gathered_until = $2 RETURNING gathered_until
+"""
 END_TURN: Final = "UPDATE uploads SET gathered_until = NULL WHERE id = $1 AND gathered_until = $2"
 UNFINISHED: Final = """
 SELECT id, owner_id, completing_at FROM uploads WHERE state = 'open' AND region = $1 AND completing_at < $2
@@ -158,6 +161,12 @@ async def take_turn(tx: Transaction, upload_id: UUID, lasts: timedelta) -> datet
     """Have the only turn to make parts of a session's blocks: until when; None while somebody else has it."""
     until: datetime | None = await tx.value(TURN, upload_id, lasts)
     return until
+
+
+async def renew_turn(tx: Transaction, upload_id: UUID, until: datetime, lasts: timedelta) -> datetime | None:
+    """Keep a turn that one has until then: until when now; None when somebody else has it."""
+    renewed: datetime | None = await tx.value(RENEW_TURN, upload_id, until, lasts)
+    return renewed
 
 
 async def end_turn(tx: Transaction, upload_id: UUID, until: datetime) -> None:

@@ -87,37 +87,18 @@ class Sweeper:
         await self._uploads.storage.drop_blocks(upload)
 
     async def _put_together(self, upload: Upload) -> None:
-        """Of blocks alone over what came to the key after the completion; raises `ServiceUnavailable`.
+        """Of blocks alone over what came to the key after the completion, by an upload that nobody has addresses of.
 
         Otherwise a process of the build before completed the session, and left parts and blocks to be made one.
+        Raises `ServiceUnavailable`, also while another does it.
         """
         for _ in range(LOOKS):
-            if upload.by_blocks:
-                upload = await self._own_storage(upload)
-                done = await self._uploads.storage.assemble(upload, over=True)
-            else:
-                upload = await self._uploads.with_storage(upload)
-                done = await self._uploads.gathering.assemble(upload)
-            if done:
+            upload = await self._uploads.with_storage(upload)
+            if await self._uploads.gathering.assemble(upload, over=upload.by_blocks):
                 return
             if (await self._uploads.storage.see(upload)).lost:
                 upload = await self._uploads.forget_storage(upload)
         raise ServiceUnavailable("storage loses what is put together")
-
-    async def _own_storage(self, upload: Upload) -> Upload:
-        """The session with a new multipart upload in the place of its last: of two workers the later one goes on.
-
-        Nobody has addresses of it. Raises `ServiceUnavailable` when another came first.
-        """
-        storage = self._uploads.storage
-        made = await storage.begin(upload)
-        async with self._db.transaction() as tx:
-            claimed = await store.claim_storage(tx, upload, made)
-        if not claimed:
-            await storage.abandon(upload, made)
-            raise ServiceUnavailable("another worker puts this upload together")
-        await storage.close(upload)
-        return msgspec.structs.replace(upload, storage_id=made)
 
     async def reconcile(self, limit: int = 100) -> int:
         """Finish what somebody began to complete and did not end (the process died, the answer never came).

@@ -64,8 +64,9 @@ class World:
             return str(await db.value(sql, kind, JobState.QUEUED))
 
     async def again(self) -> None:
-        """What a dead worker had taken is handed out anew, and all that waits is done."""
+        """What a dead worker had taken is handed out anew, its turn is over, and all that waits is done."""
         async with self.bench.services.db.transaction() as tx:
+            await tx.execute("UPDATE uploads SET gathered_until = NULL")
             await tx.execute("UPDATE jobs SET state = 'queued' WHERE state = 'published'")
         await self.bench.work()
 

@@ -92,6 +92,26 @@ async def test_a_session_that_is_revived_counts_as_open(
     assert (await client.post(f"{path}/revive", headers=auth)).status_code == 200
 
 
+async def test_a_session_is_not_revived_beside_another_of_its_reference(
+    client: httpx.AsyncClient, guest: Guest, db: Database, services: Services
+) -> None:
+    auth = (await guest())["auth"]
+    first = await create(client, auth, clientReference="IMG/1")
+    path = f"/v1/uploads/{first['id']}"
+    content = (await client.post(f"{path}/parts", headers=auth)).json()["background"]["path"]
+    async with db.transaction() as tx:
+        await tx.execute("UPDATE uploads SET expires_at = now() - interval '1 day'")
+        assert await services.uploads.expire_overdue(tx) == 1
+    other = await create(client, auth, clientReference="IMG/1")
+    for answer in (
+        await client.post(f"{path}/revive", headers=auth),
+        await client.put(content, content=bytes(first["bytes"])),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (409, "upload-reference-reused")
+    assert (await client.delete(f"/v1/uploads/{other['id']}", headers=auth)).status_code == 204
+    assert (await client.post(f"{path}/revive", headers=auth)).status_code == 200
+
+
 async def test_a_session_that_is_found_again_counts_once(client: httpx.AsyncClient, guest: Guest, db: Database) -> None:
     me = await guest()
     made = [await create(client, me["auth"], clientReference="IMG/1") for _ in range(2)]

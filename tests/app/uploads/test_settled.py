@@ -1,9 +1,9 @@
 """What is acknowledged is the photo: nothing that arrives or is lost after the completion changes that."""
 
 import asyncio
-import hashlib
 import os
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -190,6 +190,25 @@ class TestLateBytes:
         assert await is_ready(phone, upload)
         await bench.check()
 
+    async def test_the_last_append_after_another(self, bench: Bench, photo: Make) -> None:
+        """Its last block found its place free again: the photo was made of another's blocks, and those were removed."""
+        phone, data = await bench.phone(), photo(300_000)
+        upload = await phone.create(data, sha256=None)
+        body = Hanging(data[:299_000], os.urandom(len(data) - 299_000))
+        hanging = asyncio.create_task(append(phone, upload["id"], body, **{"Content-Length": body.length}))
+        await body.first.wait()
+        while not await bench.services.uploads.storage.blocks(await session(bench.services, upload["id"])):
+            await asyncio.sleep(0.02)
+        assert (await append(phone, upload["id"], data[256 * 1024 :], 256 * 1024)).status_code == 204
+        phone.acknowledged[upload["id"]] = len(data)
+        await bench.work()
+        body.on.set()
+        answer = await hanging
+        assert (answer.status_code, answer.json()["code"]) == (409, "upload-offset-mismatch")
+        await bench.work()
+        assert await is_ready(phone, upload)
+        await bench.check()
+
     async def test_a_block_over_others(self, bench: Bench, photo: Make) -> None:
         """A writer that hung keeps a block where none begins: it is none of those that were counted."""
         phone, data = await bench.phone(), photo(300_000)
@@ -304,18 +323,58 @@ class TestMixed:
         assert await is_ready(phone, upload)
         await bench.check()
 
-    async def test_what_takes_too_long_keeps_its_turn(
+    async def test_a_turn_lasts_as_long_as_the_work(
         self, bench: Bench, photo: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What it sent may still be on its way."""
+        phone, data, uploads = await bench.phone(), photo(8 * MIB + 300_000), bench.services.uploads
+        upload = await self.mixed(phone, data)
+        monkeypatch.setattr(gathering, "TURN", timedelta(seconds=0.8))
+        monkeypatch.setattr(gathering, "RENEW_S", 0.1)
+        began, on, make = asyncio.Event(), asyncio.Event(), uploads.storage._make_part
+
+        async def slow(*args: Any) -> Any:
+            began.set()
+            await on.wait()
+            return await make(*args)
+
+        monkeypatch.setattr(uploads.storage, "_make_part", slow)
+        row = await session(bench.services, upload["id"])
+        first = asyncio.create_task(uploads.finish(row.owner_id, row.id))
+        await began.wait()
+        with pytest.raises(ServiceUnavailable):  # after two seconds
+            await uploads.finish(row.owner_id, row.id)
+        on.set()
+        assert (await first).state is UploadState.VERIFYING
+        phone.acknowledged[upload["id"]] = len(data)
+        await bench.work()
+        assert await is_ready(phone, upload)
+        await bench.check()
+
+    async def test_who_lost_the_turn_ends(self, bench: Bench, photo: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It hung for longer than its turn, and does not give back the turn of the next."""
         phone, data, uploads = await bench.phone(), photo(8 * MIB + 300_000), bench.services.uploads
         upload = await self.mixed(phone, data)
         with monkeypatch.context() as patched:
-            patched.setattr(gathering, "WORK_S", 0.05)
-            patched.setattr(uploads.storage, "_make_part", lambda *_: asyncio.sleep(60))
+            patched.setattr(gathering, "RENEW_S", 0.05)
+            began, ended = asyncio.Event(), list[str]()
+
+            async def slow(*_: Any) -> None:
+                began.set()
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    ended.append("cancelled")
+                    raise
+
+            patched.setattr(uploads.storage, "_make_part", slow)
             row = await session(bench.services, upload["id"])
+            call = asyncio.create_task(uploads.finish(row.owner_id, row.id))
+            await began.wait()
+            await self.set_turn(bench, upload, "1 hour")
             with pytest.raises(ServiceUnavailable):
-                await uploads.finish(row.owner_id, row.id)
+                await call
+            await asyncio.sleep(0)
+            assert ended == ["cancelled"]
         assert await self.has_turn(bench, upload)
         await self.set_turn(bench, upload, "-1 second")
         assert (await phone.complete(upload["id"])).status_code == 202
@@ -429,28 +488,26 @@ class TestLostStorage:
     async def test_two_workers_put_blocks_together(
         self, bench: Bench, photo: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The later one has a multipart upload of its own; the first finds its own gone, and changes nothing."""
+        """The other one is told to come again; it finds the work done."""
         phone, data, uploads = await bench.phone(), photo(300_000), bench.services.uploads
         upload = await phone.create(data, sha256=None)
         await complete_by_tus(phone, upload["id"], data)
         make, sweeper = uploads.storage._make_part, bench.services.sweeper
-        wanted = Assemble(upload_id=ids.decode("upload", upload["id"]))
-        used = list[str]()
+        wanted, made = Assemble(upload_id=ids.decode("upload", upload["id"])), list[int]()
 
         async def finish(_: object) -> None:
             return None
 
-        async def slow(made: Upload, storage_id: str, *args: Any) -> Any:
-            used.append(storage_id)
-            if len(used) == 1:
+        async def slow(*args: Any) -> Any:
+            made.append(args[-1])
+            with pytest.raises(ServiceUnavailable):
                 await sweeper.assemble(wanted, finish)
-                assert await uploads.storage.digest(made) == hashlib.sha256(data).hexdigest()
-            return await make(made, storage_id, *args)
+            return await make(*args)
 
         monkeypatch.setattr(uploads.storage, "_make_part", slow)
         await sweeper.assemble(wanted, finish)
-        assert len(set(used)) == len(used) == 2
-        monkeypatch.undo()
+        await sweeper.assemble(wanted, finish)
+        assert made == [1]
         await bench.work()
         assert await is_ready(phone, upload)
         await bench.check()
