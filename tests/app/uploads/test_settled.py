@@ -15,6 +15,7 @@ from app.uploads import gathering, store
 from app.uploads.domain import Upload, UploadState
 from app.uploads.planning import Assemble
 from app.uploads.receive import Receiver
+from app.uploads.service import Uploads
 from app.uploads.sweep import Swept
 from app.uploads.traffic import Traffic
 from base import ids
@@ -46,6 +47,27 @@ async def complete_by_tus(phone: Phone, upload: str, data: bytes) -> None:
 
 async def is_ready(phone: Phone, upload: dict[str, Any]) -> bool:
     return bool((await phone.call("GET", f"/v1/assets/{upload['assetId']}")).json()["state"] == "ready")
+
+
+async def becomes_the_photo(phone: Phone, upload: dict[str, Any], data: bytes) -> None:
+    """All of it was acknowledged; what is due is done, and every invariant holds."""
+    phone.acknowledged[upload["id"]] = len(data)
+    await phone.bench.work()
+    assert await is_ready(phone, upload)
+    await phone.bench.check()
+
+
+def waiting(monkeypatch: pytest.MonkeyPatch, uploads: Uploads) -> tuple[asyncio.Event, asyncio.Event]:
+    """Who makes a part of blocks sets the first event and waits for the second."""
+    began, on, make = asyncio.Event(), asyncio.Event(), uploads.storage._make_part
+
+    async def slow(*args: Any) -> Any:
+        began.set()
+        await on.wait()
+        return await make(*args)
+
+    monkeypatch.setattr(uploads.storage, "_make_part", slow)
+    return began, on
 
 
 class TestTheNote:
@@ -245,10 +267,7 @@ class TestMixed:
         phone, data = await bench.phone(), photo(8 * MIB + 300_000)
         upload = await self.mixed(phone, data)
         assert await asyncio.gather(*(self.completed(phone, upload, n % 2) for n in range(6))) == [202] * 6
-        phone.acknowledged[upload["id"]] = len(data)
-        await bench.work()
-        assert await is_ready(phone, upload)
-        await bench.check()
+        await becomes_the_photo(phone, upload, data)
 
     async def set_turn(self, bench: Bench, upload: dict[str, Any], end: str) -> None:
         async with bench.services.db.transaction() as tx:
@@ -274,10 +293,7 @@ class TestMixed:
         ended = await asyncio.gather(*(uploads.finish(row.owner_id, row.id) for _ in range(4)))
         assert {one.state for one in ended} == {UploadState.VERIFYING}
         assert made == [2]
-        phone.acknowledged[upload["id"]] = len(data)
-        await bench.work()
-        assert await is_ready(phone, upload)
-        await bench.check()
+        await becomes_the_photo(phone, upload, data)
 
     async def test_a_turn_that_is_not_given_back_ends(self, bench: Bench, photo: Make) -> None:
         phone, data = await bench.phone(), photo(8 * MIB + 300_000)
@@ -289,23 +305,13 @@ class TestMixed:
         await self.set_turn(bench, upload, "-1 second")
         assert (await phone.complete(upload["id"])).status_code == 202
         assert not await self.has_turn(bench, upload)
-        phone.acknowledged[upload["id"]] = len(data)
-        await bench.work()
-        assert await is_ready(phone, upload)
-        await bench.check()
+        await becomes_the_photo(phone, upload, data)
 
     async def test_goes_on_when_nobody_waits(self, bench: Bench, photo: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         """The call that began it reached its time limit; the next finds the work done."""
         phone, data, uploads = await bench.phone(), photo(8 * MIB + 300_000), bench.services.uploads
         upload = await self.mixed(phone, data)
-        began, on, make = asyncio.Event(), asyncio.Event(), uploads.storage._make_part
-
-        async def slow(*args: Any) -> Any:
-            began.set()
-            await on.wait()
-            return await make(*args)
-
-        monkeypatch.setattr(uploads.storage, "_make_part", slow)
+        began, on = waiting(monkeypatch, uploads)
         row = await session(bench.services, upload["id"])
         call = asyncio.create_task(uploads.finish(row.owner_id, row.id))
         await began.wait()
@@ -318,10 +324,7 @@ class TestMixed:
             await asyncio.sleep(0.02)
         assert await uploads.storage.is_committed(row)
         assert (await uploads.finish(row.owner_id, row.id)).state is UploadState.VERIFYING
-        phone.acknowledged[upload["id"]] = len(data)
-        await bench.work()
-        assert await is_ready(phone, upload)
-        await bench.check()
+        await becomes_the_photo(phone, upload, data)
 
     async def test_a_turn_lasts_as_long_as_the_work(
         self, bench: Bench, photo: Make, monkeypatch: pytest.MonkeyPatch
@@ -330,14 +333,7 @@ class TestMixed:
         upload = await self.mixed(phone, data)
         monkeypatch.setattr(gathering, "TURN", timedelta(seconds=0.8))
         monkeypatch.setattr(gathering, "RENEW_S", 0.1)
-        began, on, make = asyncio.Event(), asyncio.Event(), uploads.storage._make_part
-
-        async def slow(*args: Any) -> Any:
-            began.set()
-            await on.wait()
-            return await make(*args)
-
-        monkeypatch.setattr(uploads.storage, "_make_part", slow)
+        began, on = waiting(monkeypatch, uploads)
         row = await session(bench.services, upload["id"])
         first = asyncio.create_task(uploads.finish(row.owner_id, row.id))
         await began.wait()
@@ -345,10 +341,7 @@ class TestMixed:
             await uploads.finish(row.owner_id, row.id)
         on.set()
         assert (await first).state is UploadState.VERIFYING
-        phone.acknowledged[upload["id"]] = len(data)
-        await bench.work()
-        assert await is_ready(phone, upload)
-        await bench.check()
+        await becomes_the_photo(phone, upload, data)
 
     async def test_who_lost_the_turn_ends(self, bench: Bench, photo: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         """It hung for longer than its turn, and does not give back the turn of the next."""
@@ -378,10 +371,7 @@ class TestMixed:
         assert await self.has_turn(bench, upload)
         await self.set_turn(bench, upload, "-1 second")
         assert (await phone.complete(upload["id"])).status_code == 202
-        phone.acknowledged[upload["id"]] = len(data)
-        await bench.work()
-        assert await is_ready(phone, upload)
-        await bench.check()
+        await becomes_the_photo(phone, upload, data)
 
     async def test_ended_by_another_while_a_part_is_made(
         self, bench: Bench, photo: Make, monkeypatch: pytest.MonkeyPatch
