@@ -17,8 +17,8 @@ from base.errors import ServiceUnavailable
 
 LOOKS: Final = 20
 PAUSE_S: Final = 0.1
-TURN: Final = timedelta(seconds=30)
-RENEW_S: Final = 8
+TURN: Final = timedelta(seconds=12)
+RENEW_S: Final = 3
 
 
 class Gathering:
